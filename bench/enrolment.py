@@ -128,7 +128,7 @@ def _waiting(opened: Load, rate: float, disk: list[float], waited: float) -> Row
 def _prepare(folder: Path) -> tuple[list[_Party], _Party, bytes]:
     """Tokens for everybody, made in this process before the server has the installation."""
     with open_installation(folder) as installation:
-        found = [*devices_of(installation, "Aorta IP3"), *devices_of(installation, "Keystone ListenerState")]
+        found = [*devices_of(installation, "Aorta IP3"), *devices_of(installation, "Keystone Gateway")]
         making = [installation.tokens.make(device, by="operator:bench") for device in found]
         parties = [
             _Party(device, future.result().text, ec.generate_private_key(ec.SECP256R1()))

@@ -30,7 +30,7 @@ CPU_SECONDS = 20
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     monkeypatch.setenv("VAGUS_TEST_PASSPHRASE", PASSPHRASE)
     folder = tmp_path / "hospital"
     found_hospital(folder, PLAN)
@@ -38,17 +38,19 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installat
         yield opened
 
 
-def test_two_thousand_devices_of_the_plan_enrol_in_seconds(house: Installation) -> None:
-    plan = house.planning.load_adopted()
+def test_two_thousand_devices_of_the_plan_enrol_in_seconds(installation: Installation) -> None:
+    plan = installation.planning.load_adopted()
     assert isinstance(plan, HospitalPlan)
-    devices = _devices(house)
+    devices = _devices(installation)
     assert len(devices) == 2_000
-    makings = [house.tokens.make(device.id, by="operator:test") for device in devices]
+    makings = [installation.tokens.make(device.id, by="operator:test") for device in devices]
     tokens = [making.result(60).text for making in makings]
     bodies = [est.encode_body(request_der(new_key())) for _device in devices]
-    issuers = house.open_issuers(sorted({str(device.unit) for device in devices}))
-    enrolment = Enrolment(house.database, house.writer, house.issuance, issuers, group_domain=plan.domain)
-    app = est_app(enrolment=enrolment, ca_certificates=lambda _label, _peer: (), clock=house.clock)
+    issuers = installation.open_issuers(sorted({str(device.unit) for device in devices}))
+    enrolment = Enrolment(
+        installation.database, installation.writer, installation.issuance, issuers, group_domain=plan.domain
+    )
+    app = est_app(enrolment=enrolment, ca_certificates=lambda _label, _peer: (), clock=installation.clock)
 
     async def enrol_all() -> list[Answer]:
         gate = asyncio.Semaphore(100)
@@ -65,19 +67,21 @@ def test_two_thousand_devices_of_the_plan_enrol_in_seconds(house: Installation) 
     answers = asyncio.run(enrol_all())
     spent = time.process_time() - started
 
-    issuers_of = Counter(_check_names(house, device, answer) for device, answer in zip(devices, answers, strict=True))
+    issuers_of = Counter(
+        _check_names(installation, device, answer) for device, answer in zip(devices, answers, strict=True)
+    )
     assert len(issuers_of) == len({device.unit for device in devices})
-    states = Counter(device.state for device in _devices(house))
+    states = Counter(device.state for device in _devices(installation))
     assert states == {"commissioned": 2_000}
     assert spent < CPU_SECONDS, f"2,000 enrolments took {spent:.1f} s of CPU"
 
 
-def _devices(house: Installation) -> list[DeviceRow]:
-    with house.database.reading() as connection:
+def _devices(installation: Installation) -> list[DeviceRow]:
+    with installation.database.reading() as connection:
         return list(list_devices(connection, DeviceFilter(), limit=5_000))
 
 
-def _check_names(house: Installation, device: DeviceRow, answer: Answer) -> str:
+def _check_names(installation: Installation, device: DeviceRow, answer: Answer) -> str:
     """The certificate says who the inventory says it is, and nothing else; gives its issuer."""
     assert answer.status == 200, answer.body
     certificate = x509.load_der_x509_certificate(decode_certs_only(est.decode_body(answer.body))[0])

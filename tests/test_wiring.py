@@ -1,4 +1,4 @@
-"""The house: parts are made on demand, closed together, and only what was named is opened."""
+"""The installation: parts are made on demand, closed together, and only what was named is opened."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vagus.wiring import Installation, RealClock, real_entropy
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WIRING_PASSPHRASE", "correct horse battery")
-    place = tmp_path / "house"
+    place = tmp_path / "installation"
     with Installation.create(
         place,
         kind="hospital",
@@ -42,35 +42,35 @@ def test_the_real_clock_is_in_utc_and_entropy_does_not_repeat() -> None:
 
 
 def test_the_first_entry_of_a_house_is_its_policy(folder: Path) -> None:
-    with opened(folder) as house, house.database.reading() as connection:
+    with opened(folder) as installation, installation.database.reading() as connection:
         (leaf,) = iterate_leaves(connection)
         entry = decode_entry(leaf.entry).entry
         assert isinstance(entry, PolicyAdopted)
-        assert entry.sha256.hex() == house.pack.sha256
-        assert house.row.policy_sha256 == entry.sha256
+        assert entry.sha256.hex() == installation.pack.sha256
+        assert installation.row.policy_sha256 == entry.sha256
 
 
 def test_the_ledgers_key_is_sealed_and_its_public_half_is_a_file(folder: Path) -> None:
-    with opened(folder, "env:WIRING_PASSPHRASE") as house:
-        assert house.log_verifier.startswith("log.test+")
-        assert house.checkpoint_key().key_id == "checkpoint"
-    with opened(folder) as house, pytest.raises(Unavailable) as caught:
-        house.checkpoint_key()
+    with opened(folder, "env:WIRING_PASSPHRASE") as installation:
+        assert installation.log_verifier.startswith("log.test+")
+        assert installation.checkpoint_key().key_id == "checkpoint"
+    with opened(folder) as installation, pytest.raises(Unavailable) as caught:
+        installation.checkpoint_key()
     assert caught.value.reason is Reason.KEY_NOT_OPEN
 
 
 def test_a_lost_verifier_key_is_told(folder: Path) -> None:
     (folder / "log.vkey").unlink()
-    with opened(folder) as house, pytest.raises(Unavailable, match="backup"):
-        _ = house.log_verifier
+    with opened(folder) as installation, pytest.raises(Unavailable, match="backup"):
+        _ = installation.log_verifier
 
 
 def test_one_keystore_may_have_its_own_passphrase(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_PASSPHRASE", "another long passphrase")
-    with opened(folder, "env:WIRING_PASSPHRASE", "h1/icu=env:OTHER_PASSPHRASE") as house:
-        house.keystore_or_new("h1/icu")
-    with opened(folder, "env:WIRING_PASSPHRASE") as house, pytest.raises(NotAuthorised) as caught:
-        house.keystore("h1/icu")
+    with opened(folder, "env:WIRING_PASSPHRASE", "h1/icu=env:OTHER_PASSPHRASE") as installation:
+        installation.keystore_or_new("h1/icu")
+    with opened(folder, "env:WIRING_PASSPHRASE") as installation, pytest.raises(NotAuthorised) as caught:
+        installation.keystore("h1/icu")
     assert caught.value.reason is Reason.PASSPHRASE_WRONG
 
 
@@ -80,35 +80,35 @@ def test_two_sources_for_one_keystore_are_refused(folder: Path) -> None:
 
 
 def test_a_restored_house_makes_nothing(folder: Path) -> None:
-    with opened(folder) as house:
-        house.writer.submit(
+    with opened(folder) as installation:
+        installation.writer.submit(
             lambda batch: set_restored(batch.connection, batch.at, size=1, backup_sha256=bytes(32))
         ).result()
         for part in ("issuance", "hierarchy"):
             with pytest.raises(Conflict) as caught:
-                getattr(house, part)
+                getattr(installation, part)
             assert caught.value.reason is Reason.RESTORE_UNSETTLED
 
 
 def test_a_house_without_a_plan_has_no_status_url(folder: Path) -> None:
-    with opened(folder) as house, pytest.raises(Conflict, match="plan apply"):
-        _ = house.status_url
+    with opened(folder) as installation, pytest.raises(Conflict, match="plan apply"):
+        _ = installation.status_url
 
 
 def test_the_operator_is_a_word_that_the_ledger_takes(folder: Path) -> None:
-    with opened(folder) as house:
-        assert house.actor.id.startswith("operator:")
-        assert " " not in house.actor.id
+    with opened(folder) as installation:
+        assert installation.actor.id.startswith("operator:")
+        assert " " not in installation.actor.id
 
 
 def test_a_house_that_cannot_begin_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIRING_PASSPHRASE", "correct horse battery")
     with pytest.raises(Malformed):
         Installation.create(
-            tmp_path / "house",
+            tmp_path / "installation",
             kind="hospital",
             origin="log.test",
             database="sqlite:///vagus.sqlite3",
             passphrase_sources=["nonsense"],
         )
-    assert not (tmp_path / "house").exists()
+    assert not (tmp_path / "installation").exists()

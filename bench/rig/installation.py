@@ -41,7 +41,7 @@ title = "Bench Hospital"
 units = [{{ label = "icu", title = "Intensive Care" }}]
 devices = [
   {{ unit = "icu", model = "Aorta IP3", first = 1, count = @DEVICES@ }},
-  {{ unit = "icu", model = "Keystone ListenerState", first = 1, count = 1 }},
+  {{ unit = "icu", model = "Keystone Gateway", first = 1, count = 1 }},
 ]
 
 [[models]]
@@ -51,7 +51,7 @@ category = "infusion-pump"
 serial_prefix = "AIP3"
 
 [[models]]
-name = "Keystone ListenerState"
+name = "Keystone Gateway"
 maker = "Keystone"
 category = "device-gateway"
 serial_prefix = "KGW"
@@ -67,7 +67,7 @@ kind = "enrolment"
 address = "127.0.0.1:0"
 hospital = "h1"
 host_names = ["{ENROL_HOST}"]
-registration_authorities = ["Keystone ListenerState:KGW-000001"]
+registration_authorities = ["Keystone Gateway:KGW-000001"]
 """
 
 _MAKER = """

@@ -91,7 +91,7 @@ def _database(place: bytes) -> Callable[[Member, dict[str, Any]], Member]:
 def test_a_bent_backup_restores_nothing(
     hospital: Hospital, tmp_path: Path, which: str, bend: Callable[[Member, dict[str, Any]], Member]
 ) -> None:
-    take_backup(hospital.house, hospital.house.actor, tmp_path / "good.tar")
+    take_backup(hospital.installation, hospital.installation.actor, tmp_path / "good.tar")
     with tarfile.open(tmp_path / "good.tar") as good:
         members = [(one, (good.extractfile(one) or io.BytesIO()).read()) for one in good.getmembers()]
     manifest = json.loads(members[0][1])

@@ -1,4 +1,4 @@
-"""What happens to doors and open connections when an authority above every device is revoked."""
+"""What happens to listeners and open connections when an authority above every device is revoked."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def _revoke_authority(hospital: Hospital, name: str, parent: str) -> None:
-    with hospital.house.database.reading() as connection:
+    with hospital.installation.database.reading() as connection:
         ids = {row.name: row.id for row in list_authorities(connection)}
     serial = hospital.authority(name).serial_number
-    hospital.house.revocations.revoke(ids[parent], serial, RevocationReason.CA_COMPROMISE, by=BY).result()
+    hospital.installation.revocations.revoke(ids[parent], serial, RevocationReason.CA_COMPROMISE, by=BY).result()
 
 
 @pytest.mark.parametrize("field", ["place", "udi", "host_names"])
@@ -29,11 +29,11 @@ def test_no_terminal_sequence_enters_the_inventory(hospital: Hospital, field: st
     more = {field: (evil,) if field == "host_names" else evil}
     new = NewDevice(unit=UnitName.parse("h1/icu"), model="Aorta IP3", maker_serial=f"odd-{field}", **more)  # type: ignore[arg-type]
     with pytest.raises(Malformed):
-        hospital.house.inventory.add(new, by=BY).result()
+        hospital.installation.inventory.add(new, by=BY).result()
 
 
 def test_under_a_revoked_authority_nothing_stays_open(hospital: Hospital) -> None:
-    """First a unit's authority, then the one above it, which is the anchor of every door and stands on no path."""
+    """First a unit's authority, then the one above it, which is the anchor of every listener and stands on no path."""
     for unit, name, parent in (("h3/er", "h3/er", "h3"), ("h3/icu", "h3", "root")):
         _, credential = hospital.enrolled(unit)
         with hospital.connect("stream-h3", credential) as open_one:
@@ -43,6 +43,6 @@ def test_under_a_revoked_authority_nothing_stays_open(hospital: Hospital) -> Non
         with hospital.connect("stream-h3", credential) as late:
             assert late.has_ended(PATIENCE)
         again = request(new_key(), credential.leaf)
-        answer = hospital.enrol(again, who=credential, operation="simplereenroll", door="enrol-h3")
+        answer = hospital.enrol(again, who=credential, operation="simplereenroll", listener="enrol-h3")
         assert answer.status == 403
         assert answer.reason in {"REVOKED_CA", "NO_PATH"}  # the anchors are read anew within two seconds

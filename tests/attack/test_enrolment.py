@@ -23,17 +23,17 @@ BY = "operator:test"
 
 
 def _alive(hospital: Hospital, device: object) -> list[str]:
-    with hospital.house.database.reading() as connection:
+    with hospital.installation.database.reading() as connection:
         return [row.state for row in list_of_device(connection, str(device))]
 
 
 def test_a_held_device_gets_no_way_around_its_hold(hospital: Hospital) -> None:
     device, credential = hospital.enrolled()
     token = hospital.token(device)
-    hospital.house.revocations.hold_device(str(device.id), by=BY).result()
+    hospital.installation.revocations.hold_device(str(device.id), by=BY).result()
     assert hospital.enrol(request(new_key()), who=hospital.aorta.idevid(device.maker_serial)).reason == "ON_HOLD"
     assert hospital.enrol(request(new_key()), token=token).reason == "ON_HOLD"
-    hospital.house.revocations.release_device(str(device.id), by=BY).result()
+    hospital.installation.revocations.release_device(str(device.id), by=BY).result()
     assert hospital.enrol(request(new_key()), token=token).status == 200
     assert _alive(hospital, device.id).count("held") == 0
     assert credential.leaf is not None
@@ -43,7 +43,7 @@ def test_a_held_device_gets_no_way_around_its_hold(hospital: Hospital) -> None:
 def test_a_revoked_device_is_locked_out_by_every_road(hospital: Hospital, is_enrolled: bool) -> None:
     device, credential = hospital.enrolled() if is_enrolled else (hospital.device(), None)
     token = hospital.token(device)
-    hospital.house.operations.devices.revoke(hospital.house.actor, str(device.id), "keyCompromise")
+    hospital.installation.operations.devices.revoke(hospital.installation.actor, str(device.id), "keyCompromise")
     idevid = hospital.aorta.idevid(device.maker_serial)
     assert hospital.enrol(request(new_key()), who=idevid).reason == "DEVICE_STATE"
     assert hospital.enrol(request(new_key()), token=token).reason in {"TOKEN_EXPIRED", "DEVICE_STATE"}
@@ -54,12 +54,12 @@ def test_a_revoked_device_is_locked_out_by_every_road(hospital: Hospital, is_enr
 
 
 def test_a_token_makes_one_certificate(hospital: Hospital) -> None:
-    device = find_named(hospital.house.database, "Aorta IP3:AIP3-009001")
+    device = find_named(hospital.installation.database, "Aorta IP3:AIP3-009001")
     token, key = hospital.token(device), new_key()
     first = hospital.enrol(request(key), token=token)
     assert hospital.enrol(request(key), token=token).certificate == first.certificate
     assert hospital.enrol(request(key), token=token, operation="server/simpleenroll").reason == "TOKEN_SPENT"
-    hospital.house.inventory.transfer(device.id, UnitName.parse("h1/er"), by=BY).result()
+    hospital.installation.inventory.transfer(device.id, UnitName.parse("h1/er"), by=BY).result()
     assert hospital.enrol(request(key), token=token).reason == "TOKEN_SPENT"
 
 
@@ -103,7 +103,7 @@ def test_quarantine_races_with_renewals_and_nothing_is_issued_behind_it(hospital
         thread.start()
     while len(wins) < 4:
         over.wait(0.01)
-    hospital.house.operations.devices.revoke(hospital.house.actor, str(device.id), "keyCompromise")
+    hospital.installation.operations.devices.revoke(hospital.installation.actor, str(device.id), "keyCompromise")
     over.wait(0.5)
     over.set()
     for thread in threads:
@@ -147,7 +147,7 @@ def test_anothers_key_cannot_be_certified_by_replaying_its_request(hospital: Hos
 
 
 def test_a_registration_authority_without_a_token_enrols_nobody(hospital: Hospital) -> None:
-    own = find_named(hospital.house.database, "Aorta IP3:AIP3-000090")
+    own = find_named(hospital.installation.database, "Aorta IP3:AIP3-000090")
     key = new_key()
     first = hospital.enrol(request(key), token=hospital.token(own))
     authority = Credential(key, [first.certificate, *hospital.above("h1/icu")])
@@ -157,7 +157,7 @@ def test_a_registration_authority_without_a_token_enrols_nobody(hospital: Hospit
     wish = request(new_key())
     assert hospital.enrol(wish, who=authority, user=str(own.id), token=hospital.token(victim)).status == 403
     assert hospital.enrol(wish, who=authority, token=hospital.token(victim)).status == 200
-    # another hospital's token at this door
+    # another hospital's token at this listener
     foreign = hospital.device("h2/icu")
     answer = hospital.enrol(request(new_key()), who=authority, token=hospital.token(foreign))
     assert answer.reason == "WRONG_COMPARTMENT"
@@ -213,7 +213,7 @@ def test_a_birth_certificate_opens_nothing_but_enrolment(hospital: Hospital) -> 
 def test_a_decommissioned_device_comes_back_by_no_road(hospital: Hospital) -> None:
     device, credential = hospital.enrolled()
     token = hospital.token(device)
-    hospital.house.inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY).result()
+    hospital.installation.inventory.change_state(device.id, DeviceState.DECOMMISSIONED, by=BY).result()
     assert hospital.enrol(request(new_key()), token=token).status in {401, 403}
     assert hospital.enrol(request(new_key()), who=hospital.aorta.idevid(device.maker_serial)).reason == "DEVICE_STATE"
     assert hospital.enrol(request(new_key(), credential.leaf), who=credential).status == 403

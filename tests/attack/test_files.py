@@ -114,16 +114,16 @@ def test_settings_of_a_keystore_that_would_keep_a_parser_busy_are_damage(install
 
 
 def test_a_checkpoint_rolled_back_is_found_by_a_kept_one_and_heals_without_a_fork(installation: Path) -> None:
-    def publish(house: Installation) -> int:
-        return LogPublisher(house.database, house.settings.log, house.checkpoint_key()).publish().size
+    def publish(opened: Installation) -> int:
+        return LogPublisher(opened.database, opened.settings.log, opened.checkpoint_key()).publish().size
 
     log = installation / "log"
-    with Installation.open(installation, passphrase_sources=SOURCES) as house:
-        first = publish(house)
+    with Installation.open(installation, passphrase_sources=SOURCES) as opened:
+        first = publish(opened)
         shutil.copytree(log, installation / "old")
         device = done(installation, "device", "list", "--json").facts[0]["id"]
         done(installation, "token", "make", device)
-        second = publish(house)
+        second = publish(opened)
         assert second > first
         shutil.copy2(log / "checkpoint", installation / "kept")
         shutil.rmtree(log)
@@ -131,7 +131,7 @@ def test_a_checkpoint_rolled_back_is_found_by_a_kept_one_and_heals_without_a_for
         against = ("--against", str(installation / "kept"))
         assert done(installation, "audit", "checkpoint", "--json").facts["size"] == first
         denied(installation, 5, "LOG_TRUNCATED", "audit", "verify", "--published", str(log), *against)
-        assert publish(house) == second, "the next look brings it forward again"
+        assert publish(opened) == second, "the next look brings it forward again"
         done(installation, "audit", "verify", "--published", str(log), *against)
 
 
@@ -178,8 +178,8 @@ def test_a_plan_of_a_million_million_devices_is_refused(installation: Path, tmp_
 def test_a_plan_that_renames_a_unit_with_live_certificates_changes_nothing(installation: Path, tmp_path: Path) -> None:
     from tests.cli.revocation.test_commands import devices_of, issue
 
-    with Installation.open(installation, passphrase_sources=SOURCES) as house:
-        issue(house, house.open_issuers(["h1/icu"])["h1/icu"], devices_of(house)[0])
+    with Installation.open(installation, passphrase_sources=SOURCES) as opened:
+        issue(opened, opened.open_issuers(["h1/icu"])["h1/icu"], devices_of(opened)[0])
     plan = tmp_path / "renamed.toml"
     plan.write_text(PLAN.replace('"icu"', '"ward"'))
     before = done(installation, "ca", "list", "--json").facts

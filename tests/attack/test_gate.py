@@ -195,7 +195,9 @@ def test_a_revoked_device_is_cut_and_stays_out(hospital: Hospital) -> None:
             stream.say(b"GE")
             assert idle.say(GET).hear() is not None  # admitted: who is refused may wait for the end of its request
             idle.say(b"GET / HTTP/1.1\r\n")
-            hospital.house.operations.devices.revoke(hospital.house.actor, str(device.id), "keyCompromise")
+            hospital.installation.operations.devices.revoke(
+                hospital.installation.actor, str(device.id), "keyCompromise"
+            )
             assert stream.has_ended(PATIENCE)
             assert idle.has_ended(PATIENCE)
             assert before.has_ended(PATIENCE)

@@ -164,7 +164,7 @@ def test_a_revocation_is_told_within_two_seconds(hospital: Hospital) -> None:
     device, credential = hospital.enrolled()
     question = _question(credential.leaf, hospital.authority("h1/icu"))
     _wait_until_good(hospital, question)
-    hospital.house.operations.devices.revoke(hospital.house.actor, str(device.id), "keyCompromise")
+    hospital.installation.operations.devices.revoke(hospital.installation.actor, str(device.id), "keyCompromise")
     until = time.monotonic() + 2
     while _status_of(_post(hospital, question)) is not ocsp.OCSPCertStatus.REVOKED:
         assert time.monotonic() < until

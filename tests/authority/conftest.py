@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.installation import Installation, new_installation
-from tests.simulator.publishing import house, template
+from tests.simulator.publishing import clinic, template
 
-__all__ = ["built", "house", "installation", "template"]
+__all__ = ["built", "clinic", "installation", "template"]
 
 
 @pytest.fixture

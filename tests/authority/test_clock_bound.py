@@ -84,7 +84,7 @@ def test_no_crl_is_signed_by_a_clock_that_is_ahead(built: Installation) -> None:
 @pytest.mark.interop
 def test_the_clock_of_a_database_server_is_asked_too(tmp_path: Path) -> None:
     """A process that began with the wrong clock has that one to compare with."""
-    with postgres_server() as server, fresh_database(server) as url, new_installation(tmp_path / "house", url):
+    with postgres_server() as server, fresh_database(server) as url, new_installation(tmp_path / "installation", url):
         database = open_database(url)
         for ahead in (timedelta(), -timedelta(days=30)):
             ClockBound(database, FrozenClock(datetime.now(UTC) + ahead), lambda: 0.0).check()

@@ -291,7 +291,7 @@ def test_a_ca_made_by_openssl_is_imported_with_its_name_byte_for_byte(
     assert run("openssl", *how, *files, cwd=tmp_path).code == 0
     pem = (tmp_path / "ca.pem").read_bytes()
     theirs = x509.load_pem_x509_certificate(pem)
-    with new_installation(tmp_path / "house") as installation:
+    with new_installation(tmp_path / "installation") as installation:
         installation.clock.set(datetime.now(UTC))
         reference = installation.hierarchy.import_authority(
             replace(ICU, parent=None), pem, (tmp_path / "ca.key").read_bytes(), OTHER, crls=[], by=BY

@@ -132,29 +132,29 @@ class Unit(NamedTuple):
         return builder.sign(self.key, hashes.SHA256())
 
 
-def stolen_unit(house: Installation) -> Unit:
-    issuer = house.issuers("h1/icu")["h1/icu"]
-    pem = house.keystore("h1/icu").export_pkcs8("ca-1", SECRET)
+def stolen_unit(installation: Installation) -> Unit:
+    issuer = installation.issuers("h1/icu")["h1/icu"]
+    pem = installation.keystore("h1/icu").export_pkcs8("ca-1", SECRET)
     key = serialization.load_pem_private_key(pem, SECRET.unsafe_reveal())
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     chain = [x509.load_der_x509_certificate(one) for one in (issuer.certificate_der, *issuer.chain_der)]
-    return Unit(key, chain, house.clock.now())
+    return Unit(key, chain, installation.clock.now())
 
 
 @pytest.fixture(scope="module")
 def unit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unit]:
-    with new_installation(tmp_path_factory.mktemp("plain")) as house:
-        house.build(ROOT, H1, ICU, ER)
-        yield stolen_unit(house)
+    with new_installation(tmp_path_factory.mktemp("plain")) as installation:
+        installation.build(ROOT, H1, ICU, ER)
+        yield stolen_unit(installation)
 
 
 @pytest.fixture(scope="module")
 def unit_bound_by_name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unit]:
     """The same under `constrain_dn`."""
-    with new_installation(tmp_path_factory.mktemp("bound")) as house:
+    with new_installation(tmp_path_factory.mktemp("bound")) as installation:
         bound = [replace(one, constrain_dn=True) for one in (H1, ICU, ER)]
-        house.build(ROOT, *bound)
-        yield stolen_unit(house)
+        installation.build(ROOT, *bound)
+        yield stolen_unit(installation)
 
 
 def ours(unit: Unit, leaf: x509.Certificate) -> str:

@@ -46,7 +46,7 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.interop)])
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     """An installation that other processes may open too."""
     if request.param == "file":
         with new_installation(tmp_path, f"sqlite:///{tmp_path / 'vagus.sqlite3'}") as made:
@@ -59,19 +59,19 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installati
 
 
 @pytest.fixture
-def fleet(house: Installation, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+def fleet(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     """Ten certificates, and steps of three."""
     monkeypatch.setattr(mass_revocation, "STEP", 3)
-    found = [house.issue() for _ in range(10)]
-    house.settle()
+    found = [installation.issue() for _ in range(10)]
+    installation.settle()
     return found
 
 
 class Overtaken(MassRevocation):
     """A runner whose steps come late: `meanwhile` happens when one is chosen and not begun, with its number."""
 
-    def __init__(self, house: Installation, meanwhile: Callable[[int], None]) -> None:
-        super().__init__(house.pack, house.database, house.writer, house.clock)
+    def __init__(self, installation: Installation, meanwhile: Callable[[int], None]) -> None:
+        super().__init__(installation.pack, installation.database, installation.writer, installation.clock)
         self._meanwhile = meanwhile
         self._steps = 0
 
@@ -82,43 +82,43 @@ class Overtaken(MassRevocation):
 
 
 @contextmanager
-def another_process(house: Installation) -> Iterator[tuple[Database, Writer]]:
-    database = open_database(house.database.url.render_as_string(hide_password=False))
+def another_process(installation: Installation) -> Iterator[tuple[Database, Writer]]:
+    database = open_database(installation.database.url.render_as_string(hide_password=False))
     try:
-        with Writer(database, house.clock) as writer:
+        with Writer(database, installation.clock) as writer:
             yield database, writer
     finally:
         database.close()
 
 
-def acts(house: Installation) -> MassRevocation:
-    return MassRevocation(house.pack, house.database, house.writer, house.clock)
+def acts(installation: Installation) -> MassRevocation:
+    return MassRevocation(installation.pack, installation.database, installation.writer, installation.clock)
 
 
 def propose(
-    house: Installation,
+    installation: Installation,
     act: str = REVOKE,
     *,
     selection: Selection | None = None,
     stages: tuple[int, ...] = (),
 ) -> RevocationPlanRow:
-    unit = Selection(authority_ids=(house.icu.authority_id,))
-    return acts(house).propose(selection or unit, act, REASONS[act], by=ALICE, stages=stages)
+    unit = Selection(authority_ids=(installation.icu.authority_id,))
+    return acts(installation).propose(selection or unit, act, REASONS[act], by=ALICE, stages=stages)
 
 
 def name(one: IssuedCertificate) -> tuple[int, int]:
     return one.issuer.authority_id, one.serial
 
 
-def states(house: Installation, fleet: Fleet) -> list[str]:
-    with house.database.reading() as connection:
+def states(installation: Installation, fleet: Fleet) -> list[str]:
+    with installation.database.reading() as connection:
         found = [rows.find_by_leaf(connection, one.leaf_index) for one in fleet]
     return [row.state for row in found if row]
 
 
-def steps_of(house: Installation, act: str) -> list[int]:
+def steps_of(installation: Installation, act: str) -> list[int]:
     """The serials in the order in which the sequence has them."""
-    found = house.read(list_events, house.icu.authority_id, after=0)
+    found = installation.read(list_events, installation.icu.authority_id, after=0)
     return [one.serial for one in found if one.act == act]
 
 
@@ -127,76 +127,76 @@ def at_step(number: int, act: Callable[[], object]) -> Callable[[int], None]:
 
 
 def test_what_others_revoked_after_the_search_is_not_counted_and_not_revoked_twice(
-    house: Installation, fleet: Fleet
+    installation: Installation, fleet: Fleet
 ) -> None:
-    plan = propose(house)
-    with another_process(house) as (_, writer):
+    plan = propose(installation)
+    with another_process(installation) as (_, writer):
 
         def revoke() -> None:
             for one in (fleet[4], fleet[8]):
                 Revocations(writer).revoke(*name(one), REASONS[REVOKE], by=BOB).result()
 
-        row = Overtaken(house, at_step(2, revoke)).run(plan.id, by=ALICE)
+        row = Overtaken(installation, at_step(2, revoke)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 8)
-    assert set(states(house, fleet)) == {rows.REVOKED}
-    assert sorted(steps_of(house, REVOKE)) == sorted(one.serial for one in fleet)
+    assert set(states(installation, fleet)) == {rows.REVOKED}
+    assert sorted(steps_of(installation, REVOKE)) == sorted(one.serial for one in fleet)
 
 
-def test_a_whole_step_that_others_revoked_ends_no_plan(house: Installation, fleet: Fleet) -> None:
-    plan = propose(house, stages=(50,))
+def test_a_whole_step_that_others_revoked_ends_no_plan(installation: Installation, fleet: Fleet) -> None:
+    plan = propose(installation, stages=(50,))
 
     def revoke() -> None:
         for one in fleet[:3]:
-            house.revoke(one, REASONS[REVOKE], by=BOB)
+            installation.revoke(one, REASONS[REVOKE], by=BOB)
 
-    row = Overtaken(house, at_step(1, revoke)).run(plan.id, by=ALICE)
+    row = Overtaken(installation, at_step(1, revoke)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (PAUSED, 5)
-    assert acts(house).run(plan.id, by=ALICE).done == 7, "the last stage goes to the end"
-    assert set(states(house, fleet)) == {rows.REVOKED}
+    assert acts(installation).run(plan.id, by=ALICE).done == 7, "the last stage goes to the end"
+    assert set(states(installation, fleet)) == {rows.REVOKED}
 
 
-def test_what_is_released_or_held_ahead_of_a_hold_is_held_once(house: Installation, fleet: Fleet) -> None:
-    house.hold(fleet[9], by=BOB)
-    plan = propose(house, HOLD)
+def test_what_is_released_or_held_ahead_of_a_hold_is_held_once(installation: Installation, fleet: Fleet) -> None:
+    installation.hold(fleet[9], by=BOB)
+    plan = propose(installation, HOLD)
 
     def change() -> None:
-        house.release(fleet[9], by=BOB)
-        house.hold(fleet[5], by=BOB)
+        installation.release(fleet[9], by=BOB)
+        installation.hold(fleet[5], by=BOB)
 
-    row = Overtaken(house, at_step(2, change)).run(plan.id, by=ALICE)
+    row = Overtaken(installation, at_step(2, change)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 9), "all but the one that was held by hand"
-    assert set(states(house, fleet)) == {rows.HELD}
-    assert len(steps_of(house, HOLD)) == 11, "one of them twice, released between"
+    assert set(states(installation, fleet)) == {rows.HELD}
+    assert len(steps_of(installation, HOLD)) == 11, "one of them twice, released between"
 
 
-def test_what_is_held_or_revoked_ahead_of_a_release_stays_so(house: Installation, fleet: Fleet) -> None:
+def test_what_is_held_or_revoked_ahead_of_a_release_stays_so(installation: Installation, fleet: Fleet) -> None:
     for one in fleet[:8]:
-        house.hold(one, by=BOB)
-    plan = propose(house, RELEASE)
+        installation.hold(one, by=BOB)
+    plan = propose(installation, RELEASE)
 
     def change() -> None:
-        house.hold(fleet[9], by=BOB)
-        house.revoke(fleet[4], REASONS[REVOKE], by=BOB)
-        house.hold(fleet[0], by=BOB)
+        installation.hold(fleet[9], by=BOB)
+        installation.revoke(fleet[4], REASONS[REVOKE], by=BOB)
+        installation.hold(fleet[0], by=BOB)
 
-    row = Overtaken(house, at_step(2, change)).run(plan.id, by=ALICE)
+    row = Overtaken(installation, at_step(2, change)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 7), "all but the one that was revoked"
     expected = [rows.ISSUED] * 10
     expected[0], expected[4], expected[9] = rows.HELD, rows.REVOKED, rows.HELD
-    assert states(house, fleet) == expected, "what is held meanwhile is not touched, before or after the place"
+    assert states(installation, fleet) == expected, "what is held meanwhile is not touched, before or after the place"
 
 
-def test_what_ended_after_the_search_is_left_alone(house: Installation, fleet: Fleet) -> None:
-    plan = propose(house)
-    row = Overtaken(house, at_step(2, lambda: house.advance(days=1000))).run(plan.id, by=ALICE)
+def test_what_ended_after_the_search_is_left_alone(installation: Installation, fleet: Fleet) -> None:
+    plan = propose(installation)
+    row = Overtaken(installation, at_step(2, lambda: installation.advance(days=1000))).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 3)
-    assert states(house, fleet) == [rows.REVOKED] * 3 + [rows.ISSUED] * 7
+    assert states(installation, fleet) == [rows.REVOKED] * 3 + [rows.ISSUED] * 7
 
 
-def _keep_devices(house: Installation, fleet: Fleet) -> list[str]:
+def _keep_devices(installation: Installation, fleet: Fleet) -> list[str]:
     """The fleet's devices in the inventory, all of one model; gives their ids."""
     words = {"unit": "h1/icu", "model": MODEL, "profile": "bedside", "state": "in_service"}
-    with house.database.writing() as connection:
+    with installation.database.writing() as connection:
         connection.execute(text("INSERT INTO units VALUES ('h1/icu', 'h1', 'Hospital', 'ICU')"))
         for model in (MODEL, "Other"):
             facts = "(name, maker, category, profile) VALUES (:model, 'Maker', 'pump', 'bedside')"
@@ -212,40 +212,40 @@ def _keep_devices(house: Installation, fleet: Fleet) -> list[str]:
     return ids
 
 
-def test_a_device_whose_model_changed_meanwhile_is_not_revoked(house: Installation, fleet: Fleet) -> None:
-    ids = _keep_devices(house, fleet)
-    plan = propose(house, selection=Selection(model=MODEL))
+def test_a_device_whose_model_changed_meanwhile_is_not_revoked(installation: Installation, fleet: Fleet) -> None:
+    ids = _keep_devices(installation, fleet)
+    plan = propose(installation, selection=Selection(model=MODEL))
     assert plan.counts["certificates"] == 10
 
     def correct() -> None:
-        with another_process(house) as (database, _), database.writing() as connection:
+        with another_process(installation) as (database, _), database.writing() as connection:
             connection.execute(text("UPDATE devices SET model = 'Other' WHERE id = :id"), {"id": ids[4]})
 
-    row = Overtaken(house, at_step(2, correct)).run(plan.id, by=ALICE)
+    row = Overtaken(installation, at_step(2, correct)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 9)
-    assert states(house, [fleet[4]]) == [rows.ISSUED]
+    assert states(installation, [fleet[4]]) == [rows.ISSUED]
 
 
-def test_a_pause_between_search_and_step_holds_the_step(house: Installation, fleet: Fleet) -> None:
-    plan = propose(house)
+def test_a_pause_between_search_and_step_holds_the_step(installation: Installation, fleet: Fleet) -> None:
+    plan = propose(installation)
 
     def pause() -> None:
-        with another_process(house) as (database, writer):
-            MassRevocation(house.pack, database, writer, house.clock).pause(plan.id, by=BOB)
+        with another_process(installation) as (database, writer):
+            MassRevocation(installation.pack, database, writer, installation.clock).pause(plan.id, by=BOB)
 
-    row = Overtaken(house, at_step(2, pause)).run(plan.id, by=ALICE)
+    row = Overtaken(installation, at_step(2, pause)).run(plan.id, by=ALICE)
     assert (row.state, row.done, row.stopped_because) == (PAUSED, 3, "paused-by-operator")
-    assert acts(house).run(plan.id, by=ALICE).done == 10
+    assert acts(installation).run(plan.id, by=ALICE).done == 10
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 3, 4])
 def test_a_runner_that_another_overtook_goes_on_from_the_place_of_the_other(
-    house: Installation, fleet: Fleet, ahead: int
+    installation: Installation, fleet: Fleet, ahead: int
 ) -> None:
     class Enough(Exception):
         pass
 
-    plan = propose(house)
+    plan = propose(installation)
 
     def overtake() -> None:
         """As many steps of the other runner, of two certificates each."""
@@ -257,19 +257,19 @@ def test_a_runner_that_another_overtook_goes_on_from_the_place_of_the_other(
             if not left:
                 raise Enough
 
-        with another_process(house) as (database, writer), pytest.MonkeyPatch.context() as patch:
+        with another_process(installation) as (database, writer), pytest.MonkeyPatch.context() as patch:
             patch.setattr(mass_revocation, "STEP", 2)
-            other = MassRevocation(house.pack, database, writer, house.clock)
+            other = MassRevocation(installation.pack, database, writer, installation.clock)
             with pytest.raises(Enough):
                 other.run(plan.id, by=BOB, advance=count)
 
-    row = Overtaken(house, at_step(1, overtake)).run(plan.id, by=ALICE)
+    row = Overtaken(installation, at_step(1, overtake)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 10)
-    assert steps_of(house, REVOKE) == [one.serial for one in fleet], "each once, in their order"
+    assert steps_of(installation, REVOKE) == [one.serial for one in fleet], "each once, in their order"
 
 
 def test_what_another_runner_held_and_an_operator_released_is_not_reached_again(
-    house: Installation, fleet: Fleet
+    installation: Installation, fleet: Fleet
 ) -> None:
     class Enough(Exception):
         pass
@@ -278,51 +278,53 @@ def test_what_another_runner_held_and_an_operator_released_is_not_reached_again(
         raise Enough
 
     def overtake() -> None:
-        with another_process(house) as (database, writer):
-            other = MassRevocation(house.pack, database, writer, house.clock)
+        with another_process(installation) as (database, writer):
+            other = MassRevocation(installation.pack, database, writer, installation.clock)
             with pytest.raises(Enough):
                 other.run(plan.id, by=BOB, advance=stop)
-        house.release(fleet[1], by=BOB)
+        installation.release(fleet[1], by=BOB)
 
-    plan = propose(house, HOLD)
-    row = Overtaken(house, at_step(1, overtake)).run(plan.id, by=ALICE)
+    plan = propose(installation, HOLD)
+    row = Overtaken(installation, at_step(1, overtake)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 10)
-    assert steps_of(house, HOLD) == [one.serial for one in fleet]
-    assert states(house, fleet) == [rows.HELD, rows.ISSUED, *[rows.HELD] * 8]
+    assert steps_of(installation, HOLD) == [one.serial for one in fleet]
+    assert states(installation, fleet) == [rows.HELD, rows.ISSUED, *[rows.HELD] * 8]
 
 
-def test_a_hold_made_after_a_release_was_proposed_is_not_ended_by_it(house: Installation, fleet: Fleet) -> None:
+def test_a_hold_made_after_a_release_was_proposed_is_not_ended_by_it(installation: Installation, fleet: Fleet) -> None:
     for one in fleet[:4]:
-        house.hold(one, by=BOB)
-    plan = propose(house, RELEASE)
-    house.hold(fleet[7], by=BOB)
-    house.release(fleet[1], by=BOB)
-    house.hold(fleet[1], by=BOB)
-    row = acts(house).run(plan.id, by=ALICE)
+        installation.hold(one, by=BOB)
+    plan = propose(installation, RELEASE)
+    installation.hold(fleet[7], by=BOB)
+    installation.release(fleet[1], by=BOB)
+    installation.hold(fleet[1], by=BOB)
+    row = acts(installation).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 3)
-    held = [at for at, state in enumerate(states(house, fleet)) if state == rows.HELD]
+    held = [at for at, state in enumerate(states(installation, fleet)) if state == rows.HELD]
     assert held == [1, 7], "no one approved these"
-    assert acts(house).count_left(row) == 2
+    assert acts(installation).count_left(row) == 2
 
 
-def test_a_plan_that_another_runner_finished_is_done_for_both(house: Installation, fleet: Fleet) -> None:
-    plan = propose(house)
+def test_a_plan_that_another_runner_finished_is_done_for_both(installation: Installation, fleet: Fleet) -> None:
+    plan = propose(installation)
 
     def finish() -> None:
-        with another_process(house) as (database, writer):
-            other = MassRevocation(house.pack, database, writer, house.clock)
+        with another_process(installation) as (database, writer):
+            other = MassRevocation(installation.pack, database, writer, installation.clock)
             assert other.run(plan.id, by=BOB).state == DONE
 
-    row = Overtaken(house, at_step(2, finish)).run(plan.id, by=ALICE)
+    row = Overtaken(installation, at_step(2, finish)).run(plan.id, by=ALICE)
     assert (row.state, row.done) == (DONE, 10)
-    assert steps_of(house, REVOKE) == [one.serial for one in fleet]
+    assert steps_of(installation, REVOKE) == [one.serial for one in fleet]
 
 
-def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(house: Installation, fleet: Fleet) -> None:
-    fleet += [house.issue() for _ in range(20)]
-    house.settle()
-    plan = propose(house)
-    _die_at_once(house, plan)
+def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(
+    installation: Installation, fleet: Fleet
+) -> None:
+    fleet += [installation.issue() for _ in range(20)]
+    installation.settle()
+    plan = propose(installation)
+    _die_at_once(installation, plan)
     both_are_here = threading.Barrier(2)
 
     def run(database: Database, writer: Writer, by: str) -> None:
@@ -331,25 +333,25 @@ def test_two_runners_at_once_do_each_certificate_once_and_count_it_once(house: I
                 both_are_here.wait(30)
             return None
 
-        runner = MassRevocation(house.pack, database, writer, house.clock)
+        runner = MassRevocation(installation.pack, database, writer, installation.clock)
         with suppress(Conflict):  # the other may have done it all before this one begins
             runner.run(plan.id, by=by, stop=wait)
 
-    with another_process(house) as (database, writer):
+    with another_process(installation) as (database, writer):
         threads = [
-            threading.Thread(target=run, args=(house.database, house.writer, ALICE)),
+            threading.Thread(target=run, args=(installation.database, installation.writer, ALICE)),
             threading.Thread(target=run, args=(database, writer, BOB)),
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(60)
-    row = house.find(find_plan, plan.id)
+    row = installation.find(find_plan, plan.id)
     assert (row.state, row.done) == (DONE, 30)
-    assert steps_of(house, REVOKE) == [one.serial for one in fleet]
+    assert steps_of(installation, REVOKE) == [one.serial for one in fleet]
 
 
-def _die_at_once(house: Installation, plan: RevocationPlanRow) -> None:
+def _die_at_once(installation: Installation, plan: RevocationPlanRow) -> None:
     """Leave the plan in state running, with no process that runs it."""
 
     class Died(BaseException):
@@ -359,7 +361,7 @@ def _die_at_once(house: Installation, plan: RevocationPlanRow) -> None:
         raise Died
 
     with pytest.raises(Died):
-        Overtaken(house, at_step(1, die)).run(plan.id, by=ALICE)
+        Overtaken(installation, at_step(1, die)).run(plan.id, by=ALICE)
 
 
 def _in_between(act: Callable[[], object]) -> Callable[[RevocationPlanRow], None]:
@@ -373,42 +375,42 @@ def _in_between(act: Callable[[], object]) -> Callable[[RevocationPlanRow], None
     return look
 
 
-def _plan(house: Installation, plan_id: int) -> RevocationPlanRow:
-    return house.find(find_plan, plan_id)
+def _plan(installation: Installation, plan_id: int) -> RevocationPlanRow:
+    return installation.find(find_plan, plan_id)
 
 
 def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_refused(
-    house: Installation, fleet: Fleet
+    installation: Installation, fleet: Fleet
 ) -> None:
-    plan = propose(house, stages=(10, 50))
+    plan = propose(installation, stages=(10, 50))
 
     def overtake() -> None:
-        with another_process(house) as (database, writer):
-            other = MassRevocation(house.pack, database, writer, house.clock)
+        with another_process(installation) as (database, writer):
+            other = MassRevocation(installation.pack, database, writer, installation.clock)
             assert other.run(plan.id, by=BOB).stage == 1
 
     with refuses(Conflict, Reason.DEVICE_STATE) as refusal:
-        acts(house).run(plan.id, by=ALICE, stop=_in_between(overtake))
+        acts(installation).run(plan.id, by=ALICE, stop=_in_between(overtake))
     assert "was proposed at stage 1 of 3 when it was read and is paused at stage 2 of 3" in refusal.value.message
-    row = _plan(house, plan.id)
+    row = _plan(installation, plan.id)
     assert (row.state, row.stage, row.done) == (PAUSED, 1, 1), "no operator has seen it before the second stage"
     with pytest.raises(Conflict):
-        acts(house).run(plan.id, by=ALICE, seen=plan)
-    assert acts(house).run(plan.id, by=ALICE, seen=row).done == 5
+        acts(installation).run(plan.id, by=ALICE, seen=plan)
+    assert acts(installation).run(plan.id, by=ALICE, seen=row).done == 5
 
 
-def test_a_pause_between_reading_and_beginning_holds_the_stage(house: Installation, fleet: Fleet) -> None:
-    plan = propose(house, stages=(10,))
-    assert acts(house).run(plan.id, by=ALICE).state == PAUSED
+def test_a_pause_between_reading_and_beginning_holds_the_stage(installation: Installation, fleet: Fleet) -> None:
+    plan = propose(installation, stages=(10,))
+    assert acts(installation).run(plan.id, by=ALICE).state == PAUSED
     with refuses(Conflict, Reason.DEVICE_STATE):
-        acts(house).run(plan.id, by=ALICE, stop=_in_between(lambda: acts(house).pause(plan.id, by=BOB)))
-    row = _plan(house, plan.id)
+        acts(installation).run(plan.id, by=ALICE, stop=_in_between(lambda: acts(installation).pause(plan.id, by=BOB)))
+    row = _plan(installation, plan.id)
     assert (row.state, row.done, row.stopped_because) == (PAUSED, 1, PAUSED_BY_OPERATOR)
-    assert acts(house).run(plan.id, by=ALICE).state == DONE, "an operator who has seen the pause may end it"
+    assert acts(installation).run(plan.id, by=ALICE).state == DONE, "an operator who has seen the pause may end it"
 
 
 def test_a_runner_that_died_after_its_search_is_followed_by_one_that_searches_again(
-    house: Installation, fleet: Fleet
+    installation: Installation, fleet: Fleet
 ) -> None:
     class Died(BaseException):
         pass
@@ -416,18 +418,20 @@ def test_a_runner_that_died_after_its_search_is_followed_by_one_that_searches_ag
     def die() -> None:
         raise Died
 
-    plan = propose(house, HOLD)
+    plan = propose(installation, HOLD)
     with pytest.raises(Died):
-        Overtaken(house, at_step(3, die)).run(plan.id, by=ALICE)
-    row = house.find(find_plan, plan.id)
+        Overtaken(installation, at_step(3, die)).run(plan.id, by=ALICE)
+    row = installation.find(find_plan, plan.id)
     assert (row.state, row.done, row.position) == (RUNNING, 6, fleet[5].leaf_index)
-    house.hold(fleet[7], by=BOB)
-    assert acts(house).run(plan.id, by=BOB).done == 9
+    installation.hold(fleet[7], by=BOB)
+    assert acts(installation).run(plan.id, by=BOB).done == 9
 
 
-def test_a_step_reads_only_single_certificates_and_devices_in_the_writer(house: Installation, fleet: Fleet) -> None:
-    _keep_devices(house, fleet)
-    plan = propose(house, selection=Selection(model=MODEL, profile="bedside"))
+def test_a_step_reads_only_single_certificates_and_devices_in_the_writer(
+    installation: Installation, fleet: Fleet
+) -> None:
+    _keep_devices(installation, fleet)
+    plan = propose(installation, selection=Selection(model=MODEL, profile="bedside"))
     asked: list[tuple[str, str]] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -435,7 +439,7 @@ def test_a_step_reads_only_single_certificates_and_devices_in_the_writer(house: 
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        assert acts(house).run(plan.id, by=ALICE).done == 10
+        assert acts(installation).run(plan.id, by=ALICE).done == 10
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     searches = [by for by, statement in asked if "FROM devices" in statement and "devices.model =" in statement]

@@ -42,7 +42,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def first(tmp_path: Path, url: str) -> Iterator[Installation]:
     """The first process of an installation with its whole hierarchy."""
-    with new_installation(tmp_path / "house", url) as made:
+    with new_installation(tmp_path / "installation", url) as made:
         made.build()
         yield made
 
@@ -54,8 +54,10 @@ def again(first: Installation, url: str) -> Installation:
     return other
 
 
-def server(house: Installation, holder: str | None) -> CrlPublisher:
-    return CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=None, holder=holder)
+def server(installation: Installation, holder: str | None) -> CrlPublisher:
+    return CrlPublisher(
+        installation.pack, installation.database, installation.writer, installation.clock, folder=None, holder=holder
+    )
 
 
 def published(built: Installation) -> dict[tuple[str, int], list[CrlPublished]]:
@@ -101,21 +103,21 @@ def test_two_servers_issue_revoke_and_publish_together(first: Installation, url:
         failures: list[BaseException] = []
         revoked: list[int] = []
 
-        def serve(house: Installation, holder: str | None) -> None:
+        def serve(installation: Installation, holder: str | None) -> None:
             try:
-                issuers = house.issuers("h1/icu")
-                publisher = server(house, holder)
+                issuers = installation.issuers("h1/icu")
+                publisher = server(installation, holder)
                 for turn in range(8):
-                    issued = house.issue(issuers)
+                    issued = installation.issue(issuers)
                     if turn % 2:
-                        house.revoke(issued, RevocationReason.SUPERSEDED)
+                        installation.revoke(issued, RevocationReason.SUPERSEDED)
                         revoked.append(issued.serial)
-                    house.advance(seconds=1)
+                    installation.advance(seconds=1)
                     publisher.publish_due(issuers["h1/icu"])
             except BaseException as failure:  # noqa: BLE001  told in the main thread
                 failures.append(failure)
 
-        threads = [threading.Thread(target=serve, args=(house, None)) for house in (first, second)]
+        threads = [threading.Thread(target=serve, args=(installation, None)) for installation in (first, second)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -174,9 +176,15 @@ def test_two_servers_that_renew_a_responder_at_the_same_moment_make_one(first: I
         ready = threading.Barrier(2)
 
         def renew(number: int) -> None:
-            house = houses[number]
-            issuer = house.issuers("h1/icu")["h1/icu"]
-            parts = (house.database, house.writer, house.clock, house.issuance(), keystores[number])
+            installation = houses[number]
+            issuer = installation.issuers("h1/icu")["h1/icu"]
+            parts = (
+                installation.database,
+                installation.writer,
+                installation.clock,
+                installation.issuance(),
+                keystores[number],
+            )
             renewal = ResponderRenewal(*parts, holder=f"serve-{number}")
             ready.wait(30)
             try:

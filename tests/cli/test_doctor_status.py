@@ -113,13 +113,13 @@ def test_after_one_sealed_list_was_used_the_others_of_its_issuer_ask_for_a_cerem
 
 def revoke_beneath(folder: Path, name: str, reason: RevocationReason) -> None:
     """What `vagus revoke --serial h1#1:HEX` does once two have approved: `name` hangs beneath an offline authority."""
-    with Installation.open(folder) as house, house.database.reading() as connection:
+    with Installation.open(folder) as installation, installation.database.reading() as connection:
         below = find_generation(connection, name, 1)
         assert below is not None
         assert below.certificate_der is not None
         assert below.parent_id is not None
         serial = decode_certificate(below.certificate_der).serial
-        house.revocations.revoke(below.parent_id, serial, reason, by="operator:test").result()
+        installation.revocations.revoke(below.parent_id, serial, reason, by="operator:test").result()
 
 
 def lacking(folder: Path) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ BY = "operator:first"
 
 
 @pytest.fixture
-def house(hospital: Path) -> Iterator[Installation]:
+def installation(hospital: Path) -> Iterator[Installation]:
     """Three pumps with a certificate each, open in this process as a serving one would be."""
     with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as opened:
         issuer = opened.open_issuers(["h1/icu"])["h1/icu"]
@@ -45,193 +45,205 @@ def house(hospital: Path) -> Iterator[Installation]:
         yield opened
 
 
-def propose(house: Installation) -> RevocationPlanRow:
-    with house.database.reading() as connection:
+def propose(installation: Installation) -> RevocationPlanRow:
+    with installation.database.reading() as connection:
         selection = select_target(connection, RevocationTarget(units=("h1/icu",)))
-    return house.mass_revocation.propose(selection, REVOKE, RevocationReason.SUPERSEDED, by=BY, stages=(34,))
+    return installation.mass_revocation.propose(selection, REVOKE, RevocationReason.SUPERSEDED, by=BY, stages=(34,))
 
 
-def plan(house: Installation, plan_id: int) -> RevocationPlanRow:
-    with house.database.reading() as connection:
+def plan(installation: Installation, plan_id: int) -> RevocationPlanRow:
+    with installation.database.reading() as connection:
         found = find_plan(connection, plan_id)
     assert found is not None
     return found
 
 
-def revoked(house: Installation) -> int:
-    with house.database.reading() as connection:
+def revoked(installation: Installation) -> int:
+    with installation.database.reading() as connection:
         return newest_sequence(connection)
 
 
-def serve(house: Installation) -> int:
-    return run_due(WorkRunner(house.database, house.writer, house.clock, "serve-1", work_kinds(house)))
+def serve(installation: Installation) -> int:
+    return run_due(
+        WorkRunner(installation.database, installation.writer, installation.clock, "serve-1", work_kinds(installation))
+    )
 
 
-def hand_over(house: Installation, plan_id: int) -> int:
-    facts = done(house.settings.folder, "revoke", "run", str(plan_id), "--hand-over", "--ignore-late-lists", "--json")
+def hand_over(installation: Installation, plan_id: int) -> int:
+    facts = done(
+        installation.settings.folder, "revoke", "run", str(plan_id), "--hand-over", "--ignore-late-lists", "--json"
+    )
     job = facts.facts["job"]
     assert isinstance(job, int)
     return job
 
 
-def test_handing_over_says_who_runs_the_stage(house: Installation) -> None:
-    row = propose(house)
-    out = done(house.settings.folder, "revoke", "run", str(row.id), "--hand-over").out
+def test_handing_over_says_who_runs_the_stage(installation: Installation) -> None:
+    row = propose(installation)
+    out = done(installation.settings.folder, "revoke", "run", str(row.id), "--hand-over").out
     assert "Handed over: a process of `vagus serve` (not one of `--role status`) runs this stage as job 1" in out
     assert f"`vagus revoke show {row.id}`" in out
 
 
-def test_each_stage_is_handed_over_by_itself(house: Installation) -> None:
-    row = propose(house)
-    assert hand_over(house, row.id) == hand_over(house, row.id), "twice is once"
-    assert revoked(house) == 0
-    assert serve(house) == 1
-    assert (revoked(house), plan(house, row.id).state, plan(house, row.id).stage) == (1, PAUSED, 1)
-    assert serve(house) == 0, "the next stage is for somebody to say"
-    hand_over(house, row.id)
-    serve(house)
-    assert (revoked(house), plan(house, row.id).state) == (3, DONE)
-    denied(house.settings.folder, 3, "DEVICE_STATE", "revoke", "run", str(row.id), "--hand-over")
+def test_each_stage_is_handed_over_by_itself(installation: Installation) -> None:
+    row = propose(installation)
+    assert hand_over(installation, row.id) == hand_over(installation, row.id), "twice is once"
+    assert revoked(installation) == 0
+    assert serve(installation) == 1
+    assert (revoked(installation), plan(installation, row.id).state, plan(installation, row.id).stage) == (1, PAUSED, 1)
+    assert serve(installation) == 0, "the next stage is for somebody to say"
+    hand_over(installation, row.id)
+    serve(installation)
+    assert (revoked(installation), plan(installation, row.id).state) == (3, DONE)
+    denied(installation.settings.folder, 3, "DEVICE_STATE", "revoke", "run", str(row.id), "--hand-over")
 
 
-def test_a_stage_that_was_done_before_its_runner_died_is_not_followed_by_the_next(house: Installation) -> None:
-    row = propose(house)
-    hand_over(house, row.id)
-    (job,) = WorkQueue(house.writer, "dying").take([REVOCATION_STAGE]).result()
-    house.mass_revocation.run(row.id, by=BY)
-    WorkQueue(house.writer, "dying").give_back(job).result()
-    assert serve(house) == 1
-    assert (revoked(house), plan(house, row.id).state) == (1, PAUSED)
+def test_a_stage_that_was_done_before_its_runner_died_is_not_followed_by_the_next(installation: Installation) -> None:
+    row = propose(installation)
+    hand_over(installation, row.id)
+    (job,) = WorkQueue(installation.writer, "dying").take([REVOCATION_STAGE]).result()
+    installation.mass_revocation.run(row.id, by=BY)
+    WorkQueue(installation.writer, "dying").give_back(job).result()
+    assert serve(installation) == 1
+    assert (revoked(installation), plan(installation, row.id).state) == (1, PAUSED)
 
 
-def test_what_an_operator_paused_stays_paused_when_its_job_comes_again(house: Installation) -> None:
-    row = propose(house)
-    hand_over(house, row.id)
-    queue = WorkQueue(house.writer, "dying")
+def test_what_an_operator_paused_stays_paused_when_its_job_comes_again(installation: Installation) -> None:
+    row = propose(installation)
+    hand_over(installation, row.id)
+    queue = WorkQueue(installation.writer, "dying")
     (job,) = queue.take([REVOCATION_STAGE]).result()
     from vagus.authority import mass_revocation
 
-    house.writer.submit(lambda batch: mass_revocation._begin(batch, row, BY)).result()
-    house.mass_revocation.pause(row.id, by=BY)
+    installation.writer.submit(lambda batch: mass_revocation._begin(batch, row, BY)).result()
+    installation.mass_revocation.pause(row.id, by=BY)
     queue.give_back(job).result()
-    assert serve(house) == 1
-    assert (revoked(house), plan(house, row.id).state) == (0, PAUSED)
+    assert serve(installation) == 1
+    assert (revoked(installation), plan(installation, row.id).state) == (0, PAUSED)
 
 
-def test_a_later_stage_whose_first_runner_died_before_it_began_is_begun_by_the_next(house: Installation) -> None:
-    row = propose(house)
-    house.mass_revocation.run(row.id, by=BY)
-    hand_over(house, row.id)
-    queue = WorkQueue(house.writer, "dying")
+def test_a_later_stage_whose_first_runner_died_before_it_began_is_begun_by_the_next(installation: Installation) -> None:
+    row = propose(installation)
+    installation.mass_revocation.run(row.id, by=BY)
+    hand_over(installation, row.id)
+    queue = WorkQueue(installation.writer, "dying")
     (job,) = queue.take([REVOCATION_STAGE]).result()
     queue.give_back(job).result()
-    assert serve(house) == 1
-    assert (revoked(house), plan(house, row.id).state) == (3, DONE)
+    assert serve(installation) == 1
+    assert (revoked(installation), plan(installation, row.id).state) == (3, DONE)
 
 
-def test_a_handed_over_stage_that_an_operator_paused_waits_until_it_is_handed_over_anew(house: Installation) -> None:
-    row = propose(house)
-    house.mass_revocation.run(row.id, by=BY)
-    hand_over(house, row.id)
-    house.mass_revocation.pause(row.id, by=BY)
-    assert serve(house) == 1
-    assert (revoked(house), plan(house, row.id).state) == (1, PAUSED)
-    house.mass_revocation.pause(row.id, by=BY)
-    hand_over(house, row.id)
-    assert serve(house) == 1
-    assert (revoked(house), plan(house, row.id).state) == (3, DONE)
+def test_a_handed_over_stage_that_an_operator_paused_waits_until_it_is_handed_over_anew(
+    installation: Installation,
+) -> None:
+    row = propose(installation)
+    installation.mass_revocation.run(row.id, by=BY)
+    hand_over(installation, row.id)
+    installation.mass_revocation.pause(row.id, by=BY)
+    assert serve(installation) == 1
+    assert (revoked(installation), plan(installation, row.id).state) == (1, PAUSED)
+    installation.mass_revocation.pause(row.id, by=BY)
+    hand_over(installation, row.id)
+    assert serve(installation) == 1
+    assert (revoked(installation), plan(installation, row.id).state) == (3, DONE)
 
 
-def test_handing_over_anew_counts_while_the_paused_job_still_waits_for_another_runner(house: Installation) -> None:
-    row = propose(house)
-    house.mass_revocation.run(row.id, by=BY)
-    job = hand_over(house, row.id)
-    queue = WorkQueue(house.writer, "dying")
+def test_handing_over_anew_counts_while_the_paused_job_still_waits_for_another_runner(
+    installation: Installation,
+) -> None:
+    row = propose(installation)
+    installation.mass_revocation.run(row.id, by=BY)
+    job = hand_over(installation, row.id)
+    queue = WorkQueue(installation.writer, "dying")
     (taken,) = queue.take([REVOCATION_STAGE]).result()
-    house.mass_revocation.pause(row.id, by=BY)
+    installation.mass_revocation.pause(row.id, by=BY)
     queue.give_back(taken).result()
-    assert hand_over(house, row.id) == job
-    assert serve(house) == 1
-    assert (revoked(house), plan(house, row.id).state) == (3, DONE)
+    assert hand_over(installation, row.id) == job
+    assert serve(installation) == 1
+    assert (revoked(installation), plan(installation, row.id).state) == (3, DONE)
 
 
 def test_a_pause_between_a_servers_look_at_its_job_and_the_beginning_holds_the_stage(
-    house: Installation, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = propose(house)
-    house.mass_revocation.run(row.id, by=BY)
-    hand_over(house, row.id)
-    acts, begin = house.mass_revocation, house.mass_revocation.run
+    row = propose(installation)
+    installation.mass_revocation.run(row.id, by=BY)
+    hand_over(installation, row.id)
+    acts, begin = installation.mass_revocation, installation.mass_revocation.run
 
     def run_late(plan_id: int, **said: Any) -> RevocationPlanRow:
-        if plan(house, plan_id).stopped_because is None:
+        if plan(installation, plan_id).stopped_because is None:
             acts.pause(plan_id, by="operator:second")
         return begin(plan_id, **said)
 
     monkeypatch.setattr(acts, "run", run_late)
-    assert serve(house) == 1
-    assert (revoked(house), plan(house, row.id).stopped_because) == (1, "paused-by-operator")
-    with house.database.reading() as connection:
+    assert serve(installation) == 1
+    assert (revoked(installation), plan(installation, row.id).stopped_because) == (1, "paused-by-operator")
+    with installation.database.reading() as connection:
         waiting = connection.execute(select(work.c.last_error).where(work.c.done_at.is_(None))).scalars().all()
     assert len(waiting) == 1
     assert waiting[0].startswith("DEVICE_STATE: plan 1 was paused at stage 2 of 2 when it was read")
 
 
-def test_a_pause_that_nobody_has_seen_is_not_taken_back_by_handing_over(house: Installation) -> None:
-    row = propose(house)
-    seen = house.mass_revocation.run(row.id, by=BY)
-    house.mass_revocation.pause(row.id, by="operator:second")
-    late = house.writer.submit(lambda batch: hand_over_stage(batch.connection, seen, by=BY, ignores_late_lists=True))
+def test_a_pause_that_nobody_has_seen_is_not_taken_back_by_handing_over(installation: Installation) -> None:
+    row = propose(installation)
+    seen = installation.mass_revocation.run(row.id, by=BY)
+    installation.mass_revocation.pause(row.id, by="operator:second")
+    late = installation.writer.submit(
+        lambda batch: hand_over_stage(batch.connection, seen, by=BY, ignores_late_lists=True)
+    )
     with pytest.raises(Conflict) as refused:
         late.result()
     assert refused.value.reason is Reason.DEVICE_STATE
-    assert plan(house, row.id).stopped_because == "paused-by-operator"
-    with house.database.reading() as connection:
+    assert plan(installation, row.id).stopped_because == "paused-by-operator"
+    with installation.database.reading() as connection:
         assert count_open(connection, REVOCATION_STAGE) == 0
 
 
-def test_a_stage_without_its_approvals_is_not_handed_over(house: Installation) -> None:
-    row = propose(house)
-    house.writer.submit(
+def test_a_stage_without_its_approvals_is_not_handed_over(installation: Installation) -> None:
+    row = propose(installation)
+    installation.writer.submit(
         lambda batch: batch.connection.execute(update(revocation_plans).values(approvals_needed=2))
     ).result()
-    refused = run(house.settings.folder, "revoke", "run", str(row.id), "--hand-over")
+    refused = run(installation.settings.folder, "revoke", "run", str(row.id), "--hand-over")
     assert refused.code == 3
     assert "approvals are missing: 1" in refused.err
-    assert serve(house) == 0
-    assert plan(house, row.id).state == PROPOSED
+    assert serve(installation) == 0
+    assert plan(installation, row.id).state == PROPOSED
 
 
-def test_late_lists_stop_a_handed_over_stage_too(house: Installation) -> None:
-    row = propose(house)
-    done(house.settings.folder, "revoke", "run", str(row.id), "--hand-over")
-    serve(house)
-    assert plan(house, row.id).state == PAUSED, "one certificate was all of this stage, revoked a moment ago"
+def test_late_lists_stop_a_handed_over_stage_too(installation: Installation) -> None:
+    row = propose(installation)
+    done(installation.settings.folder, "revoke", "run", str(row.id), "--hand-over")
+    serve(installation)
+    assert plan(installation, row.id).state == PAUSED, "one certificate was all of this stage, revoked a moment ago"
 
 
-def test_a_later_stage_waits_beside_its_job_while_lists_are_late(house: Installation) -> None:
-    row = propose(house)
-    house.mass_revocation.run(row.id, by=BY)
-    done(house.settings.folder, "revoke", "run", str(row.id), "--hand-over")
-    an_hour_ago = update(revocations).values(revoked_at=int(house.clock.now().timestamp()) - 3600)
-    house.writer.submit(lambda batch: batch.connection.execute(an_hour_ago)).result()
-    assert serve(house) == 1
-    assert (revoked(house), plan(house, row.id).state) == (1, PAUSED)
-    with house.database.reading() as connection:
+def test_a_later_stage_waits_beside_its_job_while_lists_are_late(installation: Installation) -> None:
+    row = propose(installation)
+    installation.mass_revocation.run(row.id, by=BY)
+    done(installation.settings.folder, "revoke", "run", str(row.id), "--hand-over")
+    an_hour_ago = update(revocations).values(revoked_at=int(installation.clock.now().timestamp()) - 3600)
+    installation.writer.submit(lambda batch: batch.connection.execute(an_hour_ago)).result()
+    assert serve(installation) == 1
+    assert (revoked(installation), plan(installation, row.id).state) == (1, PAUSED)
+    with installation.database.reading() as connection:
         assert count_open(connection, REVOCATION_STAGE) == 1
-    hand_over(house, row.id)
-    serve(house)
-    assert (revoked(house), plan(house, row.id).state) == (3, DONE), "regardless counts beside the job that waits"
+    hand_over(installation, row.id)
+    serve(installation)
+    assert (revoked(installation), plan(installation, row.id).state) == (3, DONE), (
+        "regardless counts beside the job that waits"
+    )
 
 
-def test_the_doctor_tells_what_was_given_up_and_what_nobody_takes(house: Installation) -> None:
-    folder, now = house.settings.folder, int(house.clock.now().timestamp())
-    house.writer.submit(
+def test_the_doctor_tells_what_was_given_up_and_what_nobody_takes(installation: Installation) -> None:
+    folder, now = installation.settings.folder, int(installation.clock.now().timestamp())
+    installation.writer.submit(
         lambda batch: add_work(batch.connection, REVOCATION_STAGE, "no plan", run_after=now - 7200)
     ).result()
     (late,) = [one for one in done(folder, "doctor", "--json").facts if one["check"] == "work"]
     assert (late["state"], "1 jobs have waited" in late["finding"]) == ("warning", True)
-    queue = WorkQueue(house.writer, "serve-1", max_attempts=1)
+    queue = WorkQueue(installation.writer, "serve-1", max_attempts=1)
     (job,) = queue.take([REVOCATION_STAGE]).result()
     queue.fail(job, "BAD_ARGUMENT: names no plan").result()
     (gone,) = [one for one in done(folder, "doctor", "--json").facts if one["check"] == "work"]
@@ -239,10 +251,10 @@ def test_the_doctor_tells_what_was_given_up_and_what_nobody_takes(house: Install
     assert "names no plan" in gone["finding"]
 
 
-def test_a_job_that_names_no_plan_is_an_error_beside_it(house: Installation) -> None:
+def test_a_job_that_names_no_plan_is_an_error_beside_it(installation: Installation) -> None:
     payload = json.dumps({"by": BY, "ignores_late_lists": True})
-    house.writer.submit(lambda batch: add_work(batch.connection, REVOCATION_STAGE, "junk", payload)).result()
-    assert serve(house) == 1
-    with house.database.reading() as connection:
+    installation.writer.submit(lambda batch: add_work(batch.connection, REVOCATION_STAGE, "junk", payload)).result()
+    assert serve(installation) == 1
+    with installation.database.reading() as connection:
         assert count_open(connection) == 1
         assert list_given_up(connection, since=0) == ()

@@ -73,8 +73,8 @@ def test_a_second_apply_leaves_a_byte_equal_export(hospital: Path, how: tuple[st
 
 def test_a_ceremony_that_was_cut_off_is_held_again_by_the_next_apply(hospital: Path) -> None:
     """Certified, but no list was signed: nothing waits by its state, and yet something is missing."""
-    with Installation.open(hospital) as house:
-        house.writer.submit(lambda batch: batch.connection.execute(delete(crl_publications))).result()
+    with Installation.open(hospital) as installation:
+        installation.writer.submit(lambda batch: batch.connection.execute(delete(crl_publications))).result()
     (hospital / "keystores" / "h1" / "emergency" / "h1.icu.1.sealed").unlink()
     done(hospital, "plan", "apply", written(hospital), "--yes", "--ceremony")
     findings = done(hospital, "doctor", "--json").facts
@@ -322,13 +322,13 @@ def test_a_token_may_go_to_a_file_of_its_owner_alone(hospital: Path, tmp_path: P
     text = file.read_text().strip()
     assert file.stat().st_mode & 0o777 == 0o600
     assert text not in made.out
-    with Installation.open(hospital) as house, house.database.reading() as connection:
+    with Installation.open(hospital) as installation, installation.database.reading() as connection:
         kept = find_token(connection, hash_token(text))
-        device = find_named(house.database, device_name(1)).id
+        device = find_named(installation.database, device_name(1)).id
         count = len(list_tokens_of(connection, device))
     assert kept is not None
     denied(hospital, 3, "ALREADY_EXISTS", "token", "make", device_name(1), "--out", str(file))
-    with Installation.open(hospital) as house, house.database.reading() as connection:
+    with Installation.open(hospital) as installation, installation.database.reading() as connection:
         assert len(list_tokens_of(connection, device)) == count, "no token is made that nobody can read"
 
 
@@ -344,11 +344,11 @@ def test_tokens_and_transfers_follow_the_policy_pack(hospital: Path) -> None:
     with_er = PLAN.replace('Intensive Care"}', 'Intensive Care"}, {label = "er", title = "Emergency"}')
     done(hospital, "plan", "apply", written(hospital, with_er), "--yes", "--ceremony")
     done(hospital, "device", "transfer", device_name(1), "h1/er")
-    with Installation.open(hospital) as house, house.database.reading() as connection:
-        made = list_tokens_of(connection, find_named(house.database, device_name(1)).id)
+    with Installation.open(hospital) as installation, installation.database.reading() as connection:
+        made = list_tokens_of(connection, find_named(installation.database, device_name(1)).id)
         assert sorted(one.expires_at - one.made_at for one in made) == [5 * 3600, 2 * 86400]
         (job,) = connection.execute(select(work.c.run_after)).scalars()
-        assert 3 * 3600 - 60 < job - house.clock.now().timestamp() <= 3 * 3600
+        assert 3 * 3600 - 60 < job - installation.clock.now().timestamp() <= 3 * 3600
 
 
 def test_another_policy_pack_is_adopted_with_an_entry(hospital: Path) -> None:
@@ -372,10 +372,10 @@ def test_a_revoked_device_is_locked_out_until_the_inventory_says_otherwise(hospi
     assert state_of(hospital, 2) == "recalled"
     for number in (1, 2):
         denied(hospital, 3, "DEVICE_STATE", "token", "make", device_name(number))
-    with Installation.open(hospital) as house, house.database.reading() as connection:
+    with Installation.open(hospital) as installation, installation.database.reading() as connection:
         token = find_token(connection, hash_token(before["token"]))
         assert token is not None
-        assert token.expires_at <= int(house.clock.now().timestamp())
+        assert token.expires_at <= int(installation.clock.now().timestamp())
 
 
 def test_a_device_may_be_left_to_enrol_anew(hospital: Path) -> None:

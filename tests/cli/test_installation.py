@@ -28,7 +28,7 @@ from vagus.reasons import Reason
 
 
 def test_init_begins_an_installation_that_is_its_owners_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "house"
+    folder = tmp_path / "installation"
     facts = done(folder, "init", "--unsafe-fast-kdf", "--origin", "log.test", "--json").facts
     assert facts["origin"] == "log.test"
     assert facts["log_key"].startswith("log.test+")
@@ -45,18 +45,18 @@ def test_init_is_not_done_twice(fresh: Path) -> None:
 
 def test_init_without_a_passphrase_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VAGUS_PASSPHRASE_SOURCE")
-    denied(tmp_path / "house", 4, "KEY_NOT_OPEN", "init")
-    assert not (tmp_path / "house").exists()
+    denied(tmp_path / "installation", 4, "KEY_NOT_OPEN", "init")
+    assert not (tmp_path / "installation").exists()
 
 
 def test_a_short_passphrase_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_PASSPHRASE", "short")
-    denied(tmp_path / "house", 2, "BAD_SETTINGS", "init")
-    assert not (tmp_path / "house").exists()
+    denied(tmp_path / "installation", 2, "BAD_SETTINGS", "init")
+    assert not (tmp_path / "installation").exists()
 
 
 def test_a_passphrase_on_the_command_line_is_refused_and_not_repeated(tmp_path: Path) -> None:
-    refused = denied(tmp_path / "house", 2, "BAD_ARGUMENT", "init", "--passphrase-source", "my secret")
+    refused = denied(tmp_path / "installation", 2, "BAD_ARGUMENT", "init", "--passphrase-source", "my secret")
     assert "my secret" not in refused.err
 
 

@@ -319,7 +319,7 @@ def test_a_maker_taken_in_while_it_serves_is_known_at_once(hospital: Hospital, m
     born = tmp_path / "born" / "AIP3-000012"
     where = ("--server", f"enrol.h1.test.example=127.0.0.1:{hospital.served.port('enrol')}")
     idevid = ("--idevid-cert", str(born / "certificate.pem"), "--idevid-key", str(born / "key.pem"))
-    time.sleep(2.5)  # the doors look for new makers every other second
+    time.sleep(2.5)  # the listeners look for new makers every other second
     code, said = agent(tmp_path / "device", "enrol", *where, "--anchors", str(hospital.anchors), *idevid)
     assert code == 0, said
     shown = done(hospital.folder, "device", "show", device_name(12), "--json").facts

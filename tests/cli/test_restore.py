@@ -423,11 +423,11 @@ def test_a_clock_behind_what_was_published_closes_nothing(lost: Lost, tmp_path: 
     from vagus.testing import FrozenClock
 
     back = brought_back(lost, tmp_path)
-    with Installation.open(back, passphrase_sources=[SOURCE]) as house:
-        gap = measure_gap(house, house.actor, checkpoint=None, published=None, crls=())
-        house.clock = FrozenClock(house.clock.now() - timedelta(days=1))  # type: ignore[assignment]
+    with Installation.open(back, passphrase_sources=[SOURCE]) as installation:
+        gap = measure_gap(installation, installation.actor, checkpoint=None, published=None, crls=())
+        installation.clock = FrozenClock(installation.clock.now() - timedelta(days=1))  # type: ignore[assignment]
         with pytest.raises(Exception, match="set the clock") as caught:
-            close_gap(house, house.actor, gap, is_revoking=False)
+            close_gap(installation, installation.actor, gap, is_revoking=False)
         assert getattr(caught.value, "reason", None) is Reason.CLOCK_ROLLBACK
 
 
@@ -437,17 +437,17 @@ def test_a_spent_token_stays_spent(lost: Lost, tmp_path: Path, hospital: Path) -
 
     made = done(hospital, "token", "make", device_name(1), "--json").facts["token"]
     done(hospital, "backup", str(tmp_path / "backup.tar"))
-    with Installation.open(hospital, passphrase_sources=[SOURCE]) as house:
+    with Installation.open(hospital, passphrase_sources=[SOURCE]) as installation:
 
         def spend(batch: Batch) -> None:
             row = check_token(find_token(batch.connection, hash_token(made)), b"k" * 32, at=batch.at)
             spend_token(batch, row, b"k" * 32)
 
-        house.writer.submit(spend).result()
+        installation.writer.submit(spend).result()
     kept = publish(hospital)
     back = tmp_path / "back"
     done(back, "restore", str(tmp_path / "backup.tar"), "--published", str(kept.log))
-    with Installation.open(back) as house, house.database.reading() as connection:
+    with Installation.open(back) as installation, installation.database.reading() as connection:
         found = find_token(connection, hash_token(made))
         assert found is not None
         assert found.bound_spki_sha256 == b"k" * 32
@@ -473,11 +473,11 @@ def test_a_house_that_was_forked_by_hand_is_caught(lost: Lost, tmp_path: Path) -
     from vagus.records.installation import set_settled
 
     back = brought_back(lost, tmp_path, with_log=False)
-    with Installation.open(back) as house:
-        house.writer.submit(lambda batch: set_settled(batch.connection)).result()
+    with Installation.open(back) as installation:
+        installation.writer.submit(lambda batch: set_settled(batch.connection)).result()
     done(back, "token", "make", device_name(3))
-    with Installation.open(back) as house:
-        house.writer.submit(
+    with Installation.open(back) as installation:
+        installation.writer.submit(
             lambda batch: set_restored(batch.connection, batch.at, size=1, backup_sha256=bytes(32))
         ).result()
     evidence = ("--published", str(lost.kept.log), "--unsafe-no-checkpoint")
@@ -527,7 +527,7 @@ def test_a_key_that_was_compromised_behind_the_backup_stays_blocked(lost: Lost, 
     back = brought_back(lost, tmp_path)
     spki = x509.load_der_x509_certificate(lost.revoked).public_key()
     digest = hashlib.sha256(spki.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-    with Installation.open(back) as house, house.database.reading() as connection:
+    with Installation.open(back) as installation, installation.database.reading() as connection:
         key = find_key(connection, digest)
     assert key is not None
     assert key.is_blocked

@@ -19,15 +19,15 @@ __all__ = ["equipped", "equipped_once"]
 
 
 def der_of(folder: Path, number: int) -> bytes:
-    with Installation.open(folder) as house:
-        pump = find_named(house.database, f"Aorta IP3:AIP3-{number:06}")
-        with house.database.reading() as connection:
+    with Installation.open(folder) as installation:
+        pump = find_named(installation.database, f"Aorta IP3:AIP3-{number:06}")
+        with installation.database.reading() as connection:
             _, der = load_bytes(connection, list_of_device(connection, str(pump.id))[0].leaf_index)
     return der or b""
 
 
 def unit_der(folder: Path) -> bytes:
-    with Installation.open(folder) as house, house.database.reading() as connection:
+    with Installation.open(folder) as installation, installation.database.reading() as connection:
         return next(one.certificate_der or b"" for one in list_authorities(connection) if one.name == "h1/icu")
 
 
@@ -66,7 +66,7 @@ def test_what_is_not_ours_is_refused_by_name(
     equipped: Path, maker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign, forged, junk = tmp_path / "foreign.cer", tmp_path / "forged.cer", tmp_path / "junk.pem"
-    with Installation.open(maker) as house, house.database.reading() as connection:
+    with Installation.open(maker) as installation, installation.database.reading() as connection:
         foreign.write_bytes(next(one.certificate_der or b"" for one in list_authorities(connection)))
     whole = bytearray(der_of(equipped, 1))
     whole[-1] ^= 1  # the signature: issuer and serial alone are anybody's to write

@@ -20,14 +20,14 @@ COMPROMISED = ("--reason", "keyCompromise")
 
 
 def key_of(folder: Path, serial: str) -> str:
-    with Installation.open(folder) as house:
-        device = find_named(house.database, f"Aorta IP3:{serial}")
-        with house.database.reading() as connection:
+    with Installation.open(folder) as installation:
+        device = find_named(installation.database, f"Aorta IP3:{serial}")
+        with installation.database.reading() as connection:
             return list_of_device(connection, str(device.id))[0].spki_sha256.hex()
 
 
 def is_blocked(folder: Path, key: str) -> bool:
-    with Installation.open(folder) as house, house.database.reading() as connection:
+    with Installation.open(folder) as installation, installation.database.reading() as connection:
         found = find_key(connection, bytes.fromhex(key))
     return found is not None and found.is_blocked
 

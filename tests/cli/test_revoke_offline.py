@@ -16,7 +16,7 @@ from vagus.x509.certificates import decode_certificate
 
 
 def serial_of(folder: Path, name: str) -> str:
-    with Installation.open(folder) as house, house.database.reading() as connection:
+    with Installation.open(folder) as installation, installation.database.reading() as connection:
         (der,) = [one.certificate_der for one in list_authorities(connection) if one.name == name]
     return f"{decode_certificate(der or b'').serial:x}"
 
@@ -24,8 +24,8 @@ def serial_of(folder: Path, name: str) -> str:
 def let_lists_be_older(folder: Path) -> None:
     """The policy's shortest interval between two lists of a shard passes."""
     a_minute_ago = update(crl_publications).values(this_update=crl_publications.c.this_update - 60)
-    with Installation.open(folder) as house:
-        house.writer.submit(lambda batch: batch.connection.execute(a_minute_ago)).result()
+    with Installation.open(folder) as installation:
+        installation.writer.submit(lambda batch: batch.connection.execute(a_minute_ago)).result()
 
 
 def test_what_an_offline_authority_revokes_is_in_no_crl_before_a_ceremony_and_that_is_said(

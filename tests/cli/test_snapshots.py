@@ -1,4 +1,4 @@
-"""`vagus snapshot` and `vagus validate --snapshot`: made in the house, used by whoever has no network."""
+"""`vagus snapshot` and `vagus validate --snapshot`: made in the installation, used by whoever has no network."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def papers(hospital: Path, tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("h1/icu", "h1", "root"):
         done(hospital, "ca", "export", name, "--out", str(folder / f"{name.rpartition('/')[2]}.pem"))
-    with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
-        device = find_named(house.database, "Aorta IP3:AIP3-000001")
+    with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as installation:
+        device = find_named(installation.database, "Aorta IP3:AIP3-000001")
         order = order_for(device.id, "test", profile=device.profile)
-        issued = house.issuance.issue_now(order, house.open_issuers(["h1/icu"])["h1/icu"])
+        issued = installation.issuance.issue_now(order, installation.open_issuers(["h1/icu"])["h1/icu"])
     (folder / "leaf.pem").write_bytes(encode_certificates([issued.der]))
     done(hospital, "snapshot", "key", "--out", str(folder / "snapshot.pem"))
     return folder

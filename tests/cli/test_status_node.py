@@ -85,8 +85,8 @@ def test_the_doctor_sees_revocations_that_the_signing_side_has_not_listed(
     issue(hospital, 1)
     publish(hospital, "again")
     revoked_at = datetime.now(UTC)
-    with Installation.open(hospital) as house:
-        house.operations.devices.revoke(house.actor, device_name(1), "keyCompromise")
+    with Installation.open(hospital) as installation:
+        installation.operations.devices.revoke(installation.actor, device_name(1), "keyCompromise")
     assert findings(node)["CRL"]["state"] == "well"
     monkeypatch.setattr(RealClock, "now", lambda _: revoked_at + timedelta(seconds=63))
     (one,) = [one for one in run(node, "doctor", "--json").facts if "is in no CRL yet" in one["finding"]]

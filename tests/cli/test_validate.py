@@ -46,22 +46,28 @@ def papers(hospital: Path, tmp_path: Path) -> Path:
     done(hospital, "ca", "export", "h1/icu", "--out", str(folder / "icu.pem"))
     done(hospital, "ca", "export", "h1", "--out", str(folder / "h1.pem"))
     done(hospital, "ca", "export", "root", "--out", str(folder / "root.pem"))
-    with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
-        device = find_named(house.database, "Aorta IP3:AIP3-000001")
-        with house.database.reading() as connection:
+    with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as installation:
+        device = find_named(installation.database, "Aorta IP3:AIP3-000001")
+        with installation.database.reading() as connection:
             (row,) = list_of_device(connection, str(device.id))
             _, der = load_bytes(connection, row.leaf_index)
         assert der is not None
         (folder / "leaf.pem").write_bytes(encode_certificates([der]))
-        write_lists(house, folder)
+        write_lists(installation, folder)
     return folder
 
 
-def write_lists(house: Installation, folder: Path) -> None:
-    publisher = CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=house.settings.published)
-    for issuer in house.open_issuers(["h1/icu"]).every():
+def write_lists(installation: Installation, folder: Path) -> None:
+    publisher = CrlPublisher(
+        installation.pack,
+        installation.database,
+        installation.writer,
+        installation.clock,
+        folder=installation.settings.published,
+    )
+    for issuer in installation.open_issuers(["h1/icu"]).every():
         publisher.publish_all(issuer)
-    lists = sorted(house.settings.published.rglob("0.crl"))
+    lists = sorted(installation.settings.published.rglob("0.crl"))
     (folder / "lists.pem").write_bytes(b"".join(encode_block(path.read_bytes(), "X509 CRL") for path in lists))
 
 
@@ -112,9 +118,9 @@ def test_a_compartment_without_a_domain_is_no_question_that_can_be_answered(pape
 
 def test_a_revoked_certificate_is_refused(papers: Path, hospital: Path) -> None:
     done(hospital, "device", "revoke", "Aorta IP3:AIP3-000001", "--yes")
-    with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as house:
+    with Installation.open(hospital, passphrase_sources=["env:TEST_PASSPHRASE"]) as installation:
         time.sleep(1.1)  # at most one list a second: thisUpdate strictly grows
-        write_lists(house, papers)
+        write_lists(installation, papers)
     refused = run(papers, *asked(papers))
     assert refused.code == 1
     assert (refused.facts["verdict"], refused.facts["reason"]) == ("refused", "REVOKED")

@@ -1,4 +1,4 @@
-"""A process that runs the house's own durable jobs, but kills itself at the named commit, as a power switch would.
+"""A process that runs the durable jobs of an installation, and kills itself at the named commit, as a power cut would.
 
 `python -m tests.durability.stage_worker DIR NODE POINT NTH` works on the installation in DIR until its standard input
 closes; at the NTH passing of POINT (`before-commit`, `after-commit`; `none` never) it sends itself SIGKILL.
@@ -33,10 +33,15 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     mass_revocation.STEP = STEP
-    with Installation.open(folder) as house:
-        house.kill_points = kill_at
+    with Installation.open(folder) as installation:
+        installation.kill_points = kill_at
         runner = WorkRunner(
-            house.database, house.writer, house.clock, node, work_kinds(house), lease_seconds=LEASE_SECONDS
+            installation.database,
+            installation.writer,
+            installation.clock,
+            node,
+            work_kinds(installation),
+            lease_seconds=LEASE_SECONDS,
         )
         print("ready", flush=True)  # noqa: T201  the test waits for it
         while not select.select([sys.stdin], [], [], 0.05)[0]:

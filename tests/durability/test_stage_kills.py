@@ -39,35 +39,35 @@ Point = tuple[Literal["before-commit", "after-commit"], int]
 
 @dataclass
 class Hospital:
-    """A house of which other processes run the jobs, and what its revocations so far were."""
+    """A installation of which other processes run the jobs, and what its revocations so far were."""
 
     folder: Path
-    house: Installation
+    installation: Installation
 
     def issue(self, device: DeviceId, count: int) -> list[IssuedCertificate]:
-        issuer = self.house.open_issuers(["h1/icu"])["h1/icu"]
+        issuer = self.installation.open_issuers(["h1/icu"])["h1/icu"]
         found = []
         for _ in range(count):
             order = order_for(device, f"test-{uuid4()}")
-            found.append(self.house.issuance.issue_now(order, issuer))
-        self.house.writer.submit(lambda _: None).result()
+            found.append(self.installation.issuance.issue_now(order, issuer))
+        self.installation.writer.submit(lambda _: None).result()
         return found
 
     def sequence(self) -> int:
-        with self.house.database.reading() as connection:
+        with self.installation.database.reading() as connection:
             return newest_sequence(connection)
 
     def serials_since(self, issued: IssuedCertificate, sequence: int) -> list[int]:
-        with self.house.database.reading() as connection:
+        with self.installation.database.reading() as connection:
             return [one.serial for one in list_events(connection, issued.issuer.authority_id, after=sequence)]
 
     def open_jobs(self) -> int:
-        with self.house.database.reading() as connection:
+        with self.installation.database.reading() as connection:
             assert list_given_up(connection, since=0) == ()
             return count_open(connection)
 
     def device_of(self, unit: str) -> DeviceId:
-        with self.house.database.reading() as connection:
+        with self.installation.database.reading() as connection:
             return next(one.id for one in list_devices(connection, DeviceFilter()) if str(one.unit) == unit)
 
     def work(self, point: str, nth: int) -> None:
@@ -104,8 +104,8 @@ def hospital(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         if request.param == "postgresql":
             url = stack.enter_context(fresh_database(stack.enter_context(postgres_server())))
         make_installation(folder, devices=1, database=url)
-        house = stack.enter_context(Installation.open(folder, passphrase_sources=[SOURCE]))
-        yield Hospital(folder, house)
+        installation = stack.enter_context(Installation.open(folder, passphrase_sources=[SOURCE]))
+        yield Hospital(folder, installation)
 
 
 @pytest.mark.parametrize(
@@ -121,18 +121,18 @@ def hospital(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_a_stage_that_is_killed_anywhere_is_finished_by_another_and_each_certificate_is_revoked_once(
     hospital: Hospital, point: Point
 ) -> None:
-    house = hospital.house
+    installation = hospital.installation
     issued = hospital.issue(hospital.device_of("h1/icu"), 6)
     selection = Selection(leaves=tuple(one.leaf_index for one in issued))
     before = hospital.sequence()
-    plan = house.mass_revocation.propose(selection, REVOKE, RevocationReason.SUPERSEDED, by=BY, stages=(34,))
-    paused = house.mass_revocation.run(plan.id, by=BY)
+    plan = installation.mass_revocation.propose(selection, REVOKE, RevocationReason.SUPERSEDED, by=BY, stages=(34,))
+    paused = installation.mass_revocation.run(plan.id, by=BY)
     assert (paused.done, paused.stage, paused.stages) == (2, 1, (2, 6))
-    house.writer.submit(
+    installation.writer.submit(
         lambda batch: hand_over_stage(batch.connection, paused, by=BY, ignores_late_lists=True)
     ).result()
     hospital.work(*point)
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         ended = find_plan(connection, plan.id)
     assert ended is not None
     assert (ended.state, ended.done, hospital.open_jobs()) == (DONE, 6, 0)
@@ -145,10 +145,10 @@ def test_a_transfers_last_act_that_is_killed_counts_once(hospital: Hospital, poi
     device = hospital.device_of("h1/er")  # with certificates of the unit that it came from
     issued = hospital.issue(device, 2)
     before = hospital.sequence()
-    with hospital.house.database.reading() as connection:
+    with hospital.installation.database.reading() as connection:
         unit = next(one.unit for one in list_devices(connection, DeviceFilter()) if one.id == device)
     assert unit is not None
-    hospital.house.writer.submit(
+    hospital.installation.writer.submit(
         lambda batch: transfers.plan_superseding(batch.connection, device, unit, at=0, run_after=0)
     ).result()
     hospital.work(*point)

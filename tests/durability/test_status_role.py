@@ -40,7 +40,7 @@ def icu(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hospital]:
 def revoke(icu: Hospital, issued: IssuedCertificate) -> float:
     """Revoke it; gives the moment at which that was committed."""
     name = (issued.issuer.authority_id, issued.serial)
-    icu.house.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by="operator:test").result()
+    icu.installation.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by="operator:test").result()
     return time.monotonic()
 
 

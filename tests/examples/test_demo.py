@@ -19,9 +19,9 @@ from vagus.tls import ClientContext, ClientTls
 
 
 def test_the_sixty_devices_stand_in_both_plans(tmp_path: Path) -> None:
-    doors = BuiltListeners.draw()
-    write_hospital_plan(tmp_path / "h.toml", doors)
-    write_maker_plan(tmp_path / "m.toml", doors)
+    listeners = BuiltListeners.draw()
+    write_hospital_plan(tmp_path / "h.toml", listeners)
+    write_maker_plan(tmp_path / "m.toml", listeners)
     hospital, maker = load_plan(tmp_path / "h.toml"), load_plan(tmp_path / "m.toml")
     assert isinstance(hospital, HospitalPlan)
     assert isinstance(maker, MakerPlan)
@@ -31,7 +31,9 @@ def test_the_sixty_devices_stand_in_both_plans(tmp_path: Path) -> None:
     assert len(taking_part) == len({device.serial for device in taking_part}) == 60
     assert {(device.unit, device.model, device.serial) for device in taking_part} <= planned
     assert {device.serial for device in taking_part} <= born
-    assert [listener.address[1] for listener in hospital.listeners] == [door.port for door in doors.hospital_listeners]
+    assert [listener.address[1] for listener in hospital.listeners] == [
+        listener.port for listener in listeners.hospital_listeners
+    ]
 
 
 def test_the_rogue_counts_what_it_is_given() -> None:

@@ -1,1 +1,1 @@
-"""Our certificates, lists and doors, judged by software that others wrote."""
+"""Our certificates, lists and listeners, judged by software that others wrote."""

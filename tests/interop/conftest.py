@@ -31,7 +31,7 @@ def early(hospital: Hospital) -> Bearer:
 
 @pytest.fixture(scope="session")
 def revoked(hospital: Hospital) -> Bearer:
-    """A device of h1/icu whose key was compromised: in its list, known to every door."""
+    """A device of h1/icu whose key was compromised: in its list, known to every listener."""
     bearer = hospital.enrol("revoked")
     hospital.revoke(bearer)
     return bearer

@@ -55,7 +55,7 @@ def curl(*words: str | Path, folder: Path) -> Answer:
 
 
 def https(hospital: Hospital, listener: str, path: str, *words: str | Path, who: Bearer | None) -> Answer:
-    """A request to a door under its own name, trusting the root alone."""
+    """A request to a listener under its own name, trusting the root alone."""
     name, port = f"{listener}.test.example", hospital.port(listener)
     command: list[str | Path] = ["--cacert", hospital.authority("root"), "--resolve", f"{name}:{port}:127.0.0.1"]
     if who is not None:

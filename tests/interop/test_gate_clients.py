@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from tests.simulator.certificates import Issued, authority, pump, server_credential, stranger
-from tests.simulator.listeners import Door, Served, serving
+from tests.simulator.listeners import PeerJudge, Served, serving
 from tests.simulator.upstreams import Seen, http_upstream
 from tests.transport.test_listeners import gate
 from vagus.endpoints.gateway.decisions import Outcome
@@ -52,8 +52,8 @@ def _write(folder: Path, name: str, issued: Issued) -> None:
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def judge() -> PeerJudge:
+    return PeerJudge()
 
 
 @pytest.fixture
@@ -62,17 +62,17 @@ def seen() -> Seen:
 
 
 @pytest.fixture
-def served(door: Door, seen: Seen) -> Iterator[Served]:
+def served(judge: PeerJudge, seen: Seen) -> Iterator[Served]:
     def spec(name: str, relay: HttpRelay, **settings: object) -> ListenerSpec:
         tls = ServerContext(server_credential(), ServerTls(**settings))  # type: ignore[arg-type]
-        return gate(door, name=name, app=relay, tls=tls, close=relay.close, limits=Limits(linger_seconds=0.5))
+        return gate(judge, name=name, app=relay, tls=tls, close=relay.close, limits=Limits(linger_seconds=0.5))
 
     with http_upstream() as (port, upstream_saw):
         upstream_saw.headers = seen.headers
-        relays = [HttpRelay(Upstream("127.0.0.1", port), door.decisions.append) for _ in range(2)]
+        relays = [HttpRelay(Upstream("127.0.0.1", port), judge.decisions.append) for _ in range(2)]
         modern = spec("gate", relays[0], client_auth="optional")
         legacy = spec("legacy", relays[1], client_auth="required", minimum_version=TLS_1_2)
-        with serving(modern, legacy, doors=[door]) as running:
+        with serving(modern, legacy, judges=[judge]) as running:
             yield running
 
 
@@ -128,9 +128,9 @@ class TestCurl:
         assert (status, json.loads(body)["reason"]) == (403, Reason.CREDENTIAL_MISSING)
         assert len(seen.headers) == 1
 
-    def test_a_revoked_device_is_refused(self, served: Served, files: Path, door: Door) -> None:
+    def test_a_revoked_device_is_refused(self, served: Served, files: Path, judge: PeerJudge) -> None:
         assert curl(files, served.port())[0] == 200
-        door.revoke(pump().serial)
+        judge.revoke(pump().serial)
         status, body = curl(files, served.port())
         assert (status, json.loads(body)["reason"]) == (403, Reason.REVOKED)
 
@@ -161,7 +161,9 @@ class TestOpenssl:
         assert "xxxxx" in told
 
     @pytest.mark.parametrize("version", ["-tls1_3", "-tls1_2"])
-    def test_a_session_resumes_and_is_judged_anew(self, served: Served, files: Path, door: Door, version: str) -> None:
+    def test_a_session_resumes_and_is_judged_anew(
+        self, served: Served, files: Path, judge: PeerJudge, version: str
+    ) -> None:
         session = str(files / "session")
         port = served.port("legacy")
         told = s_client(files, port, version, "-sess_out", session, "-ign_eof", said=REQUEST)
@@ -169,8 +171,8 @@ class TestOpenssl:
         told = s_client(files, port, version, "-sess_in", session, "-ign_eof", said=REQUEST)
         assert "Reused, TLSv1." in told
         assert "200 OK" in told
-        assert [each.resumed for each in door.told(Outcome.ADMITTED)] == [False, True]
-        door.revoke(pump().serial)
+        assert [each.resumed for each in judge.told(Outcome.ADMITTED)] == [False, True]
+        judge.revoke(pump().serial)
         told = s_client(files, port, version, "-sess_in", session, "-ign_eof", said=REQUEST)
         assert "Reused, TLSv1." in told
         assert "403 Forbidden" in told

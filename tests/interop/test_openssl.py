@@ -1,4 +1,4 @@
-"""The openssl command line judges our certificates, lists, OCSP answers and doors."""
+"""The openssl command line judges our certificates, lists, OCSP answers and listeners."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ class TestOcsp:
 
 
 def s_client(hospital: Hospital, listener: str, *words: str | Path, who: Bearer | None, said: bytes = b"") -> Told:
-    """`openssl s_client` that trusts the root alone and insists on the door's name."""
+    """`openssl s_client` that trusts the root alone and insists on the listener's name."""
     name = f"{listener}.test.example"
     command: list[str | Path] = ["s_client", "-connect", f"127.0.0.1:{hospital.port(listener)}", "-servername", name]
     command += ["-CAfile", hospital.authority("root"), "-verify_return_error", "-verify_hostname", name, "-ign_eof"]

@@ -170,7 +170,7 @@ defaults
   timeout client 20s
   timeout server 20s
   timeout connect 20s
-frontend door
+frontend listener
   bind 127.0.0.1:{port} ssl crt {crt} ca-file {root} crl-file {lists} verify required ssl-min-ver TLSv1.2
   http-request return status 200 content-type text/plain lf-string "%[ssl_c_s_dn(CN)]"
 """

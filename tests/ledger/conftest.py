@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.log import World
+from tests.simulator.log import LogFixture
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path) -> Iterator[LogFixture]:
     """An installation in memory that publishes into a folder of the test."""
-    made = World.make(tmp_path)
+    made = LogFixture.make(tmp_path)
     yield made
     made.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.log import ORIGIN, World
+from tests.simulator.log import ORIGIN, LogFixture
 from vagus.ledger.append import append
 from vagus.ledger.entries import TokenSpent
 from vagus.records.engine.writer import Batch
@@ -53,12 +53,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "reader"
 
 
-def read(reader: Path, world: World, seed: int) -> subprocess.CompletedProcess[str]:
+def read(reader: Path, world: LogFixture, seed: int) -> subprocess.CompletedProcess[str]:
     command = [str(reader), str(world.folder), world.publisher().key.encode(), str(seed)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_go_verifies_checkpoint_tree_and_four_hundred_proofs(reader: Path, world: World, soak_seed: int) -> None:
+def test_go_verifies_checkpoint_tree_and_four_hundred_proofs(reader: Path, world: LogFixture, soak_seed: int) -> None:
     def fill(batch: Batch) -> None:
         for number in range(SIZE):
             append(batch, TokenSpent(number.to_bytes(32, "big"), "device:a", bytes(32)))
@@ -77,7 +77,7 @@ def test_go_verifies_checkpoint_tree_and_four_hundred_proofs(reader: Path, world
     assert any(read(reader, world, soak_seed + more).returncode == 1 for more in range(20))
 
 
-def test_go_refuses_a_checkpoint_whose_size_was_changed(reader: Path, world: World, soak_seed: int) -> None:
+def test_go_refuses_a_checkpoint_whose_size_was_changed(reader: Path, world: LogFixture, soak_seed: int) -> None:
     world.note(300)
     world.publisher().publish()
     assert read(reader, world, soak_seed).returncode == 0

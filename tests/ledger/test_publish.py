@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.raising import raising
-from tests.simulator.log import ORIGIN, CheckpointKey, World
+from tests.simulator.log import ORIGIN, CheckpointKey, LogFixture
 from vagus import durable_files
 from vagus.errors import IntegrityFailure, Malformed, Unavailable
 from vagus.keystore.signing import Purpose
@@ -35,14 +35,14 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-def check_folder(world: World) -> Checkpoint:
+def check_folder(world: LogFixture) -> Checkpoint:
     report = verify_log(world.folder, public_key=world.key.public_key)
     published = verify_published(world.database, world.folder, public_key=world.key.public_key)
     assert (published.size, published.root) == (report.size, report.root)
     return published
 
 
-def test_the_checkpoint_is_the_databases_head(world: World) -> None:
+def test_the_checkpoint_is_the_databases_head(world: LogFixture) -> None:
     world.note(3)
     published = world.publisher().publish()
     with world.database.reading() as connection:
@@ -52,7 +52,7 @@ def test_the_checkpoint_is_the_databases_head(world: World) -> None:
     assert verify_checkpoint(note, world.publisher().key) == published
 
 
-def test_an_empty_log_is_published_too(world: World) -> None:
+def test_an_empty_log_is_published_too(world: LogFixture) -> None:
     assert world.publisher().publish().size == 0
     assert check_folder(world).size == 0
     world.note(1)
@@ -65,7 +65,7 @@ def test_growing_in_steps_gives_the_files_of_one_step_and_the_partial_ones_betwe
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
-        world = World.make(Path(scratch))
+        world = LogFixture.make(Path(scratch))
         publisher = world.publisher()
         for step in steps:
             world.note(step)
@@ -80,7 +80,7 @@ def test_growing_in_steps_gives_the_files_of_one_step_and_the_partial_ones_betwe
         world.close()
 
 
-def test_files_lie_where_the_specification_puts_them(world: World) -> None:
+def test_files_lie_where_the_specification_puts_them(world: LogFixture) -> None:
     world.note(258)
     world.publisher().publish()
     assert set(tree(world.folder)) == {
@@ -96,7 +96,7 @@ def test_files_lie_where_the_specification_puts_them(world: World) -> None:
     assert decode_bundle((world.folder / "tile/entries/001.p/2").read_bytes(), 2) == entries
 
 
-def test_partial_tiles_go_when_their_full_tile_is_there(world: World) -> None:
+def test_partial_tiles_go_when_their_full_tile_is_there(world: LogFixture) -> None:
     publisher = world.publisher()
     world.note(10)
     publisher.publish()
@@ -108,7 +108,7 @@ def test_partial_tiles_go_when_their_full_tile_is_there(world: World) -> None:
     assert load_tile(world.folder, Tile(0, 0, 10)) == (world.folder / "tile/0/000").read_bytes()[:320]
 
 
-def test_nothing_is_written_when_nothing_is_new(world: World) -> None:
+def test_nothing_is_written_when_nothing_is_new(world: LogFixture) -> None:
     world.note(2)
     publisher = world.publisher()
     first = publisher.publish()
@@ -118,7 +118,7 @@ def test_nothing_is_written_when_nothing_is_new(world: World) -> None:
 
 
 def test_a_crash_at_any_write_leaves_the_old_checkpoint_whole_and_the_next_run_goes_on(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: LogFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Crash(BaseException):
         pass
@@ -152,7 +152,7 @@ def test_a_crash_at_any_write_leaves_the_old_checkpoint_whole_and_the_next_run_g
     assert writes == 6
 
 
-def test_a_database_that_lost_leaves_is_never_signed(world: World) -> None:
+def test_a_database_that_lost_leaves_is_never_signed(world: LogFixture) -> None:
     world.note(5)
     world.publisher().publish()
     world.note(3)
@@ -168,7 +168,7 @@ def test_a_database_that_lost_leaves_is_never_signed(world: World) -> None:
 
 
 @pytest.mark.parametrize("more", [0, 3])
-def test_another_history_of_the_same_length_is_never_signed(world: World, more: int) -> None:
+def test_another_history_of_the_same_length_is_never_signed(world: LogFixture, more: int) -> None:
     world.note(5)
     world.publisher().publish()
     frontier = Frontier().extend(leaf_hash(b"forged %d" % number) for number in range(5))
@@ -189,7 +189,7 @@ def test_another_history_of_the_same_length_is_never_signed(world: World, more: 
 
 
 @pytest.mark.parametrize("name", ["tile/0/000.p/5", "checkpoint"])
-def test_published_files_that_were_changed_are_not_built_upon(world: World, name: str) -> None:
+def test_published_files_that_were_changed_are_not_built_upon(world: LogFixture, name: str) -> None:
     world.note(5)
     world.publisher().publish()
     contents = bytearray((world.folder / name).read_bytes())
@@ -200,7 +200,7 @@ def test_published_files_that_were_changed_are_not_built_upon(world: World, name
         world.publisher().publish()
 
 
-def test_a_checkpoint_of_another_key_is_not_continued(world: World) -> None:
+def test_a_checkpoint_of_another_key_is_not_continued(world: LogFixture) -> None:
     world.note(5)
     world.publisher().publish()
     stranger = LogPublisher(world.database, world.folder, CheckpointKey(2))
@@ -208,7 +208,7 @@ def test_a_checkpoint_of_another_key_is_not_continued(world: World) -> None:
         stranger.publish()
 
 
-def test_a_folder_that_cannot_be_written_is_unavailable(world: World) -> None:
+def test_a_folder_that_cannot_be_written_is_unavailable(world: LogFixture) -> None:
     world.note(1)
     publisher = world.publisher()
     (world.folder / "tile").write_bytes(b"in the way")
@@ -217,7 +217,7 @@ def test_a_folder_that_cannot_be_written_is_unavailable(world: World) -> None:
 
 
 def test_a_folder_that_another_process_hangs_in_is_not_waited_for_long(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: LogFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vagus.ledger.publish._LOCK_SECONDS", 0.05)
     world.note(1)
@@ -232,14 +232,14 @@ def test_a_folder_that_another_process_hangs_in_is_not_waited_for_long(
     assert publisher.publish().size == 1
 
 
-def test_the_key_is_asked_for_a_checkpoint_and_nothing_else(world: World) -> None:
+def test_the_key_is_asked_for_a_checkpoint_and_nothing_else(world: LogFixture) -> None:
     world.note(1)
     world.key.purposes = frozenset({Purpose.DATA})
     with pytest.raises(Exception, match="signs checkpoints"):
         world.publisher().publish()
 
 
-def test_the_name_of_the_key_is_the_origin(world: World) -> None:
+def test_the_name_of_the_key_is_the_origin(world: LogFixture) -> None:
     with world.database.writing() as connection:
         connection.execute(installation.update().values(origin="renamed.example/log"))
     assert world.publisher().key == NoteKey("renamed.example/log", world.key.public_key)
@@ -250,7 +250,7 @@ def test_a_published_log_holds_more_where_the_database_was_set_back_also_once_it
     tmp_path: Path, size: int
 ) -> None:
     """Also where the last bundle is a full one."""
-    with closing(World.make(tmp_path / "a")) as lost, closing(World.make(tmp_path / "b")) as back:
+    with closing(LogFixture.make(tmp_path / "a")) as lost, closing(LogFixture.make(tmp_path / "b")) as back:
         lost.note(size - 4)
         back.note(size - 4)
         key = lost.publisher().key

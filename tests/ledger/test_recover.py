@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.raising import raising
-from tests.simulator.log import CheckpointKey, World
+from tests.simulator.log import CheckpointKey, LogFixture
 from tests.simulator.queries import count_lost
 from vagus.errors import IntegrityFailure
 from vagus.events.revocations import RevocationFollower
@@ -45,22 +45,22 @@ OVERLAP = timedelta(hours=3)
 
 
 @pytest.fixture
-def lived(tmp_path: Path) -> Iterator[World]:
+def lived(tmp_path: Path) -> Iterator[LogFixture]:
     """An installation with one device, on disk."""
-    made = World.make(tmp_path, f"sqlite:///{tmp_path / 'vagus.sqlite3'}")
+    made = LogFixture.make(tmp_path, f"sqlite:///{tmp_path / 'vagus.sqlite3'}")
     made.add_device(DEVICE)
     yield made
     made.close()
 
 
-def restored(lived: World, copy: Path, place: Path) -> World:
+def restored(lived: LogFixture, copy: Path, place: Path) -> LogFixture:
     restore_database(copy, place)
     database = open_database(f"sqlite:///{place}")
     clock = FrozenClock()
-    return World(database, Writer(database, clock), clock, SeededEntropy(9), lived.folder, lived.key)
+    return LogFixture(database, Writer(database, clock), clock, SeededEntropy(9), lived.folder, lived.key)
 
 
-def test_a_restored_log_goes_on_with_its_own_history(lived: World, tmp_path: Path) -> None:
+def test_a_restored_log_goes_on_with_its_own_history(lived: LogFixture, tmp_path: Path) -> None:
     kept = lived.issue(20)
     lived.change(kept[0])
     copy_database(lived.database, tmp_path / "backup")
@@ -99,7 +99,7 @@ def test_a_restored_log_goes_on_with_its_own_history(lived: World, tmp_path: Pat
     again.close()
 
 
-def test_lost_certificates_can_be_found_and_refused(lived: World, tmp_path: Path) -> None:
+def test_lost_certificates_can_be_found_and_refused(lived: LogFixture, tmp_path: Path) -> None:
     lived.issue(1)
     copy_database(lived.database, tmp_path / "backup")
     good, revoked, held = lived.issue(3)
@@ -131,7 +131,7 @@ def test_lost_certificates_can_be_found_and_refused(lived: World, tmp_path: Path
     again.close()
 
 
-def test_a_lost_certificate_is_in_the_shard_of_its_entry_or_in_every_one(lived: World, tmp_path: Path) -> None:
+def test_a_lost_certificate_is_in_the_shard_of_its_entry_or_in_every_one(lived: LogFixture, tmp_path: Path) -> None:
     from vagus.ledger.entries import IssuanceRecorded
 
     (known,) = lived.issue(1)
@@ -150,7 +150,7 @@ def test_a_lost_certificate_is_in_the_shard_of_its_entry_or_in_every_one(lived: 
     again.close()
 
 
-def test_a_device_that_was_changed_in_the_gap_does_not_fall_back(lived: World, tmp_path: Path) -> None:
+def test_a_device_that_was_changed_in_the_gap_does_not_fall_back(lived: LogFixture, tmp_path: Path) -> None:
     lab, before, after = UnitName("h1", "lab"), ("old.h1.test",), ("new.h1.test",)
     device = DeviceId(DEVICE)
 
@@ -183,7 +183,7 @@ def test_a_device_that_was_changed_in_the_gap_does_not_fall_back(lived: World, t
     again.close()
 
 
-def test_nothing_is_recovered_where_nothing_was_lost(lived: World) -> None:
+def test_nothing_is_recovered_where_nothing_was_lost(lived: LogFixture) -> None:
     lived.issue(3)
     lived.publisher().publish()
     lived.issue(2)
@@ -191,7 +191,7 @@ def test_nothing_is_recovered_where_nothing_was_lost(lived: World) -> None:
     assert (gap.start, gap.end, gap.certificates) == (BEGUN + 5, BEGUN + 5, ())
 
 
-def test_another_history_is_not_recovered(lived: World, tmp_path: Path) -> None:
+def test_another_history_is_not_recovered(lived: LogFixture, tmp_path: Path) -> None:
     lived.issue(3)
     copy_database(lived.database, tmp_path / "backup")
     lived.issue(5)
@@ -205,7 +205,7 @@ def test_another_history_is_not_recovered(lived: World, tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_folder_that_does_not_verify_gives_nothing_back(lived: World, tmp_path: Path) -> None:
+def test_a_folder_that_does_not_verify_gives_nothing_back(lived: LogFixture, tmp_path: Path) -> None:
     lived.issue(3)
     key = lived.publisher().key
     with raising(IntegrityFailure, Reason.CHECKPOINT_INVALID):
@@ -219,7 +219,7 @@ def test_a_folder_that_does_not_verify_gives_nothing_back(lived: World, tmp_path
         recover_leaves(lived.writer, lived.folder, key, overlap=OVERLAP)
 
 
-def test_an_authority_that_was_made_in_the_gap_leaves_only_its_entries(lived: World, tmp_path: Path) -> None:
+def test_an_authority_that_was_made_in_the_gap_leaves_only_its_entries(lived: LogFixture, tmp_path: Path) -> None:
     from vagus.ledger.entries import IssuanceRecorded
 
     lived.issue(1)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, select
 
 from tests.ledger.test_verify import add, change, remove
 from tests.raising import raising
-from tests.simulator.log import SALT, World
+from tests.simulator.log import SALT, LogFixture
 from tests.simulator.queries import find_token
 from vagus.authority.revocation import block_key
 from vagus.errors import IntegrityFailure
@@ -58,7 +58,7 @@ def digest(text: str) -> bytes:
 
 
 @pytest.fixture
-def lived(world: World) -> World:
+def lived(world: LogFixture) -> LogFixture:
     """Devices in several states and units, tokens of every kind, a blocked key, a policy, a certified authority."""
     for device_id in (GOOD, LOCKED, WAITING):
         world.add_device(str(device_id), state="received" if device_id == WAITING else "in_service")
@@ -87,7 +87,7 @@ def lived(world: World) -> World:
     return world
 
 
-def refused(world: World) -> IntegrityFailure:
+def refused(world: LogFixture) -> IntegrityFailure:
     with raising(IntegrityFailure, Reason.LOG_TAMPERED) as caught:
         verify_log(world.database, public_key=world.key.public_key)
     return caught.value
@@ -186,12 +186,12 @@ CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
 }
 
 
-def test_the_fixture_is_sound(lived: World) -> None:
+def test_the_fixture_is_sound(lived: LogFixture) -> None:
     assert verify_log(lived.database, public_key=lived.key.public_key).certificates == 12
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_row_changed_by_hand_is_found_and_named(lived: World, what: str) -> None:
+def test_a_row_changed_by_hand_is_found_and_named(lived: LogFixture, what: str) -> None:
     named, make = CHANGES[what]
 
     lived.writer.submit(lambda batch: make(batch.connection)).result(30)
@@ -199,7 +199,7 @@ def test_a_row_changed_by_hand_is_found_and_named(lived: World, what: str) -> No
     assert named in error.message, error.message
 
 
-def test_a_move_that_the_log_never_saw_is_found_though_the_device_moved_on(lived: World) -> None:
+def test_a_move_that_the_log_never_saw_is_found_though_the_device_moved_on(lived: LogFixture) -> None:
     """Let in by hand, then moved by a command: the log would say where it is, and not how it came there."""
 
     def act(batch: Batch) -> None:
@@ -210,7 +210,7 @@ def test_a_move_that_the_log_never_saw_is_found_though_the_device_moved_on(lived
     assert "quarantined" in refused(lived).message
 
 
-def test_a_certificate_moved_to_another_crl_is_found(lived: World) -> None:
+def test_a_certificate_moved_to_another_crl_is_found(lived: LogFixture) -> None:
     """Both rows say shard 7, the certificate itself points at shard 0: its revocation would never be seen."""
     with lived.database.reading() as connection:
         row = next(iter(iterate_recorded_certificates(connection)))
@@ -225,7 +225,7 @@ def test_a_certificate_moved_to_another_crl_is_found(lived: World) -> None:
     assert find_fault(replace(told, shard=7), SALT) == "its row has another CRL than its bytes"
 
 
-def test_a_gap_that_an_operator_settled_excuses_what_was_lost_in_it_and_nothing_else(lived: World) -> None:
+def test_a_gap_that_an_operator_settled_excuses_what_was_lost_in_it_and_nothing_else(lived: LogFixture) -> None:
     with lived.database.reading() as connection:
         size = connection.execute(select(log_leaves.c.leaf_index).order_by(log_leaves.c.leaf_index.desc())).scalars()
         start = next(iter(size)) + 1

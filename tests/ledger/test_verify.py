@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import ColumnElement, Connection, Table, select
 
 from tests.raising import raising
-from tests.simulator.log import ORIGIN, World
+from tests.simulator.log import ORIGIN, LogFixture
 from vagus.errors import IntegrityFailure
 from vagus.ledger.append import append
 from vagus.ledger.entries import IssuanceRecorded, TokenSpent, encode_entry
@@ -34,7 +34,7 @@ from vagus.tlog.merkle import Frontier, leaf_hash
 
 
 @pytest.fixture
-def busy(world: World) -> World:
+def busy(world: LogFixture) -> LogFixture:
     """An authority, 300 certificates, some revoked, one held and released, other entries between."""
     serials = world.issue(150)
     world.note(19)
@@ -61,18 +61,18 @@ def replace_leaf(connection: Connection, index: int, entry: bytes) -> None:
     )
 
 
-def refused(world: World, against: Checkpoint | None = None) -> IntegrityFailure:
+def refused(world: LogFixture, against: Checkpoint | None = None) -> IntegrityFailure:
     with pytest.raises(IntegrityFailure) as caught:
         verify_log(world.database, public_key=world.key.public_key, against=against)
     return caught.value
 
 
-def test_an_honest_log_verifies_and_counts(busy: World) -> None:
+def test_an_honest_log_verifies_and_counts(busy: LogFixture) -> None:
     report = verify_log(busy.database, public_key=busy.key.public_key)
     assert (report.origin, report.size, report.certificates, report.revocations) == (ORIGIN, 327, 300, 7)
 
 
-def test_without_a_second_memory_the_report_says_what_it_cannot_exclude(busy: World) -> None:
+def test_without_a_second_memory_the_report_says_what_it_cannot_exclude(busy: LogFixture) -> None:
     report = verify_log(busy.database, public_key=busy.key.public_key)
     assert report.caveat is not None
     assert "cut off" in report.caveat
@@ -81,7 +81,7 @@ def test_without_a_second_memory_the_report_says_what_it_cannot_exclude(busy: Wo
     assert verify_log(busy.database, public_key=busy.key.public_key, against=saved).caveat is None
 
 
-def test_a_log_cut_short_is_found_only_against_a_saved_checkpoint(busy: World) -> None:
+def test_a_log_cut_short_is_found_only_against_a_saved_checkpoint(busy: LogFixture) -> None:
     saved = busy.publisher().publish()
     with busy.database.writing() as connection:
         cut = select(certificates.c.spki_sha256).where(certificates.c.leaf_index >= 300)
@@ -97,7 +97,9 @@ def test_a_log_cut_short_is_found_only_against_a_saved_checkpoint(busy: World) -
         verify_published(busy.database, busy.folder, public_key=busy.key.public_key)
 
 
-def test_a_rewritten_history_is_found_against_a_saved_checkpoint_and_located_by_the_published_log(busy: World) -> None:
+def test_a_rewritten_history_is_found_against_a_saved_checkpoint_and_located_by_the_published_log(
+    busy: LogFixture,
+) -> None:
     saved = busy.publisher().publish()
     entry = encode_entry(TokenSpent(b"x" * 32, "device:b", bytes(32)), at=7, salt=b"s" * 32)
     with busy.database.writing() as connection:
@@ -110,7 +112,7 @@ def test_a_rewritten_history_is_found_against_a_saved_checkpoint_and_located_by_
     assert (caught.value.reason, caught.value.facts["index"]) == (Reason.LOG_TAMPERED, 160)
 
 
-def test_a_checkpoint_of_another_log_proves_nothing(busy: World) -> None:
+def test_a_checkpoint_of_another_log_proves_nothing(busy: LogFixture) -> None:
     assert refused(busy, Checkpoint("elsewhere", 1, bytes(32))).reason is Reason.CHECKPOINT_INVALID
 
 
@@ -170,7 +172,7 @@ CHANGES: dict[str, tuple[int | None, Change]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_change_in_the_database_is_found_with_its_index(busy: World, what: str) -> None:
+def test_a_change_in_the_database_is_found_with_its_index(busy: LogFixture, what: str) -> None:
     index, make = CHANGES[what]
     with busy.database.writing() as connection:
         make(connection)
@@ -180,7 +182,7 @@ def test_a_change_in_the_database_is_found_with_its_index(busy: World, what: str
         assert error.facts["index"] == index, error.message
 
 
-def test_a_certificate_without_an_entry_is_found(busy: World) -> None:
+def test_a_certificate_without_an_entry_is_found(busy: LogFixture) -> None:
     """Shadow issuance: the row is there, the log says nothing."""
     busy.note(1)
     with busy.database.writing() as connection:
@@ -195,26 +197,26 @@ def test_a_certificate_without_an_entry_is_found(busy: World) -> None:
     assert (error.reason, error.facts["index"]) == (Reason.LOG_TAMPERED, 327)
 
 
-def test_an_issuance_entry_without_a_certificate_is_found(busy: World) -> None:
+def test_an_issuance_entry_without_a_certificate_is_found(busy: LogFixture) -> None:
     entry = IssuanceRecorded("h1/icu#1", 5, bytes(32), bytes(32), "bedside", "device:x", bytes(32))
     index = busy.writer.submit(lambda batch: append(batch, entry)).result(10)
     error = refused(busy)
     assert (error.reason, error.facts["index"]) == (Reason.LOG_TAMPERED, index)
 
 
-def test_an_entry_with_a_second_spelling_is_found(busy: World) -> None:
+def test_an_entry_with_a_second_spelling_is_found(busy: LogFixture) -> None:
     index = busy.writer.submit(lambda batch: batch.append(b'{"v": 1}')).result(10)
     error = refused(busy)
     assert (error.reason, error.facts["index"]) == (Reason.LOG_TAMPERED, index)
 
 
-def test_the_published_folder_verifies_by_itself(busy: World) -> None:
+def test_the_published_folder_verifies_by_itself(busy: LogFixture) -> None:
     published = busy.publisher().publish()
     report = verify_log(busy.folder, public_key=busy.key.public_key, against=published)
     assert (report.size, report.certificates, report.caveat) == (327, 0, None)
 
 
-def test_no_single_changed_byte_of_the_published_log_passes(busy: World) -> None:
+def test_no_single_changed_byte_of_the_published_log_passes(busy: LogFixture) -> None:
     busy.publisher().publish()
     files = [path for path in busy.folder.rglob("*") if path.is_file() and path.name != ".lock"]
     chance = random.Random(7)
@@ -233,14 +235,14 @@ def test_no_single_changed_byte_of_the_published_log_passes(busy: World) -> None
 
 
 @pytest.mark.parametrize("name", ["tile/0/000", "tile/entries/001.p/71", "tile/1/000.p/1"])
-def test_a_missing_published_file_is_found(busy: World, name: str) -> None:
+def test_a_missing_published_file_is_found(busy: LogFixture, name: str) -> None:
     busy.publisher().publish()
     (busy.folder / name).unlink()
     with raising(IntegrityFailure, Reason.LOG_TAMPERED):
         verify_log(busy.folder, public_key=busy.key.public_key)
 
 
-def test_an_older_published_folder_is_found_against_a_newer_checkpoint(busy: World, tmp_path: Path) -> None:
+def test_an_older_published_folder_is_found_against_a_newer_checkpoint(busy: LogFixture, tmp_path: Path) -> None:
     import shutil
 
     busy.publisher().publish()
@@ -252,7 +254,7 @@ def test_an_older_published_folder_is_found_against_a_newer_checkpoint(busy: Wor
     assert (caught.value.reason, caught.value.facts["index"]) == (Reason.LOG_TRUNCATED, 327)
 
 
-def test_a_forked_folder_is_found_against_a_saved_checkpoint(busy: World, tmp_path: Path) -> None:
+def test_a_forked_folder_is_found_against_a_saved_checkpoint(busy: LogFixture, tmp_path: Path) -> None:
     saved = busy.publisher().publish()
     with busy.database.writing() as connection:
         replace_leaf(connection, 150, encode_entry(TokenSpent(b"x" * 32, "device:b", bytes(32)), at=7, salt=b"s" * 32))
@@ -263,20 +265,20 @@ def test_a_forked_folder_is_found_against_a_saved_checkpoint(busy: World, tmp_pa
         verify_log(tmp_path / "fork", public_key=busy.key.public_key, against=saved)
 
 
-def test_a_folder_without_a_checkpoint_or_of_another_key_is_refused(busy: World, tmp_path: Path) -> None:
+def test_a_folder_without_a_checkpoint_or_of_another_key_is_refused(busy: LogFixture, tmp_path: Path) -> None:
     busy.publisher().publish()
     for folder, key in [(tmp_path, busy.key.public_key), (busy.folder, bytes(32))]:
         with raising(IntegrityFailure, Reason.CHECKPOINT_INVALID):
             verify_log(folder, public_key=key)
 
 
-def test_an_empty_log_is_sound(world: World) -> None:
+def test_an_empty_log_is_sound(world: LogFixture) -> None:
     assert verify_log(world.database, public_key=world.key.public_key).size == 0
 
 
 def test_reading_and_verifying_do_not_change_the_database(tmp_path: Path) -> None:
     path = tmp_path / "vagus.sqlite3"
-    made = World.make(tmp_path, f"sqlite:///{path}")
+    made = LogFixture.make(tmp_path, f"sqlite:///{path}")
     made.issue(3)
     made.close()
     before = path.read_bytes()
@@ -301,7 +303,7 @@ def test_reading_and_verifying_do_not_change_the_database(tmp_path: Path) -> Non
     ids=["row", "reason", "entry", "shard", "unrevoked", "revoked"],
 )
 def test_rows_whose_crl_would_omit_or_invent_a_revocation_are_found(
-    busy: World, change: Callable[[Connection], object]
+    busy: LogFixture, change: Callable[[Connection], object]
 ) -> None:
     def act(batch: Batch) -> None:
         change(batch.connection)

@@ -12,7 +12,7 @@ from sqlalchemy import delete
 
 from tests.endpoints.calls import call
 from tests.simulator.installation import BY
-from tests.simulator.publishing import PublishingHouse
+from tests.simulator.publishing import PublishedHospital
 from vagus.jobs.part import Parts
 from vagus.jobs.periodic import Task
 from vagus.monitoring.status_watch import StatusWatch, watch_crls
@@ -28,15 +28,15 @@ from vagus.x509.crls.building import RevocationReason
 
 
 @pytest.fixture
-def watch(house: PublishingHouse) -> StatusWatch:
-    built, prober = house.built, house.prober()
+def watch(clinic: PublishedHospital) -> StatusWatch:
+    built, prober = clinic.built, clinic.prober()
     keystores = built.folder / "keystores"
     return StatusWatch(built.pack, built.database, built.clock, keystores, find_prober=lambda: prober)
 
 
 @pytest.fixture
-def health(house: PublishingHouse, watch: StatusWatch) -> Health:
-    clock, follower, load = house.built.clock, house.desk._follower, LoadGauge(1.0)
+def health(clinic: PublishedHospital, watch: StatusWatch) -> Health:
+    clock, follower, load = clinic.built.clock, clinic.desk._follower, LoadGauge(1.0)
     load.turned_away = 7
     tasks = [Task("list-ages", 60, watch.refresh), Task("probe", 60, watch.probe)]
     sequence = SequenceHealth(clock, follower, timedelta(seconds=2)).part()
@@ -65,7 +65,7 @@ def samples(health: Health) -> dict[str, float]:
     }
 
 
-def test_a_new_installation_is_well(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
+def test_a_new_installation_is_well(clinic: PublishedHospital, watch: StatusWatch, health: Health) -> None:
     found = published(watch, health)
     assert found["status"] == "well"
     assert found["due"] == []
@@ -73,12 +73,12 @@ def test_a_new_installation_is_well(house: PublishingHouse, watch: StatusWatch, 
     assert (probe["lists"], probe["defects"]) == (6, [])
 
 
-def test_offline_crls_are_due_sixty_days_ahead(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
-    house.advance(days=119)
-    house.publish()
+def test_offline_crls_are_due_sixty_days_ahead(clinic: PublishedHospital, watch: StatusWatch, health: Health) -> None:
+    clinic.advance(days=119)
+    clinic.publish()
     assert published(watch, health)["due"] == []
-    house.advance(days=1, hours=1)
-    house.publish()
+    clinic.advance(days=1, hours=1)
+    clinic.publish()
     due = published(watch, health)["due"]
     assert [one.split("; ") for one in due] == [
         [f"the CRL {name} ends in 59 d 23 h", "vagus ceremony"]
@@ -87,20 +87,20 @@ def test_offline_crls_are_due_sixty_days_ahead(house: PublishingHouse, watch: St
 
 
 def test_a_crl_that_ended_is_reported_with_its_effect(
-    house: PublishingHouse, watch: StatusWatch, health: Health
+    clinic: PublishedHospital, watch: StatusWatch, health: Health
 ) -> None:
-    house.advance(days=7, seconds=1)
+    clinic.advance(days=7, seconds=1)
     due = published(watch, health)["due"]
     ended = "the CRL h1/icu#1/0 has ended: its certificates are refused everywhere; vagus serve --issue-for h1/icu"
     assert ended in due
 
 
 def test_missing_crls_and_expired_responders_are_reported(
-    house: PublishingHouse, watch: StatusWatch, health: Health
+    clinic: PublishedHospital, watch: StatusWatch, health: Health
 ) -> None:
-    house.advance(days=15)
+    clinic.advance(days=15)
     assert published(watch, health)["expired_responders"] == ["h1/icu#1"]
-    with house.built.database.writing() as connection:
+    with clinic.built.database.writing() as connection:
         connection.execute(delete(crl_publications))
         connection.execute(delete(ocsp_responders))
     found = published(watch, health)
@@ -108,23 +108,25 @@ def test_missing_crls_and_expired_responders_are_reported(
     assert found["status"] == "warning"
 
 
-def test_an_authority_that_has_ended_needs_no_crl(house: PublishingHouse) -> None:
-    house.built.clock.advance(days=7 * 365)
-    with house.built.database.reading() as connection:
-        built = house.built
+def test_an_authority_that_has_ended_needs_no_crl(clinic: PublishedHospital) -> None:
+    clinic.built.clock.advance(days=7 * 365)
+    with clinic.built.database.reading() as connection:
+        built = clinic.built
         watched = watch_crls(connection, built.pack, built.clock.now(), built.folder / "keystores")
     assert {one.authority for one in watched.crls} == {"root#1", "h1#1"}
 
 
-def test_defects_are_on_health_and_in_the_metrics(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
+def test_defects_are_on_health_and_in_the_metrics(
+    clinic: PublishedHospital, watch: StatusWatch, health: Health
+) -> None:
     before = samples(health)
     assert (before["vagus_probe_lists"], before["vagus_probe_age_seconds"]) == (6, 0)
-    house.spoiled[house.place("0")] = lambda _: b"junk"
+    clinic.spoiled[clinic.place("0")] = lambda _: b"junk"
     watch.probe()
-    house.advance(seconds=30)
+    clinic.advance(seconds=30)
     probe = published(watch, health)["probe"]
     (defect,) = probe["defects"]
-    assert (defect["reason"], defect["place"]) == ("NON_DER", house.place("0"))
+    assert (defect["reason"], defect["place"]) == ("NON_DER", clinic.place("0"))
     after = samples(health)
     assert after["vagus_probe_defects:NON_DER"] == 1
     assert after["vagus_probe_age_seconds"] == 30
@@ -135,7 +137,9 @@ def test_defects_are_on_health_and_in_the_metrics(house: PublishingHouse, watch:
     assert (after["vagus_lists_due"], after["vagus_authorities_silent"]) == (0, 0)
 
 
-def test_a_long_round_is_followed_by_a_long_pause(house: PublishingHouse, watch: StatusWatch, health: Health) -> None:
+def test_a_long_round_is_followed_by_a_long_pause(
+    clinic: PublishedHospital, watch: StatusWatch, health: Health
+) -> None:
     pause = watch.probe()
     assert watch.report is not None
     assert pause == max(60.0, 50 * watch.report.seconds)
@@ -146,8 +150,8 @@ def test_a_long_round_is_followed_by_a_long_pause(house: PublishingHouse, watch:
     assert watch.probe() is None
 
 
-def test_a_lost_sequence_makes_the_process_fail(house: PublishingHouse, health: Health) -> None:
-    house.built.clock.advance(seconds=3)
+def test_a_lost_sequence_makes_the_process_fail(clinic: PublishedHospital, health: Health) -> None:
+    clinic.built.clock.advance(seconds=3)
     assert call(operator_pages(health), "GET", "/health").status == 503
     assert samples(health)["vagus_sequence_lost"] == 1
 
@@ -160,16 +164,16 @@ def test_other_paths_are_not_found(health: Health) -> None:
 
 
 def test_what_an_offline_authority_revoked_waits_for_an_operator(
-    house: PublishingHouse, watch: StatusWatch, health: Health
+    clinic: PublishedHospital, watch: StatusWatch, health: Health
 ) -> None:
-    built = house.built
+    built = clinic.built
     with built.database.reading() as connection:
         h1 = find_generation(connection, "h1", 1)
     assert h1 is not None
-    icu = decode_certificate(house.icu.certificate_der)
+    icu = decode_certificate(clinic.icu.certificate_der)
     built.revocations.revoke(h1.id, icu.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
     built.clock.advance(seconds=1)
-    house.desk._follower.catch_up()
+    clinic.desk._follower.catch_up()
     found = published(watch, health)
     said = json.loads(call(operator_pages(health), "GET", "/health").body)
     assert found["status"] == "warning"
@@ -179,21 +183,21 @@ def test_what_an_offline_authority_revoked_waits_for_an_operator(
 
 
 def test_an_overdue_revocation_is_seen_without_any_fetch(
-    house: PublishingHouse, watch: StatusWatch, health: Health
+    clinic: PublishedHospital, watch: StatusWatch, health: Health
 ) -> None:
     """The signing side is down: no CRL is due by its schedule for days, and CRLs let a revoked device pass."""
-    issued = house.issue()
-    house.advance(seconds=2)
-    house.publish()
-    house.revoke(issued)
-    house.advance(seconds=59)
+    issued = clinic.issue()
+    clinic.advance(seconds=2)
+    clinic.publish()
+    clinic.revoke(issued)
+    clinic.advance(seconds=59)
     assert published(watch, health)["unlisted"] == []
     assert samples(health)["vagus_lists_behind"] == 0
-    house.advance(seconds=2)
+    clinic.advance(seconds=2)
     said = published(watch, health)["unlisted"]
     assert [one.rpartition("; ")[2] for one in said] == ["vagus serve --issue-for h1/icu"]
     assert json.loads(call(operator_pages(health), "GET", "/health").body)["status"] == "degraded"
     assert (samples(health)["vagus_lists_due"], samples(health)["vagus_lists_behind"]) == (0, 2)
-    house.publish()
+    clinic.publish()
     assert published(watch, health)["unlisted"] == []
     assert json.loads(call(operator_pages(health), "GET", "/health").body)["status"] == "well"

@@ -1,8 +1,8 @@
-"""A founded hospital, as the tests of the command line have it, and a house that publishes, for what serves one."""
+"""A founded hospital, as the tests of the command line have it, and one in memory that has published its status."""
 
 from __future__ import annotations
 
 from tests.cli.conftest import fresh_once, hospital, hospital_once, passphrase
-from tests.simulator.publishing import house, template
+from tests.simulator.publishing import clinic, template
 
-__all__ = ["fresh_once", "hospital", "hospital_once", "house", "passphrase", "template"]
+__all__ = ["clinic", "fresh_once", "hospital", "hospital_once", "passphrase", "template"]

@@ -97,7 +97,7 @@ def relayed(folder: Path) -> Iterator[tuple[Relay, str]]:
 def hanging(tmp_path: Path) -> Iterator[tuple[Relay, Installation]]:
     sockets = tmp_path / "s"
     sockets.mkdir()
-    with relayed(sockets) as (relay, url), new_installation(tmp_path / "house", url) as built:
+    with relayed(sockets) as (relay, url), new_installation(tmp_path / "clinic", url) as built:
         yield relay, built
         relay.thaw()
 

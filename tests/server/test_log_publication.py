@@ -19,10 +19,10 @@ from vagus.wiring import Installation
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     monkeypatch.setenv("CHECKPOINT_PASSPHRASE", "correct horse battery")
     with Installation.create(
-        tmp_path / "house",
+        tmp_path / "installation",
         kind="hospital",
         origin="log.test",
         database="sqlite:///vagus.sqlite3",
@@ -32,22 +32,22 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installat
         yield made
 
 
-def ledger(house: Installation, *, is_settled: bool = True) -> Parts:
-    return Parts([ledger_part(house, lambda: is_settled, is_status_only=False)])
+def ledger(installation: Installation, *, is_settled: bool = True) -> Parts:
+    return Parts([ledger_part(installation, lambda: is_settled, is_status_only=False)])
 
 
-def checkpoint(house: Installation) -> Path:
-    return house.settings.log / "checkpoint"
+def checkpoint(installation: Installation) -> Path:
+    return installation.settings.log / "checkpoint"
 
 
-def test_the_files_are_there_before_the_first_listener_opens(house: Installation) -> None:
-    ledger(house).take_first_turns()
-    assert checkpoint(house).read_text().startswith("log.test\n1\n")
-    assert ledger(house).every[0].health().lacks == {}
+def test_the_files_are_there_before_the_first_listener_opens(installation: Installation) -> None:
+    ledger(installation).take_first_turns()
+    assert checkpoint(installation).read_text().startswith("log.test\n1\n")
+    assert ledger(installation).every[0].health().lacks == {}
 
 
-def test_a_process_without_the_logs_passphrase_has_nothing_to_do_and_reports_it(house: Installation) -> None:
-    with Installation.open(house.settings.folder) as other:
+def test_a_process_without_the_logs_passphrase_has_nothing_to_do_and_reports_it(installation: Installation) -> None:
+    with Installation.open(installation.settings.folder) as other:
         parts = ledger(other)
         assert parts.states() == {}
         assert "--passphrase-source log=" in parts.every[0].health().lacks["checkpoints"]
@@ -55,29 +55,31 @@ def test_a_process_without_the_logs_passphrase_has_nothing_to_do_and_reports_it(
         assert status_node.health().lacks == {}, "it issues nothing that a checkpoint could lack"
 
 
-def test_nothing_is_signed_while_a_gap_is_open(house: Installation) -> None:
-    ledger(house, is_settled=False).take_first_turns()
-    assert not checkpoint(house).exists()
+def test_nothing_is_signed_while_a_gap_is_open(installation: Installation) -> None:
+    ledger(installation, is_settled=False).take_first_turns()
+    assert not checkpoint(installation).exists()
 
 
 def test_a_folder_that_another_process_hangs_in_stops_no_start(
-    house: Installation, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "_LOCK_SECONDS", 0.05)
-    house.settings.log.mkdir(exist_ok=True)
-    held = os.open(house.settings.log / ".lock", os.O_RDWR | os.O_CREAT)
+    installation.settings.log.mkdir(exist_ok=True)
+    held = os.open(installation.settings.log / ".lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(held, fcntl.LOCK_EX)
-    parts = ledger(house)
+    parts = ledger(installation)
     parts.take_first_turns()
     state = parts.states()["ledger"]
     assert (state.in_a_row, state.last_error) == (1, Reason.DATABASE_UNAVAILABLE.value)
     os.close(held)
     parts.take_first_turns()
-    assert (parts.states()["ledger"].in_a_row, checkpoint(house).exists()) == (0, True)
+    assert (parts.states()["ledger"].in_a_row, checkpoint(installation).exists()) == (0, True)
 
 
-def test_an_invalid_checkpoint_stops_the_start(house: Installation) -> None:
-    ledger(house).take_first_turns()
-    checkpoint(house).write_bytes(checkpoint(house).read_bytes().replace(b"log.test\n1\n", b"log.test\n2\n"))
+def test_an_invalid_checkpoint_stops_the_start(installation: Installation) -> None:
+    ledger(installation).take_first_turns()
+    checkpoint(installation).write_bytes(
+        checkpoint(installation).read_bytes().replace(b"log.test\n1\n", b"log.test\n2\n")
+    )
     with refuses(IntegrityFailure, Reason.CHECKPOINT_INVALID):
-        ledger(house).take_first_turns()
+        ledger(installation).take_first_turns()

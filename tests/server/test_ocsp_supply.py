@@ -15,7 +15,7 @@ from cryptography.x509 import ocsp
 
 from tests.endpoints.calls import call
 from tests.simulator.installation import BY, SECRET
-from tests.simulator.publishing import PublishingHouse
+from tests.simulator.publishing import PublishedHospital
 from tests.simulator.refusals import refuses
 from tests.simulator.status_listeners import question
 from vagus.authority.issuance import IssuedCertificate
@@ -33,37 +33,37 @@ from vagus.x509.crls.building import RevocationReason
 
 
 @pytest.fixture
-def supply(house: PublishingHouse) -> OcspSupply:
-    built = house.built
-    return OcspSupply(house.desk, built.database, built.keystore(OCSP_KEYSTORE), built.clock)
+def supply(clinic: PublishedHospital) -> OcspSupply:
+    built = clinic.built
+    return OcspSupply(clinic.desk, built.database, built.keystore(OCSP_KEYSTORE), built.clock)
 
 
-def ask(house: PublishingHouse, issued: IssuedCertificate) -> ocsp.OCSPResponse:
-    return ocsp.load_der_ocsp_response(house.desk.respond(question(issued), house.built.clock.now()).response_der)
+def ask(clinic: PublishedHospital, issued: IssuedCertificate) -> ocsp.OCSPResponse:
+    return ocsp.load_der_ocsp_response(clinic.desk.respond(question(issued), clinic.built.clock.now()).response_der)
 
 
 def test_the_sweep_goes_page_by_page_from_where_it_was(
-    house: PublishingHouse, supply: OcspSupply, monkeypatch: pytest.MonkeyPatch
+    clinic: PublishedHospital, supply: OcspSupply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(5):
-        house.issue()
+        clinic.issue()
     whole = rows.list_alive
     monkeypatch.setattr(rows, "list_alive", partial(whole, count=2))
     kept: list[int] = []
     while supply.presign() < 60.0:
-        kept.append(house.desk.cached_count)
+        kept.append(clinic.desk.cached_count)
     assert kept == [2, 4, 6], "five devices and the responder's own"
-    house.issue()
+    clinic.issue()
     while supply.presign() < 60.0:
         pass
-    assert house.desk.cached_count == 7
+    assert clinic.desk.cached_count == 7
 
 
 def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(
-    house: PublishingHouse, supply: OcspSupply, monkeypatch: pytest.MonkeyPatch
+    clinic: PublishedHospital, supply: OcspSupply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(5):
-        house.issue()
+        clinic.issue()
     monkeypatch.setattr(rows, "list_alive", partial(rows.list_alive, count=2))
     spent = iter((0.0, 3.0, 3.0, 5.0, 5.0, 7.0, 7.0, 7.5))
     monkeypatch.setattr(ocsp_supply, "time", SimpleNamespace(thread_time=lambda: next(spent)))
@@ -72,56 +72,56 @@ def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(
     assert [supply.presign() for _ in range(4)] == [0.1, 0.1, 0.1, 60.0]
 
 
-def test_a_sweep_of_more_than_the_cache_holds_ends(house: PublishingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_of_more_than_the_cache_holds_ends(clinic: PublishedHospital, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(5):
-        house.issue()
+        clinic.issue()
     monkeypatch.setattr(rows, "list_alive", partial(rows.list_alive, count=2))
-    monkeypatch.setattr(house.desk, "_most_cached", 4)
-    assert [house.desk.presign_slice(house.built.clock.now()) for _ in range(4)] == [True, False, True, False]
+    monkeypatch.setattr(clinic.desk, "_most_cached", 4)
+    assert [clinic.desk.presign_slice(clinic.built.clock.now()) for _ in range(4)] == [True, False, True, False]
 
 
-def test_a_response_within_a_sweep_is_replaced_at_once(house: PublishingHouse, supply: OcspSupply) -> None:
-    issued = house.issue()
+def test_a_response_within_a_sweep_is_replaced_at_once(clinic: PublishedHospital, supply: OcspSupply) -> None:
+    issued = clinic.issue()
     supply.presign()
-    assert ask(house, issued).certificate_status is ocsp.OCSPCertStatus.GOOD
-    house.revoke(issued)
-    assert ask(house, issued).certificate_status is ocsp.OCSPCertStatus.REVOKED
+    assert ask(clinic, issued).certificate_status is ocsp.OCSPCertStatus.GOOD
+    clinic.revoke(issued)
+    assert ask(clinic, issued).certificate_status is ocsp.OCSPCertStatus.REVOKED
 
 
-def test_a_responder_that_another_process_renewed_is_taken_over(house: PublishingHouse, supply: OcspSupply) -> None:
-    issued, built = house.issue(), house.built
-    (before,) = ask(house, issued).certificates
+def test_a_responder_that_another_process_renewed_is_taken_over(clinic: PublishedHospital, supply: OcspSupply) -> None:
+    issued, built = clinic.issue(), clinic.built
+    (before,) = ask(clinic, issued).certificates
     supply.take_over()
-    assert ask(house, issued).certificates == [before]
-    house.advance(days=7, hours=1)
+    assert ask(clinic, issued).certificates == [before]
+    clinic.advance(days=7, hours=1)
     keystore = built.keystore(OCSP_KEYSTORE)
-    assert ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(house.icu)
+    assert ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(clinic.icu)
     supply.take_over()
-    (after,) = ask(house, issued).certificates
+    (after,) = ask(clinic, issued).certificates
     assert after.not_valid_after_utc > before.not_valid_after_utc
-    house.advance(days=7)
-    assert ask(house, issued).certificate_status is ocsp.OCSPCertStatus.GOOD, "the first one has ended"
+    clinic.advance(days=7)
+    assert ask(clinic, issued).certificate_status is ocsp.OCSPCertStatus.GOOD, "the first one has ended"
 
 
 @dataclass
 class Node:
     """A status node with a copy of the responders' keystore, which is brought up to date by `synchronise`."""
 
-    house: PublishingHouse
+    clinic: PublishedHospital
     folder: Path
 
     def __post_init__(self) -> None:
-        self.follower = RevocationFollower(self.house.built.database, self.house.built.clock)
+        self.follower = RevocationFollower(self.clinic.built.database, self.clinic.built.clock)
         self.synchronise()
         self.start()
 
     def synchronise(self) -> None:
-        source = self.house.built.folder / "keystores" / OCSP_KEYSTORE
+        source = self.clinic.built.folder / "keystores" / OCSP_KEYSTORE
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(source, self.folder)
 
     def start(self) -> None:
-        built = self.house.built
+        built = self.clinic.built
         keystore = SoftwareKeystore.open(self.folder, SECRET)
         responders = built.read(open_responders, keystore)
         self.responses = OcspResponses(built.database, self.follower, built.pack.ocsp, responders)
@@ -130,30 +130,30 @@ class Node:
     def ask(self, issued: IssuedCertificate) -> ocsp.OCSPResponse:
         self.follower.catch_up()
         self.supply.take_over()
-        answer = self.responses.respond(question(issued), self.house.built.clock.now())
+        answer = self.responses.respond(question(issued), self.clinic.built.clock.now())
         return ocsp.load_der_ocsp_response(answer.response_der)
 
     def shown(self) -> x509.Certificate:
         """The responder's certificate in an answer that was not asked for before."""
-        (certificate,) = self.ask(self.house.issue()).certificates
+        (certificate,) = self.ask(self.clinic.issue()).certificates
         return certificate
 
 
 @pytest.fixture
-def node(house: PublishingHouse, tmp_path: Path) -> Node:
-    return Node(house, tmp_path / "copied")
+def node(clinic: PublishedHospital, tmp_path: Path) -> Node:
+    return Node(clinic, tmp_path / "copied")
 
 
-def renew(house: PublishingHouse) -> None:
-    built = house.built
+def renew(clinic: PublishedHospital) -> None:
+    built = clinic.built
     keystore = built.keystore(OCSP_KEYSTORE)
-    assert ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(house.icu)
+    assert ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(clinic.icu)
 
 
-def test_a_node_without_the_new_key_goes_on_with_the_one_before(house: PublishingHouse, node: Node) -> None:
+def test_a_node_without_the_new_key_goes_on_with_the_one_before(clinic: PublishedHospital, node: Node) -> None:
     before = node.shown()
-    house.advance(days=7, hours=1)
-    renew(house)
+    clinic.advance(days=7, hours=1)
+    renew(clinic)
     assert node.shown() == before
     node.synchronise()
     after = node.shown()
@@ -161,15 +161,15 @@ def test_a_node_without_the_new_key_goes_on_with_the_one_before(house: Publishin
 
 
 def test_a_node_that_starts_before_the_new_key_has_come_goes_on_with_the_one_before(
-    house: PublishingHouse, node: Node
+    clinic: PublishedHospital, node: Node
 ) -> None:
     before = node.shown()
-    house.advance(days=7, hours=1)
-    renew(house)
+    clinic.advance(days=7, hours=1)
+    renew(clinic)
     node.start()
     assert node.shown() == before
-    house.advance(days=7, hours=1)
-    renew(house)
+    clinic.advance(days=7, hours=1)
+    renew(clinic)
     node.start()
     with pytest.raises(Refused) as refusal:
         node.shown()
@@ -178,11 +178,11 @@ def test_a_node_that_starts_before_the_new_key_has_come_goes_on_with_the_one_bef
     assert node.shown().not_valid_after_utc > before.not_valid_after_utc
 
 
-def test_cached_responses_stay_current_while_the_new_key_is_awaited(house: PublishingHouse, node: Node) -> None:
-    house.issue()
-    house.advance(days=7, hours=1)
-    renew(house)
-    node.ask(house.issue())
+def test_cached_responses_stay_current_while_the_new_key_is_awaited(clinic: PublishedHospital, node: Node) -> None:
+    clinic.issue()
+    clinic.advance(days=7, hours=1)
+    renew(clinic)
+    node.ask(clinic.issue())
     while node.supply.presign() < 60.0:
         pass
     signed = list(node.responses._cached.values())
@@ -192,12 +192,12 @@ def test_cached_responses_stay_current_while_the_new_key_is_awaited(house: Publi
     assert list(node.responses._cached.values()) == signed
 
 
-def test_no_node_goes_on_with_a_responder_that_was_revoked(house: PublishingHouse, node: Node) -> None:
+def test_no_node_goes_on_with_a_responder_that_was_revoked(clinic: PublishedHospital, node: Node) -> None:
     stolen = node.shown()
-    house.built.revocations.revoke(
-        house.icu.authority_id, stolen.serial_number, RevocationReason.KEY_COMPROMISE, by=BY
+    clinic.built.revocations.revoke(
+        clinic.icu.authority_id, stolen.serial_number, RevocationReason.KEY_COMPROMISE, by=BY
     ).result()
-    renew(house)
+    renew(clinic)
     for _ in range(2):
         with refuses(Refused, Reason.AUTHORITY_UNKNOWN):
             node.shown()
@@ -206,15 +206,17 @@ def test_no_node_goes_on_with_a_responder_that_was_revoked(house: PublishingHous
     assert node.shown() != stolen
 
 
-def test_a_revocation_reaches_the_listener_in_a_delta_crl(house: PublishingHouse) -> None:
-    app = status_app(publications=house.lists, ocsp=OcspReplies(house.desk, house.built.clock, timedelta(seconds=60)))
+def test_a_revocation_reaches_the_listener_in_a_delta_crl(clinic: PublishedHospital) -> None:
+    app = status_app(
+        publications=clinic.lists, ocsp=OcspReplies(clinic.desk, clinic.built.clock, timedelta(seconds=60))
+    )
     delta_path = "/crl/h1.icu/1/0.delta.crl"
     assert call(app, "GET", delta_path).status == 404, "no base to count from yet"
     base = x509.load_der_x509_crl(call(app, "GET", "/crl/h1.icu/1/0.crl").body)
-    issued = house.issue()
-    house.revoke(issued)
-    house.advance(seconds=2)
-    house.publish()
+    issued = clinic.issue()
+    clinic.revoke(issued)
+    clinic.advance(seconds=2)
+    clinic.publish()
     full = x509.load_der_x509_crl(call(app, "GET", "/crl/h1.icu/1/0.crl").body)
     answer = call(app, "GET", delta_path)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/pkix-crl")

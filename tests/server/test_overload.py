@@ -8,7 +8,7 @@ from functools import partial
 
 from cryptography.hazmat.primitives import hashes
 
-from tests.simulator.publishing import PublishingHouse
+from tests.simulator.publishing import PublishedHospital
 from tests.simulator.refusals import refuses
 from tests.simulator.status_listeners import question
 from vagus.endpoints.revocation_status import OCSP_STATUS, OcspStatus
@@ -32,15 +32,15 @@ class Busy(LoadGauge):
 sha256_question = partial(question, algorithm=hashes.SHA256())
 
 
-def test_cached_responses_are_sent_and_others_are_put_off(house: PublishingHouse) -> None:
-    gauge, now = Busy(), house.built.clock.now()
-    source = SheddingOcsp(house.desk, gauge)
-    seen, unseen = sha256_question(house.issue()), sha256_question(house.issue())
+def test_cached_responses_are_sent_and_others_are_put_off(clinic: PublishedHospital) -> None:
+    gauge, now = Busy(), clinic.built.clock.now()
+    source = SheddingOcsp(clinic.desk, gauge)
+    seen, unseen = sha256_question(clinic.issue()), sha256_question(clinic.issue())
     before = source.respond(seen, now)
-    source.respond(sha256_question(house.issue(), nonce=bytes(32)), now)
+    source.respond(sha256_question(clinic.issue(), nonce=bytes(32)), now)
     gauge.now = True
     assert source.respond(seen, now) == before
-    for request in (unseen, sha256_question(house.issue(), nonce=bytes(32)), b"junk"):
+    for request in (unseen, sha256_question(clinic.issue(), nonce=bytes(32)), b"junk"):
         with refuses(LimitExceeded, Reason.OVERLOADED) as caught:
             source.respond(request, now)
         assert OCSP_STATUS[caught.value.reason] is OcspStatus.TRY_LATER
@@ -49,10 +49,10 @@ def test_cached_responses_are_sent_and_others_are_put_off(house: PublishingHouse
     source.respond(unseen, now)
 
 
-def test_a_response_signed_ahead_is_sent_under_load_to_the_first_client(house: PublishingHouse) -> None:
-    gauge, now = Busy(), house.built.clock.now()
-    source, issued = SheddingOcsp(house.desk, gauge), house.issue()
-    while house.desk.presign_slice(now):
+def test_a_response_signed_ahead_is_sent_under_load_to_the_first_client(clinic: PublishedHospital) -> None:
+    gauge, now = Busy(), clinic.built.clock.now()
+    source, issued = SheddingOcsp(clinic.desk, gauge), clinic.issue()
+    while clinic.desk.presign_slice(now):
         pass
     gauge.now = True
     assert source.respond(question(issued), now).next_update is not None

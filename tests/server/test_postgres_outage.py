@@ -96,7 +96,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def built(cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
-    with new_installation(tmp_path / "house", cluster.url) as made:
+    with new_installation(tmp_path / "installation", cluster.url) as made:
         made.build()
         yield made
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.authority.crls.test_files import keep, newest
-from tests.simulator.publishing import ICU, PublishingHouse, question_der
+from tests.simulator.publishing import ICU, PublishedHospital, question_der
 from tests.simulator.refusals import refuses
 from vagus.authority.crls.files import CrlFiles
 from vagus.authority.crls.foreign import read_foreign_crl
@@ -33,18 +33,18 @@ from vagus.x509.ocsp.messages import CertStatus, decode_ocsp_response
 class Node:
     """A process over the database, with a folder of CRLs and a published log of its own."""
 
-    house: PublishingHouse
+    clinic: PublishedHospital
     log_says: Callable[[Path], bool] = lambda _: False
     marks: int = 0
 
     def __post_init__(self) -> None:
-        self.published = self.house.built.folder / "published"
-        self.log = self.house.built.folder / "log"
-        database = self.house.built.database
+        self.published = self.clinic.built.folder / "published"
+        self.log = self.clinic.built.folder / "log"
+        database = self.clinic.built.database
         files = CrlFiles(database, self.published)
         self.setback_watch = SetbackWatch(database, files, self.log, is_log_longer=self._ask, mark=self._mark)
-        self.crls = GuardedCrls(self.house.lists, self.setback_watch, database)
-        self.responses = GuardedOcspResponses(self.house.desk, self.setback_watch)
+        self.crls = GuardedCrls(self.clinic.lists, self.setback_watch, database)
+        self.responses = GuardedOcspResponses(self.clinic.desk, self.setback_watch)
 
     def _ask(self, log: Path) -> bool:
         assert log == self.log
@@ -54,7 +54,7 @@ class Node:
         self.marks += 1
 
     def list_of(self, shard: int, *, is_delta: bool = False) -> bytes | None:
-        self.house.lists.refresh()
+        self.clinic.lists.refresh()
         found = self.crls.find_cached_crl(ICU, 1, shard, is_delta=is_delta)
         found = found or self.crls.find_crl(ICU, 1, shard, is_delta=is_delta)
         return None if found is None else found.crl_der
@@ -63,7 +63,7 @@ class Node:
         return (self.published / "crl" / "h1.icu" / "1" / f"{name}.crl").read_bytes()
 
     def restore(self, *, log: bool = False) -> None:
-        self.house.built.writer.submit(
+        self.clinic.built.writer.submit(
             lambda batch: set_restored(batch.connection, batch.at, size=1, backup_sha256=bytes(32))
         ).result()
         if log:
@@ -72,37 +72,37 @@ class Node:
         self.setback_watch.refresh()
 
     def adopt(self, name: str) -> None:
-        found = read_foreign_crl(self.file_of(name), self.house.built.read(list_authorities))
+        found = read_foreign_crl(self.file_of(name), self.clinic.built.read(list_authorities))
         assert found is not None
-        self.house.built.writer.submit(lambda batch: adopt_crl(batch, found)).result()
+        self.clinic.built.writer.submit(lambda batch: adopt_crl(batch, found)).result()
 
 
 @pytest.fixture
-def node(house: PublishingHouse) -> Node:
-    made = Node(house)
+def node(clinic: PublishedHospital) -> Node:
+    made = Node(clinic)
     made.setback_watch.refresh()
     return made
 
 
 def set_back(node: Node) -> None:
     """Shard 0 and the complete CRL are published anew, then the table is set back to before that."""
-    house = node.house
-    standby = [newest(house.built, house.icu, shard) for shard in (0, COMPLETE)]
-    house.revoke(house.issue())
-    house.advance(seconds=40)
-    house.publish()
+    clinic = node.clinic
+    standby = [newest(clinic.built, clinic.icu, shard) for shard in (0, COMPLETE)]
+    clinic.revoke(clinic.issue())
+    clinic.advance(seconds=40)
+    clinic.publish()
     for one in standby:
-        keep(house.built, one)
+        keep(clinic.built, one)
 
 
 def test_a_database_is_current_where_files_are_missing_equal_or_older(node: Node) -> None:
-    house = node.house
+    clinic = node.clinic
     assert node.setback_watch.is_settled
     assert node.list_of(0) == node.file_of("0")
-    house.revoke(house.issue())
-    house.advance(seconds=40)
+    clinic.revoke(clinic.issue())
+    clinic.advance(seconds=40)
     before = {name: node.file_of(name) for name in ("0", "complete")}
-    house.publish()
+    clinic.publish()
     for name, content in before.items():  # a folder that this node wrote a day ago
         (node.published / "crl" / "h1.icu" / "1" / f"{name}.crl").write_bytes(content)
     node.setback_watch.refresh()
@@ -119,8 +119,8 @@ def test_a_database_is_current_where_files_are_missing_equal_or_older(node: Node
 def test_newer_crl_files_make_a_process_blind_until_the_database_has_them(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house, question = node.house, question_der(decode_certificate(node.house.icu.certificate_der), 5)
-    assert node.responses.respond(question, house.built.clock.now())
+    clinic, question = node.clinic, question_der(decode_certificate(node.clinic.icu.certificate_der), 5)
+    assert node.responses.respond(question, clinic.built.clock.now())
     set_back(node)
     monkeypatch.setattr(setback_watch, "_FRESH_SECONDS", 3600.0)
     assert node.setback_watch.is_settled_now(), "as it looked a moment ago"
@@ -133,8 +133,8 @@ def test_newer_crl_files_make_a_process_blind_until_the_database_has_them(
     with refuses(Conflict, Reason.RESTORE_UNSETTLED):
         node.setback_watch.check()
     with refuses(Unavailable, Reason.RESTORE_UNSETTLED):
-        node.responses.respond(question, house.built.clock.now())
-    assert node.responses.find_cached(question, house.built.clock.now()) is None
+        node.responses.respond(question, clinic.built.clock.now())
+    assert node.responses.find_cached(question, clinic.built.clock.now()) is None
     for shard, name in ((0, "0"), (COMPLETE, "complete")):
         assert node.list_of(shard) == node.file_of(name)
     assert node.list_of(0, is_delta=True) == node.file_of("0.delta")
@@ -196,7 +196,7 @@ def test_files_that_are_as_old_as_a_restored_database_are_not_trusted(node: Node
     assert node.setback_watch.is_blind is not with_log
     with pytest.raises(Unavailable):
         node.list_of(0)
-    node.house.built.writer.submit(lambda batch: set_settled(batch.connection)).result()
+    node.clinic.built.writer.submit(lambda batch: set_settled(batch.connection)).result()
     node.setback_watch.refresh()
     assert node.list_of(0) == node.file_of("0")
 
@@ -204,16 +204,16 @@ def test_files_that_are_as_old_as_a_restored_database_are_not_trusted(node: Node
 def test_certificates_of_authorities_are_handed_out_in_any_case(node: Node) -> None:
     node.restore()
     found = node.crls.find_cached_certificate(ICU, 1) or node.crls.find_certificate(ICU, 1)
-    assert found == node.house.icu.certificate_der
+    assert found == node.clinic.icu.certificate_der
 
 
 def test_a_listener_staples_nothing_while_ocsp_is_kept_back(node: Node) -> None:
-    house = node.house
-    issued = house.issue()
+    clinic = node.clinic
+    issued = clinic.issue()
     shown = ListenerCertificate(
         Credential(b"", b""), issued.der, issued.issuer.certificate_der, issued.serial, not_after=2**40
     )
-    staple = Stapler(house.desk, node.setback_watch, house.built.clock).of(shown)
+    staple = Stapler(clinic.desk, node.setback_watch, clinic.built.clock).of(shown)
     assert decode_ocsp_response(staple()).singles[0].status is CertStatus.GOOD
     set_back(node)
     node.setback_watch.refresh()

@@ -258,7 +258,7 @@ class Hospital:
     aorta: Maker
     borea: Maker
     served: Served
-    house: Installation
+    installation: Installation
     numbers: count[int] = field(default_factory=lambda: count(1))
     stock: dict[str, list[DeviceRow]] = field(default_factory=dict)
 
@@ -270,14 +270,14 @@ class Hospital:
 
     def token(self, device: DeviceRow) -> str:
         """A new token for it."""
-        return self.house.tokens.make(device.id, by="operator:test").result().text
+        return self.installation.tokens.make(device.id, by="operator:test").result().text
 
     def enrolled(self, unit: str = "h1/icu") -> tuple[DeviceRow, Credential]:
         """A device with its first certificate, from a token."""
         device = self.device(unit)
         key = new_key()
-        door = f"enrol-{device.unit.hospital}"
-        answer = self.enrol(request(key), token=self.token(device), door=door)
+        listener = f"enrol-{device.unit.hospital}"
+        answer = self.enrol(request(key), token=self.token(device), listener=listener)
         return device, Credential(key, [answer.certificate, *self.above(unit)])
 
     def above(self, unit: str) -> list[x509.Certificate]:
@@ -286,7 +286,7 @@ class Hospital:
 
     def authority(self, name: str) -> x509.Certificate:
         """An authority's certificate."""
-        with self.house.database.reading() as connection:
+        with self.installation.database.reading() as connection:
             found = {row.name: row.certificate_der for row in list_authorities(connection)}[name]
         assert found is not None
         return x509.load_der_x509_certificate(found)
@@ -335,10 +335,10 @@ class Hospital:
         who: Credential | None = None,
         operation: str = "simpleenroll",
         headers: Sequence[str] = (),
-        door: str = "enrol-h1",
+        listener: str = "enrol-h1",
     ) -> Answer:
         """One EST request on a connection of its own."""
-        with self.connect(door, who) as wire:
+        with self.connect(listener, who) as wire:
             answer = wire.say(est(body, token=token, user=user, operation=operation, headers=headers)).hear()
         assert answer is not None, "no answer"
         return answer
@@ -379,14 +379,14 @@ def build(folder: Path, scratch: Path, upstream: int) -> Iterator[Hospital]:
     found_hospital(folder, plan(upstream))
     aorta = Maker("Aorta Devices", "Aorta IP3", "infusion-pump")
     borea = Maker("Borea Instruments", "Borea M1", "patient-monitor")
-    with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
+    with Installation.open(folder, passphrase_sources=[SOURCE]) as installation:
         for maker in (aorta, borea):
             anchor_der = maker.root.public_bytes(Encoding.DER)
-            house.operations.devices.import_manifest(house.actor, maker.manifest([]), anchor_der, None)
+            installation.operations.devices.import_manifest(installation.actor, maker.manifest([]), anchor_der, None)
         more = ("--issue-for", ISSUE_FOR, "--passphrase-source", SOURCE)
         with serving(folder, *more, around=ENVIRONMENT) as served:
-            hospital = Hospital(folder, scratch, aorta, borea, served, house)
-            with house.database.reading() as connection:
+            hospital = Hospital(folder, scratch, aorta, borea, served, installation)
+            with installation.database.reading() as connection:
                 for row in list_devices(connection, DeviceFilter(), after=None, limit=500):
                     if row.maker_serial not in {"AIP3-000090", "AIP3-009001"}:
                         hospital.stock.setdefault(f"{row.unit}:{row.model}", []).append(row)

@@ -46,15 +46,15 @@ class Wish:
         return {"Content-Type": "application/pkcs10", "Authorization": f"Basic {basic}"}
 
 
-class DoorConnection(http.client.HTTPSConnection):
-    """HTTPS to a loopback address whose certificate must show the door's own host name."""
+class ListenerConnection(http.client.HTTPSConnection):
+    """HTTPS to a loopback address whose certificate must show the listener's own host name."""
 
     def __init__(self, address: tuple[str, int], host_name: str, trust: ssl.SSLContext) -> None:
         super().__init__(*address, timeout=20)
         self._name, self._trust = host_name, trust
 
     def connect(self) -> None:
-        """TCP, then TLS under the door's name."""
+        """TCP, then TLS under the listener's name."""
         http.client.HTTPConnection.connect(self)
         self.sock = self._trust.wrap_socket(self.sock, server_hostname=self._name)
 
@@ -109,7 +109,7 @@ class Clients:
         return self._queue.empty()
 
     def _run(self) -> None:
-        connection: DoorConnection | None = None
+        connection: ListenerConnection | None = None
         while not self._is_over:
             try:
                 wish = self._queue.get(timeout=0.1)
@@ -122,7 +122,7 @@ class Clients:
                     time.sleep(0.02)
                     continue
                 try:
-                    connection = connection or DoorConnection(at, "enrol.test.example", self._trust)
+                    connection = connection or ListenerConnection(at, "enrol.test.example", self._trust)
                     der = enrol(connection, wish)
                 except (OSError, http.client.HTTPException):
                     if connection is not None:

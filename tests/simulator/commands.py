@@ -70,8 +70,8 @@ def make_installation(folder: Path, *, devices: int, database: str | None = None
 
 def make_tokens(folder: Path, devices: list[DeviceId]) -> dict[str, str]:
     """A token for each device, made in one process: thousands by the command line would take minutes."""
-    with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
-        makings = [house.tokens.make(device, by="operator:test") for device in devices]
+    with Installation.open(folder, passphrase_sources=[SOURCE]) as installation:
+        makings = [installation.tokens.make(device, by="operator:test") for device in devices]
         return {str(device): making.result().text for device, making in zip(devices, makings, strict=True)}
 
 

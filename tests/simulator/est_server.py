@@ -371,7 +371,7 @@ class Server:
 
 
 def problem(status: int, reason: str, detail: str = "no") -> tuple[int, bytes]:
-    """A refusal as this house words it."""
+    """A refusal as this installation words it."""
     text = f'{{"type":"about:blank","title":"x","status":{status},"detail":"{detail}","reason":"{reason}"}}'
     return status, text.encode()
 

@@ -36,29 +36,31 @@ def write_credential(folder: Path, number: int, place: Path) -> Path:
     """Key and chain of a commissioned device, in one PEM file as TLS clients read it."""
     key = new_key()
     issued = _issue(folder, number, key, place.name)
-    with Installation.open(folder) as house:
-        device = find_named(house.database, device_name(number))
+    with Installation.open(folder) as installation:
+        device = find_named(installation.database, device_name(number))
         if device.state == DeviceState.RECEIVED:
-            house.inventory.change_state(device.id, DeviceState.COMMISSIONED, by="operator:test").result()
+            installation.inventory.change_state(device.id, DeviceState.COMMISSIONED, by="operator:test").result()
     place.write_bytes(key_pem(key) + encode_certificates((issued.der, issued.issuer.certificate_der)))
     return place
 
 
 def _issue(folder: Path, number: int, private_key: ec.EllipticCurvePrivateKey, request_id: str) -> IssuedCertificate:
-    with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
-        device = find_named(house.database, device_name(number))
+    with Installation.open(folder, passphrase_sources=[SOURCE]) as installation:
+        device = find_named(installation.database, device_name(number))
         order = order_for(
             device.id, f"{request_id}-{number}", profile=device.profile, public_key=public_key_of(private_key)
         )
-        return house.issuance.issue_now(order, house.open_issuers(["h1/icu"])["h1/icu"])
+        return installation.issuance.issue_now(order, installation.open_issuers(["h1/icu"])["h1/icu"])
 
 
 def make_responder(folder: Path) -> None:
     """A delegated OCSP responder for h1/icu."""
-    with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
-        keystore = house.keystore_or_new(OCSP_KEYSTORE)
-        renewal = ResponderRenewal(house.database, house.writer, house.clock, house.issuance, keystore)
-        for issuer in house.open_issuers(["h1/icu"]).every():
+    with Installation.open(folder, passphrase_sources=[SOURCE]) as installation:
+        keystore = installation.keystore_or_new(OCSP_KEYSTORE)
+        renewal = ResponderRenewal(
+            installation.database, installation.writer, installation.clock, installation.issuance, keystore
+        )
+        for issuer in installation.open_issuers(["h1/icu"]).every():
             renewal.renew_due(issuer)
 
 
@@ -76,13 +78,19 @@ class Kept:
 
 def publish(folder: Path, place: str = "kept") -> Kept:
     """Sign lists and checkpoint; gives a copy that is kept elsewhere."""
-    with Installation.open(folder, passphrase_sources=[SOURCE]) as house:
-        publisher = CrlPublisher(house.pack, house.database, house.writer, house.clock, folder=house.settings.published)
-        for issuer in house.open_issuers(["h1/icu"]).every():
-            while publisher.find_due(issuer, house.clock.now()):
+    with Installation.open(folder, passphrase_sources=[SOURCE]) as installation:
+        publisher = CrlPublisher(
+            installation.pack,
+            installation.database,
+            installation.writer,
+            installation.clock,
+            folder=installation.settings.published,
+        )
+        for issuer in installation.open_issuers(["h1/icu"]).every():
+            while publisher.find_due(issuer, installation.clock.now()):
                 publisher.publish_due(issuer)
                 time.sleep(0.1)  # at most one list a second
-        LogPublisher(house.database, house.settings.log, house.checkpoint_key()).publish()
+        LogPublisher(installation.database, installation.settings.log, installation.checkpoint_key()).publish()
     kept = folder.parent / place
     shutil.copytree(folder / "log", kept / "log")
     shutil.copytree(folder / "published", kept / "published")

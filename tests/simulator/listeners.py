@@ -1,4 +1,4 @@
-"""A gate that serves in a thread, a door that judges real certificates, and a client that can misbehave."""
+"""A gate that serves in a thread, a judge that judges real certificates, and a client that can misbehave."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class Devices:
 
 
 @dataclass
-class Door:
-    """Judges by signature up to the root, revoked serials and devices' states; knows the house's intermediates."""
+class PeerJudge:
+    """Judges by signature up to the root, revoked serials and device states; knows the intermediate authorities."""
 
-    house: TestAuthority = field(default_factory=authority)
+    installation: TestAuthority = field(default_factory=authority)
     session_on_revocation: SessionOnRevocation = SessionOnRevocation.CLOSE
     on_grace: NotTrusted | None = None
     position: int = 0
@@ -84,16 +84,16 @@ class Door:
         assert source == "127.0.0.1"
         if peer.leaf_der is None:
             raise NotTrusted(Reason.CREDENTIAL_MISSING, "this listener asks for a certificate; show one")
-        known = {self.house.issuing.certificate.subject: self.house.issuing.certificate}
+        known = {self.installation.issuing.certificate.subject: self.installation.issuing.certificate}
         path = [x509.load_der_x509_certificate(peer.leaf_der)]
         shown = [x509.load_der_x509_certificate(der) for der in peer.chain_der]
         for _ in range(5):
-            if path[-1].issuer == self.house.root.certificate.subject:
+            if path[-1].issuer == self.installation.root.certificate.subject:
                 break
             above = [each for each in shown if each.subject == path[-1].issuer]
             path.append(above[0] if above else known[path[-1].issuer])
         try:
-            for below, above_it in zip(path, [*path[1:], self.house.root.certificate], strict=True):
+            for below, above_it in zip(path, [*path[1:], self.installation.root.certificate], strict=True):
                 below.verify_directly_issued_by(above_it)
         except InvalidSignature:
             raise NotTrusted(Reason.BAD_SIGNATURE, "a signature in the path does not verify") from None
@@ -126,7 +126,7 @@ class Door:
     def told(self, outcome: Outcome) -> list[ConnectionDecision]:
         return [each for each in self.decisions if each.outcome is outcome]
 
-    def wait_told(self, outcome: Outcome, count: int = 1) -> ConnectionDecision:
+    def wait_decided(self, outcome: Outcome, count: int = 1) -> ConnectionDecision:
         wait_until(lambda: len(self.told(outcome)) >= count)
         return self.told(outcome)[-1]
 
@@ -157,7 +157,7 @@ class Served:
 
 
 @contextmanager
-def serving(*specs: ListenerSpec, doors: Sequence[Door] = (), grace: float = 0.2) -> Iterator[Served]:
+def serving(*specs: ListenerSpec, judges: Sequence[PeerJudge] = (), grace: float = 0.2) -> Iterator[Served]:
     """Serve `specs` until the block ends."""
     ready: Future[Served] = Future()
     failures: list[dict[str, object]] = []
@@ -166,7 +166,7 @@ def serving(*specs: ListenerSpec, doors: Sequence[Door] = (), grace: float = 0.2
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: failures.append(context))
         try:
-            feeds, devices = [door.subscribe for door in doors], [door.devices.subscribe for door in doors]
+            feeds, devices = [judge.subscribe for judge in judges], [judge.devices.subscribe for judge in judges]
             running = await start(specs, clock=FrozenClock(), feeds=feeds, devices=devices)
         except BaseException as error:
             ready.set_exception(error)

@@ -1,4 +1,4 @@
-"""A small installation with a log: authorities, certificates and revocations as the house would write them."""
+"""A small installation with a log: authorities, certificates and revocations as Vagus writes them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class CheckpointKey:
 
 
 @dataclass
-class World:
+class LogFixture:
     """A database with its writer, one authority, and a published folder."""
 
     database: Database
@@ -74,7 +74,7 @@ class World:
     key: CheckpointKey
 
     @classmethod
-    def make(cls, folder: Path, url: str = "sqlite://", *, is_created: bool = True) -> World:
+    def make(cls, folder: Path, url: str = "sqlite://", *, is_created: bool = True) -> LogFixture:
         database = open_database(url)
         clock = FrozenClock()
         made = cls(database, Writer(database, clock), clock, SeededEntropy(), folder / "log", CheckpointKey())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-PUMP, GATEWAY = "Aorta IP3", "Keystone ListenerState"
+PUMP, GATEWAY = "Aorta IP3", "Keystone Gateway"
 UNITS = {"icu": "Intensive Care", "er": "Emergency", "remote-care": "Remote Care"}
 
 

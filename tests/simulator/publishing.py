@@ -1,4 +1,4 @@
-"""A hospital's signing side and what it publishes, as whoever fetches sees it; each test may spoil what is there."""
+"""A hospital that has published its status, as a client fetches it; a test may spoil what it fetches."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ ICU = "h1/icu"
 
 
 @dataclass
-class PublishingHouse:
-    """A built installation whose unit h1/icu has published lists and answers."""
+class PublishedHospital:
+    """An installation whose unit h1/icu has published CRLs and OCSP responses."""
 
     built: Installation
     issuers: OpenIssuers
@@ -136,7 +136,7 @@ def make_template(folder: Path) -> Path:
     return folder
 
 
-def open_publishing(built: Installation) -> PublishingHouse:
+def open_publishing(built: Installation) -> PublishedHospital:
     """What an installation publishes, followed from now on."""
     database, clock = built.database, built.clock
     follower = RevocationFollower(database, clock)
@@ -144,11 +144,11 @@ def open_publishing(built: Installation) -> PublishingHouse:
     with database.reading() as connection:
         responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
     desk = OcspResponses(database, follower, built.pack.ocsp, responders)
-    return PublishingHouse(built, built.issuers(ICU), desk, PublishedCrls(database, clock))
+    return PublishedHospital(built, built.issuers(ICU), desk, PublishedCrls(database, clock))
 
 
 @contextmanager
-def publishing_house(template: Path, folder: Path) -> Iterator[PublishingHouse]:
+def published_hospital(template: Path, folder: Path) -> Iterator[PublishedHospital]:
     """A copy of the template in `folder`, opened at the moment in which it was made."""
     shutil.copytree(template, folder, dirs_exist_ok=True)
     database = open_database(f"sqlite:///{folder}/vagus.sqlite3")
@@ -160,12 +160,12 @@ def publishing_house(template: Path, folder: Path) -> Iterator[PublishingHouse]:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What every house is copied from; founded once for each test process."""
+    """What every published hospital is copied from; founded once for each test process."""
     return make_template(tmp_path_factory.mktemp("published") / "template")
 
 
 @pytest.fixture
-def house(template: Path, tmp_path: Path) -> Iterator[PublishingHouse]:
+def clinic(template: Path, tmp_path: Path) -> Iterator[PublishedHospital]:
     """One of its own for each test."""
-    with publishing_house(template, tmp_path) as made:
+    with published_hospital(template, tmp_path) as made:
         yield made

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 
 from tests.simulator import plans
-from tests.simulator.clients import DoorConnection
+from tests.simulator.clients import ListenerConnection
 from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, found_hospital, vagus
 from tests.simulator.orders import key_pem, new_key, order_for, public_key_of, signing_request
 from tests.simulator.processes import Served, serving
@@ -115,7 +115,7 @@ class Hospital:
         """Plan, hierarchy, inventory, and the first shard of the ICU declared full."""
         found_hospital(self.folder, plan(upstream), *(("--database", self._database) if self._database else ()))
         for row in json.loads(self.vagus("device", "list", "--limit", "1000", "--json")):
-            kind = row["unit"] + ("/gate" if row["model"] == "Keystone ListenerState" else "")
+            kind = row["unit"] + ("/gate" if row["model"] == "Keystone Gateway" else "")
             self._devices.setdefault(kind, []).append(row["id"])
         for authority in ("root", "h1", "h1/icu", "h1/er", "h1/remote-care", "h1/sdc", "h1/infra"):
             self.vagus("ca", "export", authority, "--out", str(self.authority(authority)))
@@ -126,21 +126,23 @@ class Hospital:
         passphrase = self.files / "passphrase"
         passphrase.touch(0o600)
         passphrase.write_text(PASSPHRASE)
-        with Installation.open(self.folder, passphrase_sources=[f"file:{passphrase}"]) as house:
+        with Installation.open(self.folder, passphrase_sources=[f"file:{passphrase}"]) as installation:
             everyone = [device for devices in self._devices.values() for device in devices]
-            made = [house.tokens.make(DeviceId(device), by="operator:test") for device in everyone]
+            made = [installation.tokens.make(DeviceId(device), by="operator:test") for device in everyone]
             self._tokens = {str(each.result().device_id): each.result().text for each in made}
-            self._issue_directly(house, "early", "h1/icu", "bedside", self._devices["h1/icu"].pop())
-            self._issue_directly(house, "sdc", "h1/sdc", "sdc-provider", self._devices["h1/icu"].pop())
-            with house.database.reading() as connection:
+            self._issue_directly(installation, "early", "h1/icu", "bedside", self._devices["h1/icu"].pop())
+            self._issue_directly(installation, "sdc", "h1/sdc", "sdc-provider", self._devices["h1/icu"].pop())
+            with installation.database.reading() as connection:
                 icu = find_newest(connection, "h1/icu")
             assert icu is not None
             authority_id = icu.id
-            house.writer.submit(lambda batch: take_places(batch.connection, authority_id, 0, SHARD_PLACES)).result()
+            installation.writer.submit(
+                lambda batch: take_places(batch.connection, authority_id, 0, SHARD_PLACES)
+            ).result()
 
-    def _issue_directly(self, house: Installation, name: str, authority: str, profile: str, device: str) -> None:
+    def _issue_directly(self, installation: Installation, name: str, authority: str, profile: str, device: str) -> None:
         key = new_key()
-        row = find_named(house.database, device)
+        row = find_named(installation.database, device)
         order = order_for(
             device,
             f"test-{name}",
@@ -149,7 +151,7 @@ class Hospital:
             subject=SubjectFields(organisation="Klinikum Süd", unit="Intensive Care", common_name=device),
             dns_names=(str(DeviceName(row.id, row.unit, DOMAIN)),),
         )
-        issued = house.issuance.issue_now(order, house.open_issuers([authority])[authority])
+        issued = installation.issuance.issue_now(order, installation.open_issuers([authority])[authority])
         self._keep(name, device, x509.load_der_x509_certificate(issued.der), key, authority)
 
     # while it serves
@@ -183,7 +185,7 @@ class Hospital:
         body = base64.b64encode(signing_request(key, x509.Name([])))
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trust.load_verify_locations(self.authority("root"))
-        connection = DoorConnection(self.served.addresses["enrol"], "enrol.test.example", trust)
+        connection = ListenerConnection(self.served.addresses["enrol"], "enrol.test.example", trust)
         basic = base64.b64encode(f"{device}:{token}".encode()).decode()
         headers = {"Content-Type": "application/pkcs10", "Authorization": f"Basic {basic}"}
         road = "/.well-known/est/" + (f"{label}/" if label else "") + "simpleenroll"

@@ -1,4 +1,4 @@
-"""A status listener with answers at sight beside one without: the same application, desk and clock behind both."""
+"""A status listener with an OCSP response cache and one without, over the same application and clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from tests.simulator.listeners import PlainClient, Response, Served, serving
-from tests.simulator.publishing import PublishingHouse, publishing_house
+from tests.simulator.publishing import PublishedHospital, published_hospital
 from vagus.authority.issuance import IssuedCertificate
 from vagus.endpoints.http import ASGIApp, Receive, Scope, Send, send_response
 from vagus.endpoints.revocation_status import OcspReplies, status_app
@@ -51,18 +51,18 @@ class Busy(LoadGauge):
 
 
 @dataclass
-class StatusHouse:
-    """A published house behind status listeners; `seen` counts what came as far as the application."""
+class StatusListeners:
+    """A published hospital with status listeners; `seen` counts what came as far as the application."""
 
-    house: PublishingHouse
+    clinic: PublishedHospital
     gauge: Busy = field(default_factory=Busy)
     seen: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        source = SheddingOcsp(self.house.desk, self.gauge)
-        self.replies = OcspReplies(source, self.house.built.clock, AGE)
+        source = SheddingOcsp(self.clinic.desk, self.gauge)
+        self.replies = OcspReplies(source, self.clinic.built.clock, AGE)
         self.ready = OcspCache(self.replies)
-        self.app = self._watched(status_app(publications=self.house.lists, ocsp=self.replies))
+        self.app = self._watched(status_app(publications=self.clinic.lists, ocsp=self.replies))
 
     def spec(self, name: str, limits: Limits = LIMITS, *, is_ready: bool = True) -> ListenerSpec:
         cache = self.ready if is_ready else None
@@ -89,13 +89,13 @@ class StatusHouse:
 
 
 @contextmanager
-def status_house(template: Path, folder: Path) -> Iterator[StatusHouse]:
-    with publishing_house(template, folder) as house:
-        yield StatusHouse(house)
+def status_listeners(template: Path, folder: Path) -> Iterator[StatusListeners]:
+    with published_hospital(template, folder) as clinic:
+        yield StatusListeners(clinic)
 
 
 @contextmanager
-def both(status: StatusHouse, limits: Limits = LIMITS) -> Iterator[Served]:
+def both(status: StatusListeners, limits: Limits = LIMITS) -> Iterator[Served]:
     """`slow` has the application alone, `fast` answers at sight as well."""
     with serving(status.spec("slow", limits, is_ready=False), status.spec("fast", limits)) as served:
         yield served

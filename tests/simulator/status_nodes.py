@@ -32,24 +32,24 @@ class Hospital:
     """The installation, opened in the test's own process too, which stands in for an operator's shell."""
 
     folder: Path
-    house: Installation
+    installation: Installation
     certificates: list[IssuedCertificate] = field(default_factory=list)
 
     def prepare_order(self, request_id: str) -> IssuanceOrder:
-        return order_for(DeviceId.draw(self.house.entropy), request_id)
+        return order_for(DeviceId.draw(self.installation.entropy), request_id)
 
     def issue(self, count: int) -> None:
-        issuer = self.house.open_issuers(["h1/icu"])["h1/icu"]
+        issuer = self.installation.open_issuers(["h1/icu"])["h1/icu"]
         for number in range(count):
-            issued = self.house.issuance.issue_now(self.prepare_order(f"test-{number}"), issuer)
+            issued = self.installation.issuance.issue_now(self.prepare_order(f"test-{number}"), issuer)
             self.certificates.append(issued)
-        self.house.writer.submit(lambda _: None).result()
+        self.installation.writer.submit(lambda _: None).result()
 
     def intend(self) -> bytes:
         """An intent that nobody signs; gives the question about it."""
-        issuer = self.house.open_issuers(["h1/icu"])["h1/icu"]
-        prepared = self.house.issuance.prepare(self.prepare_order("unsigned"), issuer)
-        assert isinstance(self.house.issuance.commit(prepared).result(), IssuanceToken)
+        issuer = self.installation.open_issuers(["h1/icu"])["h1/icu"]
+        prepared = self.installation.issuance.prepare(self.prepare_order("unsigned"), issuer)
+        assert isinstance(self.installation.issuance.commit(prepared).result(), IssuanceToken)
         return self.question_about(issuer.certificate_der, prepared.serial)
 
     def question(self, issued: IssuedCertificate, nonce: bytes | None = None) -> bytes:
@@ -81,7 +81,7 @@ class Hospital:
         folder = self.folder.parent / name
         folder.mkdir(mode=0o700)
         text = (self.folder / "vagus.toml").read_text()
-        if (file := self.house.settings.database_file) is not None:
+        if (file := self.installation.settings.database_file) is not None:
             text = text.replace('"sqlite:///vagus.sqlite3"', f'"sqlite:///{file}"')
         (folder / "vagus.toml").write_text(f"{text}{settings}")
         (folder / "keystores").mkdir(mode=0o700)
@@ -117,8 +117,8 @@ def hospital(folder: Path, database: str | None = None) -> Iterator[Hospital]:
         more = ("--database", database) if database else ()
         done(place, "init", "--unsafe-fast-kdf", "--origin", "log.test", *passphrase, *more)
         done(place, "plan", "apply", str(folder / "plan.toml"), "--yes", "--ceremony", *passphrase)
-        with Installation.open(place, passphrase_sources=[SOURCE]) as house:
-            made = Hospital(place, house)
+        with Installation.open(place, passphrase_sources=[SOURCE]) as installation:
+            made = Hospital(place, installation)
             made.issue(3)
             yield made
     finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import event
 
-from tests.simulator.log import World, create_authority
+from tests.simulator.log import LogFixture, create_authority
 from vagus.identifiers import draw_serial
 from vagus.testing import SeededEntropy
 
@@ -25,7 +25,7 @@ DATABASE = "vagus.sqlite3"
 
 def work(folder: Path, acts: int, seed: int, *, is_weak: bool) -> None:
     """Make an installation in `folder` and let clients work on it until `acts` answers came."""
-    world = World.make(folder, f"sqlite:///{folder / DATABASE}", is_created=not is_weak)
+    world = LogFixture.make(folder, f"sqlite:///{folder / DATABASE}", is_created=not is_weak)
     if is_weak:
 
         @event.listens_for(world.database._writers, "connect")

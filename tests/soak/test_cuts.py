@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.simulator.clients import DoorConnection, Wish, enrol
+from tests.simulator.clients import ListenerConnection, Wish, enrol
 from tests.simulator.commands import (
     SOURCE,
     ServerProcess,
@@ -71,13 +71,13 @@ class Device:
     serial: int
     trust: ssl.SSLContext
     address: tuple[str, int]
-    line: DoorConnection | None = None
+    line: ListenerConnection | None = None
     is_revoked: bool = False
 
     def talk(self) -> int:
         """One request on the connection that is open; the status of its answer."""
         if self.line is None:
-            self.line = DoorConnection(self.address, "control.test.example", self.trust)
+            self.line = ListenerConnection(self.address, "control.test.example", self.trust)
             self.line.connect()
         self.line.request("GET", "/5")
         answer = self.line.getresponse()
@@ -122,22 +122,22 @@ def test_whoever_is_revoked_is_cut_within_two_seconds_and_nobody_else(
             stack.callback(gate.kill)
             assert gate.wait_ready(), (folder / "server.err").read_text()
             gates.append(gate)
-        house = stack.enter_context(Installation.open(folder, passphrase_sources=[SOURCE]))
-        with house.database.reading() as connection:
+        installation = stack.enter_context(Installation.open(folder, passphrase_sources=[SOURCE]))
+        with installation.database.reading() as connection:
             issuer = next(row.id for row in list_authorities(connection) if row.name == "h1/icu")
         anchor = infrastructure_anchor(folder)
         devices = [
             enrolled(anchor, gates[number % 2], str(name), tokens[str(name)], tmp_path / f"{number}.pem")
             for number, name in enumerate(names)
         ]
-        cuts = watch_cuts(house, issuer, devices, dice, stalls, soak_seconds)
+        cuts = watch_cuts(installation, issuer, devices, dice, stalls, soak_seconds)
     print(f"cuts: {len(cuts)}, slowest {max(cuts):.2f} s, worst stall of the machine {stalls.worst:.2f} s")  # noqa: T201
     assert len(cuts) >= 40
     assert max(cuts) < BOUND + stalls.worst
 
 
 def watch_cuts(
-    house: Installation, issuer: int, devices: list[Device], dice: random.Random, stalls: Stalls, seconds: float
+    installation: Installation, issuer: int, devices: list[Device], dice: random.Random, stalls: Stalls, seconds: float
 ) -> list[float]:
     """Revoke, hold and release at random while all good devices go on talking; gives how long each cut took."""
     cuts: list[float] = []
@@ -150,13 +150,13 @@ def watch_cuts(
             chosen, act = dice.choice(good), "hold"
             if len(good) > LEFT and dice.random() < 0.3:
                 act, chosen.is_revoked = "revoke", True
-                house.revocations.revoke(issuer, chosen.serial, RevocationReason.KEY_COMPROMISE, by=BY).result()
+                installation.revocations.revoke(issuer, chosen.serial, RevocationReason.KEY_COMPROMISE, by=BY).result()
             else:
-                house.revocations.hold(issuer, chosen.serial, by=BY).result()
+                installation.revocations.hold(issuer, chosen.serial, by=BY).result()
             cuts.append(chosen.wait_cut())
             assert not chosen.is_let_in(), f"after {act} the device is let in again"
             if act == "hold":
-                house.revocations.release(issuer, chosen.serial, by=BY).result()
+                installation.revocations.release(issuer, chosen.serial, by=BY).result()
                 asked = time.monotonic()
                 while not chosen.is_let_in():
                     assert time.monotonic() - asked < BOUND * 5, "a released device stays out"
@@ -170,9 +170,9 @@ def enrolled(anchor: str, gate: ServerProcess, name: str, token: str, file: Path
     """A device with a certificate, and with the gate at which it will stay."""
     trust, shown = pinning(anchor), pinning(anchor)
     wish = Wish(name, token)
-    door = DoorConnection(gate.addresses["enrol-h1"], "enrol.test.example", trust)
-    certificate = x509.load_der_x509_certificate(enrol(door, wish))
-    door.close()
+    listener = ListenerConnection(gate.addresses["enrol-h1"], "enrol.test.example", trust)
+    certificate = x509.load_der_x509_certificate(enrol(listener, wish))
+    listener.close()
     file.write_bytes(
         wish.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.certificates import authority, pump, stranger
-from tests.simulator.listeners import Client, Door, serving, wait_until
+from tests.simulator.listeners import Client, PeerJudge, serving, wait_until
 from tests.simulator.upstreams import http_upstream
 from tests.tls.test_stream import client_context
 from tests.transport.test_listeners import gate
@@ -60,11 +60,11 @@ def _disturb(port: int, dice: random.Random) -> None:
 
 
 def test_hostile_clients_take_nothing_from_good_ones(soak_seconds: float, soak_seed: int) -> None:
-    door, end = Door(), time.monotonic() + soak_seconds
+    judge, end = PeerJudge(), time.monotonic() + soak_seconds
     served_well: list[float] = []
     with http_upstream() as (port, seen):
-        relay = HttpRelay(Upstream("127.0.0.1", port), door.decisions.append)
-        with serving(gate(door, app=relay, close=relay.close, limits=LIMITS), doors=[door]) as served:
+        relay = HttpRelay(Upstream("127.0.0.1", port), judge.decisions.append)
+        with serving(gate(judge, app=relay, close=relay.close, limits=LIMITS), judges=[judge]) as served:
 
             def disturb(seed: int) -> None:
                 dice = random.Random(seed)
@@ -82,7 +82,7 @@ def test_hostile_clients_take_nothing_from_good_ones(soak_seconds: float, soak_s
                     assert client.get("/1000").body == b"x" * 1000
                     assert client.post(b"y" * 100_000).status == 200
                 served_well.append(time.monotonic() - began)
-                for kept in (seen.lines, seen.headers, seen.bodies, door.decisions):
+                for kept in (seen.lines, seen.headers, seen.bodies, judge.decisions):
                     kept.clear()
                 if not early and time.monotonic() > settled:
                     early = _resident()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.simulator.publishing import house, template
+from tests.simulator.publishing import clinic, template
 
-__all__ = ["house", "template"]
+__all__ = ["clinic", "template"]

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import pytest
 
 from tests.simulator.certificates import pump
-from tests.simulator.listeners import PATIENCE, Client, Door, Served, serving, wait_until
+from tests.simulator.listeners import PATIENCE, Client, PeerJudge, Served, serving, wait_until
 from tests.simulator.refusals import refuses
 from tests.transport.test_listeners import gate
 from vagus.errors import Misconfigured
@@ -18,8 +18,8 @@ from vagus.transport.listeners import ListenerSpec
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def judge() -> PeerJudge:
+    return PeerJudge()
 
 
 def change(served: Served, opened: Sequence[ListenerSpec], closed: Collection[str]) -> None:
@@ -34,22 +34,22 @@ def is_listening(port: int) -> bool:
     return True
 
 
-def test_a_new_listener_opens_beside_the_one_that_serves(door: Door) -> None:
-    with serving(gate(door), doors=[door]) as served, Client(served.port(), pump().credential) as old:
+def test_a_new_listener_opens_beside_the_one_that_serves(judge: PeerJudge) -> None:
+    with serving(gate(judge), judges=[judge]) as served, Client(served.port(), pump().credential) as old:
         assert old.get().status == 200
-        change(served, [gate(door, name="second")], [])
+        change(served, [gate(judge, name="second")], [])
         with Client(served.port("second"), pump().credential) as new:
             assert new.get().status == 200
         assert old.get().status == 200
-        door.revoke(pump().serial)
+        judge.revoke(pump().serial)
         assert old.was_cut()
 
 
-def test_a_closed_listener_ends_with_its_connections_and_its_twin_stays(door: Door) -> None:
+def test_a_closed_listener_ends_with_its_connections_and_its_twin_stays(judge: PeerJudge) -> None:
     ended: list[str] = []
-    specs = [gate(door), gate(door, name="second", close=lambda: ended.append("second"))]
+    specs = [gate(judge), gate(judge, name="second", close=lambda: ended.append("second"))]
     with (
-        serving(*specs, doors=[door]) as served,
+        serving(*specs, judges=[judge]) as served,
         Client(served.port(), pump().credential) as staying,
         Client(served.port("second"), pump().credential) as going,
     ):
@@ -63,9 +63,9 @@ def test_a_closed_listener_ends_with_its_connections_and_its_twin_stays(door: Do
         assert staying.get().status == 200
 
 
-def test_a_changed_listener_keeps_its_address(door: Door) -> None:
-    other = Door()
-    with serving(gate(door), doors=[door, other]) as served, Client(served.port(), pump().credential) as old:
+def test_a_changed_listener_keeps_its_address(judge: PeerJudge) -> None:
+    other = PeerJudge()
+    with serving(gate(judge), judges=[judge, other]) as served, Client(served.port(), pump().credential) as old:
         assert old.get().status == 200
         port = served.port()
         change(served, [gate(other, port=port)], ["gate"])
@@ -76,13 +76,13 @@ def test_a_changed_listener_keeps_its_address(door: Door) -> None:
         assert other.judged == 1
 
 
-def test_an_address_that_cannot_be_had_changes_nothing(door: Door) -> None:
+def test_an_address_that_cannot_be_had_changes_nothing(judge: PeerJudge) -> None:
     with (
-        serving(gate(door), doors=[door]) as served,
+        serving(gate(judge), judges=[judge]) as served,
         socket.create_server(("127.0.0.1", 0)) as taken,
         Client(served.port(), pump().credential) as old,
     ):
-        wanted = [gate(door, name="free"), gate(door, name="taken", port=taken.getsockname()[1])]
+        wanted = [gate(judge, name="free"), gate(judge, name="taken", port=taken.getsockname()[1])]
         with refuses(Misconfigured, Reason.BAD_SETTINGS):
             change(served, wanted, ["gate"])
         assert set(served.running.addresses) == {"gate"}

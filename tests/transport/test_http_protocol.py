@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.simulator.certificates import pump
-from tests.simulator.listeners import PATIENCE, Client, Door, PlainClient, serving, wait_until
+from tests.simulator.listeners import PATIENCE, Client, PeerJudge, PlainClient, serving, wait_until
 from tests.transport.test_listeners import LIMITS, SHORT, echo, gate
 from vagus.endpoints.http import Receive, Scope, Send, read_body, send_response
 from vagus.fleet.admission import Admitted
@@ -22,22 +22,22 @@ from vagus.transport.listeners import ListenerSpec
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def judge() -> PeerJudge:
+    return PeerJudge()
 
 
 class TestTimeOuts:
     @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"])
-    def test_a_request_that_does_not_come_to_its_end_is_answered_408(self, door: Door, sent: bytes) -> None:
-        with serving(gate(door, limits=SHORT)) as served, Client(served.port(), pump().credential) as client:
+    def test_a_request_that_does_not_come_to_its_end_is_answered_408(self, judge: PeerJudge, sent: bytes) -> None:
+        with serving(gate(judge, limits=SHORT)) as served, Client(served.port(), pump().credential) as client:
             if sent:
                 client.send(sent)
             response = client.read_response()
             assert (response.status, json.loads(response.body)["reason"]) == (408, Reason.TIME_OUT)
             assert client.is_closed()
 
-    def test_a_header_that_drips_gains_no_time(self, door: Door) -> None:
-        with serving(gate(door, limits=SHORT)) as served, Client(served.port(), pump().credential) as client:
+    def test_a_header_that_drips_gains_no_time(self, judge: PeerJudge) -> None:
+        with serving(gate(judge, limits=SHORT)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"GET / HTTP/1.1\r\nA: ")
             client.socket.settimeout(0.05)
             answer = b""
@@ -49,10 +49,10 @@ class TestTimeOuts:
                     break
             assert answer.startswith(b"HTTP/1.1 408 ")
 
-    def test_a_body_that_trickles_gains_no_time(self, door: Door) -> None:
+    def test_a_body_that_trickles_gains_no_time(self, judge: PeerJudge) -> None:
         """No pause is as long as the stall limit, and each byte adds a hundredth of a second."""
         slow = Limits(stall_seconds=5, body_seconds=0.5, body_octets_per_second=100, linger_seconds=0.5)
-        with serving(gate(door, limits=slow)) as served, Client(served.port(), pump().credential) as client:
+        with serving(gate(judge, limits=slow)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n")
             client.socket.settimeout(0.05)
             answer, sent = b"", 0
@@ -64,32 +64,32 @@ class TestTimeOuts:
             assert answer.startswith(b"HTTP/1.1 408 ")
             assert sent < 100, "0.5 s and a hundredth for each byte do not last for so many pauses of 0.05 s"
 
-    def test_a_body_that_comes_at_the_least_rate_is_taken(self, door: Door) -> None:
+    def test_a_body_that_comes_at_the_least_rate_is_taken(self, judge: PeerJudge) -> None:
         slow = Limits(stall_seconds=5, body_seconds=1.5, body_octets_per_second=100, linger_seconds=0.5)
-        with serving(gate(door, limits=slow)) as served, Client(served.port(), pump().credential) as client:
+        with serving(gate(judge, limits=slow)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\n\r\n")
             for _ in range(20):
                 time.sleep(0.1)
                 client.send(b"b" * 400)
             assert client.read_response().status == 200
 
-    def test_an_idle_connection_is_closed_in_time(self, door: Door) -> None:
+    def test_an_idle_connection_is_closed_in_time(self, judge: PeerJudge) -> None:
         short = Limits(keep_alive_seconds=1, linger_seconds=0.2)
-        with serving(gate(door, limits=short)) as served, Client(served.port(), pump().credential) as client:
+        with serving(gate(judge, limits=short)) as served, Client(served.port(), pump().credential) as client:
             assert client.get().status == 200
             assert client.receive() == b""
 
-    def test_a_pause_of_the_loop_is_not_charged_to_the_client(self, door: Door) -> None:
+    def test_a_pause_of_the_loop_is_not_charged_to_the_client(self, judge: PeerJudge) -> None:
         is_paused = threading.Event()
 
         def admit(peer: Peer, source: str) -> Admitted:
-            if door.judged:
+            if judge.judged:
                 is_paused.set()
                 time.sleep(2 * SHORT.header_seconds)
-            return door.admit(peer, source)
+            return judge.admit(peer, source)
 
         with (
-            serving(gate(door, admit=admit, limits=SHORT)) as served,
+            serving(gate(judge, admit=admit, limits=SHORT)) as served,
             Client(served.port(), pump().credential) as first,
             Client(served.port(), pump().credential),
         ):
@@ -99,8 +99,8 @@ class TestTimeOuts:
 
 class TestBounds:
     @pytest.mark.parametrize("count", [1, 300])
-    def test_a_header_too_large_is_431_in_one_piece_or_in_many(self, door: Door, count: int) -> None:
-        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+    def test_a_header_too_large_is_431_in_one_piece_or_in_many(self, judge: PeerJudge, count: int) -> None:
+        with serving(gate(judge)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
             for _ in range(count):
                 try:
@@ -111,16 +111,16 @@ class TestBounds:
             assert (response.status, json.loads(response.body)["reason"]) == (431, Reason.TOO_LARGE)
             assert client.is_closed()
 
-    def test_too_many_fields_are_431(self, door: Door) -> None:
-        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+    def test_too_many_fields_are_431(self, judge: PeerJudge) -> None:
+        with serving(gate(judge)) as served, Client(served.port(), pump().credential) as client:
             assert client.get("/", "A: b\r\n" * 150).status == 431
 
-    def test_a_body_too_large_is_413_before_and_after_it_is_sent(self, door: Door) -> None:
+    def test_a_body_too_large_is_413_before_and_after_it_is_sent(self, judge: PeerJudge) -> None:
         async def small(scope: Scope, receive: Receive, send: Send) -> None:
             await read_body(scope, receive, 1000)
             await send_response(send, 200, [(b"content-length", b"0")])
 
-        with serving(gate(door, app=small)) as served:
+        with serving(gate(judge, app=small)) as served:
             with Client(served.port(), pump().credential) as client:
                 client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n")
                 response = client.read_response()
@@ -133,8 +133,8 @@ class TestBounds:
             with Client(served.port(), pump().credential) as client:
                 assert client.post(b"x" * 1000).status == 200
 
-    def test_a_queue_of_requests_is_bounded(self, door: Door) -> None:
-        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+    def test_a_queue_of_requests_is_bounded(self, judge: PeerJudge) -> None:
+        with serving(gate(judge)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
             answered = 0
             with contextlib.suppress(ConnectionError):
@@ -145,34 +145,34 @@ class TestBounds:
 
 
 class TestWords:
-    def test_a_request_that_does_not_parse_leaves_the_one_before_it_its_response(self, door: Door) -> None:
+    def test_a_request_that_does_not_parse_leaves_the_one_before_it_its_response(self, judge: PeerJudge) -> None:
         async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
             await asyncio.sleep(0.05)
             await send_response(send, 200, [(b"content-length", b"4")], b"good")
 
-        with serving(gate(door, app=slow)) as served, Client(served.port(), pump().credential) as client:
+        with serving(gate(judge, app=slow)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n")
             assert client.read_response().body == b"good"
             assert client.is_closed()
 
     def test_an_application_that_fails_is_500_without_the_cause(
-        self, door: Door, caplog: pytest.LogCaptureFixture
+        self, judge: PeerJudge, caplog: pytest.LogCaptureFixture
     ) -> None:
         async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
             raise ZeroDivisionError("secret detail")
 
-        with serving(gate(door, app=broken)) as served, Client(served.port(), pump().credential) as client:
+        with serving(gate(judge, app=broken)) as served, Client(served.port(), pump().credential) as client:
             response = client.get()
         assert response.status == 500
         assert b"secret" not in response.body
         assert "secret detail" in caplog.text
 
-    def test_forwarding_headers_change_nothing_that_the_application_sees(self, door: Door) -> None:
+    def test_forwarding_headers_change_nothing_that_the_application_sees(self, judge: PeerJudge) -> None:
         async def who(scope: Scope, _receive: Receive, send: Send) -> None:
             text = f"{scope['client'][0]} {scope['scheme']}".encode()
             await send_response(send, 200, [(b"content-length", b"%d" % len(text))], text)
 
-        with serving(gate(door, app=who)) as served, Client(served.port(), pump().credential) as client:
+        with serving(gate(judge, app=who)) as served, Client(served.port(), pump().credential) as client:
             forged = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: gopher\r\n"
             assert client.get("/", forged).body == b"127.0.0.1 https"
 

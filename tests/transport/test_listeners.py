@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.simulator.certificates import authority, pump, server_credential, stranger
-from tests.simulator.listeners import Client, Door, PlainClient, Served, serving, wait_until
+from tests.simulator.listeners import Client, PeerJudge, PlainClient, Served, serving, wait_until
 from tests.simulator.refusals import refuses
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.tcp_relay import AdmittedStream
@@ -35,7 +35,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send_response(send, 200, headers, body)
 
 
-def gate(door: Door, *, client_auth: str = "optional", **facts: object) -> ListenerSpec:
+def gate(judge: PeerJudge, *, client_auth: str = "optional", **facts: object) -> ListenerSpec:
     tls = ServerContext(server_credential(), ServerTls(client_auth=client_auth))  # type: ignore[arg-type]
     return ListenerSpec(
         **{  # type: ignore[arg-type]
@@ -44,9 +44,9 @@ def gate(door: Door, *, client_auth: str = "optional", **facts: object) -> Liste
             "port": 0,
             "app": echo,
             "tls": tls,
-            "admit": door.admit,
-            "position": lambda: door.position,
-            "record": door.decisions.append,
+            "admit": judge.admit,
+            "position": lambda: judge.position,
+            "record": judge.decisions.append,
             "limits": LIMITS,
             **facts,
         }
@@ -54,31 +54,31 @@ def gate(door: Door, *, client_auth: str = "optional", **facts: object) -> Liste
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def judge() -> PeerJudge:
+    return PeerJudge()
 
 
 @pytest.fixture
-def served(door: Door) -> Iterator[Served]:
-    with serving(gate(door), doors=[door]) as running:
+def served(judge: PeerJudge) -> Iterator[Served]:
+    with serving(gate(judge), judges=[judge]) as running:
         yield running
 
 
 class TestAdmission:
     def test_a_good_certificate_is_admitted_and_the_application_knows_whose_it_is(
-        self, served: Served, door: Door
+        self, served: Served, judge: PeerJudge
     ) -> None:
         with Client(served.port(), pump().credential) as client:
             response = client.post(b"heart rate 61")
         assert (response.status, response.body, response.headers["who"]) == (200, b"heart rate 61", "pump.icu.h1.test")
         assert response.headers["date"] == "Mon, 01 Mar 2027 12:00:00 GMT"
-        decision = door.wait_told(Outcome.ADMITTED)
+        decision = judge.wait_decided(Outcome.ADMITTED)
         assert (decision.device, decision.source, decision.serial) == ("pump.icu.h1.test", "127.0.0.1", pump().serial)
         assert (decision.group, decision.resumed, decision.reason) == ("X25519MLKEM768", False, None)
 
     @pytest.mark.parametrize("path", ["/", "/deep/down?x=1"])
     def test_a_forged_certificate_gets_the_reason_and_its_body_reaches_no_application(
-        self, served: Served, door: Door, path: str
+        self, served: Served, judge: PeerJudge, path: str
     ) -> None:
         forged = stranger().issue("pump.icu.h1.test")
         with Client(served.port(), forged.credential) as client:
@@ -87,32 +87,32 @@ class TestAdmission:
         assert response.status == 403
         assert response.headers["content-type"] == "application/problem+json"
         assert json.loads(response.body)["reason"] == Reason.BAD_SIGNATURE
-        assert door.wait_told(Outcome.REFUSED).reason is Reason.BAD_SIGNATURE
+        assert judge.wait_decided(Outcome.REFUSED).reason is Reason.BAD_SIGNATURE
 
     def test_no_certificate_is_a_matter_of_the_verdict(self, served: Served) -> None:
         with Client(served.port()) as client:
             assert json.loads(client.get().body)["reason"] == Reason.CREDENTIAL_MISSING
 
-    def test_a_required_certificate_that_is_missing_ends_the_handshake(self, door: Door) -> None:
-        with serving(gate(door, client_auth="required")) as served:
+    def test_a_required_certificate_that_is_missing_ends_the_handshake(self, judge: PeerJudge) -> None:
+        with serving(gate(judge, client_auth="required")) as served:
             with pytest.raises((NotTrusted, ConnectionError)), Client(served.port()) as client:
                 client.receive()
-            assert door.wait_told(Outcome.FAILED).reason is Reason.TLS_HANDSHAKE
+            assert judge.wait_decided(Outcome.FAILED).reason is Reason.TLS_HANDSHAKE
             with Client(served.port(), pump().credential) as client:
                 assert client.get().status == 200
 
-    def test_a_verdict_that_fails_through_our_own_fault_admits_no_peer(self, door: Door) -> None:
+    def test_a_verdict_that_fails_through_our_own_fault_admits_no_peer(self, judge: PeerJudge) -> None:
         def broken(*_: object) -> object:
             raise ZeroDivisionError
 
-        with serving(gate(door, admit=broken)) as served, Client(served.port(), pump().credential) as client:
+        with serving(gate(judge, admit=broken)) as served, Client(served.port(), pump().credential) as client:
             response = client.get()
         assert response.status == 503
         assert json.loads(response.body)["reason"] == Reason.STATUS_UNAVAILABLE
 
 
 class TestResumption:
-    def test_a_resumed_session_is_judged_with_its_remembered_chain(self, served: Served, door: Door) -> None:
+    def test_a_resumed_session_is_judged_with_its_remembered_chain(self, served: Served, judge: PeerJudge) -> None:
         with Client(served.port(), pump().credential) as first:
             assert first.get().status == 200
             first.close_notify()
@@ -120,14 +120,14 @@ class TestResumption:
         with Client(served.port(), context=first.context, session=session) as second:
             assert second.stream.peer().resumed
             assert second.get().headers["who"] == "pump.icu.h1.test"
-        assert [each.resumed for each in door.told(Outcome.ADMITTED)] == [False, True]
+        assert [each.resumed for each in judge.told(Outcome.ADMITTED)] == [False, True]
 
-    def test_a_session_of_a_device_revoked_since_is_refused(self, served: Served, door: Door) -> None:
+    def test_a_session_of_a_device_revoked_since_is_refused(self, served: Served, judge: PeerJudge) -> None:
         with Client(served.port(), pump().credential) as first:
             assert first.get().status == 200
             first.close_notify()
             session = first.stream.session()
-        door.revoke(pump().serial)
+        judge.revoke(pump().serial)
         with Client(served.port(), context=first.context, session=session) as second:
             assert second.stream.peer().resumed
             response = second.get()
@@ -135,8 +135,8 @@ class TestResumption:
 
 
 class TestCertificateSwap:
-    def test_the_next_handshake_sees_the_new_certificate_and_open_connections_go_on(self, door: Door) -> None:
-        spec = gate(door)
+    def test_the_next_handshake_sees_the_new_certificate_and_open_connections_go_on(self, judge: PeerJudge) -> None:
+        spec = gate(judge)
         assert spec.tls is not None
         with serving(spec) as served, Client(served.port(), pump().credential) as early:
             assert early.get().status == 200
@@ -149,7 +149,7 @@ class TestCertificateSwap:
 
 
 class TestManyListeners:
-    def test_http_and_raw_streams_and_plain_http_share_a_loop(self, door: Door) -> None:
+    def test_http_and_raw_streams_and_plain_http_share_a_loop(self, judge: PeerJudge) -> None:
         class Shout(asyncio.Protocol):
             def __init__(self, stream: AdmittedStream) -> None:
                 self.name = (
@@ -162,8 +162,8 @@ class TestManyListeners:
                 transport.close()
 
         public = ListenerSpec("public", "127.0.0.1", 0, app=echo)
-        raw = gate(door, name="raw", app=None, stream=Shout)
-        with serving(gate(door), public, raw) as served:
+        raw = gate(judge, name="raw", app=None, stream=Shout)
+        with serving(gate(judge), public, raw) as served:
             with Client(served.port("raw"), pump().credential) as client:
                 assert client.receive_until(b"test") == b"hello pump.icu.h1.test"
                 assert client.receive() == b""
@@ -173,22 +173,22 @@ class TestManyListeners:
             with Client(served.port("raw"), stranger().issue("pump").credential) as client:
                 assert client.is_closed()
 
-    def test_an_address_in_use_is_a_sentence_and_leaves_nothing_open(self, door: Door) -> None:
+    def test_an_address_in_use_is_a_sentence_and_leaves_nothing_open(self, judge: PeerJudge) -> None:
         with (
-            serving(gate(door)) as served,
+            serving(gate(judge)) as served,
             pytest.raises(Misconfigured, match="perhaps another serve of this installation runs: end it"),
-            serving(gate(door, name="other"), gate(door, port=served.port())),
+            serving(gate(judge, name="other"), gate(judge, port=served.port())),
         ):
             pass
 
-    def test_a_specification_that_makes_no_sense_is_refused(self, door: Door) -> None:
+    def test_a_specification_that_makes_no_sense_is_refused(self, judge: PeerJudge) -> None:
         for wrong in ({"app": None}, {"tls": None}, {"stream": lambda _: asyncio.Protocol()}):
             with refuses(Misconfigured, Reason.BAD_SETTINGS):
-                gate(door, **wrong)
-        with pytest.raises(Misconfigured, match="name of another"), serving(gate(door), gate(door)):
+                gate(judge, **wrong)
+        with pytest.raises(Misconfigured, match="name of another"), serving(gate(judge), gate(judge)):
             pass
 
-    def test_a_graceful_stop_lets_an_answer_finish(self, door: Door) -> None:
+    def test_a_graceful_stop_lets_an_answer_finish(self, judge: PeerJudge) -> None:
         begun = []
 
         async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -196,7 +196,7 @@ class TestManyListeners:
             await asyncio.sleep(0.2)
             await send_response(send, 200, [(b"content-length", b"2")], b"ok")
 
-        with serving(gate(door, app=slow), grace=5) as served:
+        with serving(gate(judge, app=slow), grace=5) as served:
             client = Client(served.port(), pump().credential)
             client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             wait_until(lambda: bool(begun))
@@ -206,11 +206,11 @@ class TestManyListeners:
 
 
 class TestLoad:
-    def test_a_thousand_idle_connections_leave_it_serving(self, door: Door) -> None:
+    def test_a_thousand_idle_connections_leave_it_serving(self, judge: PeerJudge) -> None:
         if raise_file_limit(4096) < 2500:
             pytest.skip("this account may not open 2,500 files")
         patient = Limits(handshake_seconds=60)
-        with serving(gate(door, limits=patient)) as served:
+        with serving(gate(judge, limits=patient)) as served:
             idle = [socket.create_connection(("127.0.0.1", served.port())) for _ in range(1000)]
             try:
                 with Client(served.port(), pump().credential) as client:
@@ -222,15 +222,15 @@ class TestLoad:
                     each.close()
             wait_until(lambda: served.running.counts()["gate"][0] == 0)
 
-    def test_caps_close_at_once_and_are_counted(self, door: Door) -> None:
+    def test_caps_close_at_once_and_are_counted(self, judge: PeerJudge) -> None:
         few = Limits(connections=5, connections_per_source=2, linger_seconds=0.1)
-        with serving(gate(door, limits=few)) as served:
+        with serving(gate(judge, limits=few)) as served:
             with Client(served.port(), pump().credential) as one, Client(served.port(), pump().credential) as two:
                 with pytest.raises((NotTrusted, ConnectionError)):
                     Client(served.port(), pump().credential)
                 assert served.running.counts()["gate"] == (2, 1)
                 assert one.get().status == two.get().status == 200
-                decision = door.wait_told(Outcome.REFUSED)
+                decision = judge.wait_decided(Outcome.REFUSED)
                 assert (decision.reason, decision.count) == (Reason.OVERLOADED, 1)
             wait_until(lambda: served.running.counts()["gate"][0] == 0)
             with Client(served.port(), pump().credential) as client:

@@ -23,14 +23,14 @@ from tests.simulator.status_listeners import (
     AGE,
     LAST,
     SLOW_SECONDS,
-    StatusHouse,
+    StatusListeners,
     both,
     get,
     post,
     question,
     say,
     say_cut,
-    status_house,
+    status_listeners,
     status_of,
 )
 from vagus.authority.issuance import IssuedCertificate
@@ -53,18 +53,18 @@ SLOW_FIELD = 'If-None-Match: "none"\r\n'
 
 
 @pytest.fixture
-def status(template: Path, tmp_path: Path) -> Iterator[StatusHouse]:
-    with status_house(template, tmp_path) as made:
+def status(template: Path, tmp_path: Path) -> Iterator[StatusListeners]:
+    with status_listeners(template, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-def issued(status: StatusHouse) -> IssuedCertificate:
-    return status.house.issue()
+def issued(status: StatusListeners) -> IssuedCertificate:
+    return status.clinic.issue()
 
 
 @pytest.fixture
-def fast(status: StatusHouse) -> Iterator[int]:
+def fast(status: StatusListeners) -> Iterator[int]:
     """The port of a listener with the cache."""
     with serving(status.spec("fast")) as served:
         yield served.port("fast")
@@ -86,7 +86,7 @@ def ask(client: PlainClient, stream: bytes) -> ocsp.OCSPCertStatus | ocsp.OCSPRe
 class Pair:
     """Both listeners, and what to ask them."""
 
-    status: StatusHouse
+    status: StatusListeners
     served: Served
     questions: list[bytes]
 
@@ -103,9 +103,9 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def asked(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    with status_house(template, tmp_path_factory.mktemp("same")) as status:
-        issued, other, revoked = (status.house.issue() for _ in range(3))
-        status.house.revoke(revoked)
+    with status_listeners(template, tmp_path_factory.mktemp("same")) as status:
+        issued, other, revoked = (status.clinic.issue() for _ in range(3))
+        status.clinic.revoke(revoked)
         questions = [
             *(question(one) for one in (issued, other, revoked)),
             question(issued, nonce=b"n" * 32),
@@ -261,7 +261,9 @@ class TestSameWords:
         pieces[-1] += LAST
         assert say_cut(asked.served.port("fast"), *pieces) == say_cut(asked.served.port("slow"), *pieces)
 
-    def test_a_listener_with_tighter_bounds_keeps_them(self, status: StatusHouse, issued: IssuedCertificate) -> None:
+    def test_a_listener_with_tighter_bounds_keeps_them(
+        self, status: StatusListeners, issued: IssuedCertificate
+    ) -> None:
         for limits in (Limits(header_bytes=100), Limits(header_fields=3)):
             with both(status, limits) as served:
                 heard = Pair(status, served, []).check(
@@ -286,7 +288,7 @@ class _Broken:
 
 class TestCached:
     def test_an_ocsp_request_reaches_no_application(
-        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
+        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
     ) -> None:
         for stream in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
             for _ in range(2):
@@ -297,7 +299,7 @@ class TestCached:
         assert status.seen == ["/crl/h1.icu/1/0.crl"]
 
     def test_an_ocsp_request_whose_body_comes_apart_reaches_no_application(
-        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
+        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
     ) -> None:
         stream = post(question(issued))
         body = stream.index(b"\r\n\r\n") + 4
@@ -314,26 +316,26 @@ class TestCached:
         assert status.seen == []
 
     def test_a_revocation_reaches_open_connections_at_once(
-        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
+        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
     ) -> None:
         for stream in (post(question(issued)), get(question(issued))):
             assert ask(client, stream) is GOOD
-        status.house.revoke(issued)
+        status.clinic.revoke(issued)
         for stream in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
             assert ask(client, stream) is REVOKED
         assert status.seen == []
 
     def test_a_responder_that_lost_the_sequence_says_try_later(
-        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
+        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
     ) -> None:
         assert ask(client, post(question(issued))) is GOOD
-        status.house.built.advance(seconds=10)
+        status.clinic.built.advance(seconds=10)
         assert ask(client, post(question(issued))) is TRY_LATER
-        status.house.desk._follower.catch_up()
+        status.clinic.desk._follower.catch_up()
         assert ask(client, post(question(issued))) is GOOD
 
     def test_under_load_cached_responses_go_out_and_what_must_be_signed_gets_try_later(
-        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
+        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
     ) -> None:
         assert ask(client, post(question(issued))) is GOOD
         status.gauge.now = True
@@ -342,9 +344,9 @@ class TestCached:
         assert status.gauge.turned_away == 1
 
     def test_a_fault_of_ours_is_an_ocsp_error_and_cuts_no_connection(
-        self, status: StatusHouse, issued: IssuedCertificate, caplog: pytest.LogCaptureFixture
+        self, status: StatusListeners, issued: IssuedCertificate, caplog: pytest.LogCaptureFixture
     ) -> None:
-        replies = OcspReplies(_Broken(), status.house.built.clock, AGE)
+        replies = OcspReplies(_Broken(), status.clinic.built.clock, AGE)
         spec = ListenerSpec("fast", "127.0.0.1", 0, app=status.app, ocsp_cache=OcspCache(replies))
         with serving(spec) as served, PlainClient(served.port("fast")) as client:
             for _ in range(2):
@@ -352,8 +354,8 @@ class TestCached:
                 assert status_of(client.read_response()) is ocsp.OCSPResponseStatus.INTERNAL_ERROR
         assert "the disk is gone" in caplog.text
 
-    def test_max_age_falls_as_the_end_comes_near(self, status: StatusHouse, issued: IssuedCertificate) -> None:
-        desk = status.house.desk
+    def test_max_age_falls_as_the_end_comes_near(self, status: StatusListeners, issued: IssuedCertificate) -> None:
+        desk = status.clinic.desk
         desk._rules = type(desk._rules)(
             presigned_lifetime=desk._rules.presigned_lifetime,
             renew_after=desk._rules.presigned_lifetime,
@@ -363,29 +365,29 @@ class TestCached:
         )
         stream, found = post(question(issued)), []
         for wait in (0, 11 * 3600 + 59 * 60 - 1, 1, 1, 1, 57):
-            status.house.advance(seconds=wait)
+            status.clinic.advance(seconds=wait)
             answer = status.ready.find_response(stream, 0)
             assert answer is not None
             head = answer[0].partition(b"\r\n\r\n")[0]
             found.append(int(head.split(b"max-age=")[1].split(b",")[0]))
         assert found == [60, 60, 60, 59, 58, 1]
 
-    def test_what_is_ready_has_a_bound(self, status: StatusHouse) -> None:
+    def test_what_is_ready_has_a_bound(self, status: StatusListeners) -> None:
         status.ready._most_ready = 3
         for _ in range(5):
-            stream = post(question(status.house.issue()))
+            stream = post(question(status.clinic.issue()))
             assert status.ready.find_response(stream, 0) == status.ready.find_response(stream, 0)
         assert len(status.ready._ready) == 3
 
     def test_the_forms_of_headers_that_are_remembered_have_a_bound(
-        self, status: StatusHouse, issued: IssuedCertificate
+        self, status: StatusListeners, issued: IssuedCertificate
     ) -> None:
         for number in range(3000):
             assert status.ready.find_response(post(question(issued), f"User-Agent: {number}\r\n"), 0) is not None
             assert len(status.ready._forms) <= 1024
 
     def test_the_path_of_the_status_url_comes_before_the_ocsp_request(
-        self, status: StatusHouse, issued: IssuedCertificate
+        self, status: StatusListeners, issued: IssuedCertificate
     ) -> None:
         under = type(status.ready)(status.replies, "/pki")
         for stream in (post(question(issued)), get(question(issued))):
@@ -410,9 +412,9 @@ class TestConnections:
         assert status_of(client.read_response()) is GOOD
 
     def test_responses_come_in_the_order_of_requests_of_every_kind(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+        self, status: StatusListeners, issued: IssuedCertificate, fast: int
     ) -> None:
-        status.house.revoke(other := status.house.issue())
+        status.clinic.revoke(other := status.clinic.issue())
         good, bad = question(issued), question(other)
         wishes = [post(good), get(bad), post(bad, SLOW_FIELD), post(good, "Accept: a\r\n"), get(good)]
         with PlainClient(fast) as client:
@@ -465,7 +467,7 @@ class TestConnections:
                 assert client.is_closed()
 
     def test_a_body_that_comes_byte_by_byte_does_not_move_its_deadline(
-        self, status: StatusHouse, issued: IssuedCertificate, fast: int
+        self, status: StatusListeners, issued: IssuedCertificate, fast: int
     ) -> None:
         stream = post(question(issued))
         with PlainClient(fast) as client, contextlib.suppress(ConnectionError):
@@ -482,7 +484,7 @@ class TestConnections:
         assert status.seen in ([], ["/ocsp"])
 
     def test_what_was_asked_in_part_when_the_server_ends_is_answered(
-        self, status: StatusHouse, issued: IssuedCertificate
+        self, status: StatusListeners, issued: IssuedCertificate
     ) -> None:
         stream = post(question(issued))
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
@@ -499,7 +501,7 @@ class TestConnections:
             assert client.is_closed()
 
     def test_an_idle_connection_is_closed_in_time_and_an_asking_one_is_not(
-        self, status: StatusHouse, issued: IssuedCertificate
+        self, status: StatusListeners, issued: IssuedCertificate
     ) -> None:
         short = Limits(keep_alive_seconds=1.5, linger_seconds=0.2, header_seconds=0.4)
         with serving(status.spec("fast", short)) as served, PlainClient(served.port("fast")) as client:
@@ -533,7 +535,7 @@ class TestConnections:
         assert client.is_closed()
 
     def test_an_ocsp_request_waits_for_the_response_of_the_application(
-        self, status: StatusHouse, issued: IssuedCertificate, client: PlainClient
+        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
     ) -> None:
         client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         wait_until(lambda: status.seen == ["/slow"])
@@ -542,7 +544,7 @@ class TestConnections:
         assert status_of(client.read_response()) is GOOD
 
     def test_what_follows_the_last_request_of_a_connection_is_not_parsed(
-        self, status: StatusHouse, issued: IssuedCertificate
+        self, status: StatusListeners, issued: IssuedCertificate
     ) -> None:
         slow, more = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", post(question(issued), SLOW_FIELD)
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
@@ -561,7 +563,7 @@ class TestConnections:
             assert client.is_closed()
 
     def test_an_answer_that_takes_longer_than_idleness_may_is_waited_for(
-        self, status: StatusHouse, issued: IssuedCertificate
+        self, status: StatusListeners, issued: IssuedCertificate
     ) -> None:
         short = Limits(keep_alive_seconds=SLOW_SECONDS / 4, linger_seconds=0.2)
         with serving(status.spec("fast", short)) as served, PlainClient(served.port("fast")) as client:
@@ -569,7 +571,7 @@ class TestConnections:
             assert client.read_response().body == b"slow"
 
     def test_what_is_asked_while_answers_wait_to_be_taken_is_not_answered_yet(
-        self, status: StatusHouse, issued: IssuedCertificate
+        self, status: StatusListeners, issued: IssuedCertificate
     ) -> None:
         with serving(status.spec("fast", Limits())) as served, PlainClient(served.port("fast")) as client:
             assert ask(client, post(question(issued))) is GOOD
@@ -588,7 +590,7 @@ class TestConnections:
             assert status.seen == ["/ocsp"]
 
     def test_a_client_that_takes_nothing_is_cut_and_holds_a_bounded_share(
-        self, status: StatusHouse, issued: IssuedCertificate
+        self, status: StatusListeners, issued: IssuedCertificate
     ) -> None:
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -598,7 +600,7 @@ class TestConnections:
                     client.send(post(question(issued)) * 60)
             wait_until(lambda: served.running.counts()["fast"][0] == 0)
 
-    def test_caps_hold_and_count(self, status: StatusHouse, issued: IssuedCertificate) -> None:
+    def test_caps_hold_and_count(self, status: StatusListeners, issued: IssuedCertificate) -> None:
         limits = Limits(connections=3, connections_per_source=2)
         with serving(status.spec("fast", limits)) as served:
             with PlainClient(served.port("fast")) as one, PlainClient(served.port("fast")) as two:
@@ -612,7 +614,7 @@ class TestConnections:
             wait_until(lambda: served.running.counts()["fast"] == (0, 1))
 
     def test_requests_are_counted_with_and_without_the_cache(
-        self, status: StatusHouse, issued: IssuedCertificate
+        self, status: StatusListeners, issued: IssuedCertificate
     ) -> None:
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
             client.send(post(question(issued)) * 3 + post(question(issued), SLOW_FIELD))
@@ -628,7 +630,7 @@ class TestConnections:
         assert first == second
         assert next(iter(first.headers)) == "date"
 
-    def test_a_stop_ends_idle_connections(self, status: StatusHouse, issued: IssuedCertificate) -> None:
+    def test_a_stop_ends_idle_connections(self, status: StatusListeners, issued: IssuedCertificate) -> None:
         with serving(status.spec("fast"), grace=10 * PATIENCE) as served:
             client = PlainClient(served.port("fast"))
             client.send(post(question(issued)))
@@ -637,7 +639,7 @@ class TestConnections:
             assert client.is_closed()
 
 
-def test_the_cache_serves_plain_http_alone(status: StatusHouse) -> None:
+def test_the_cache_serves_plain_http_alone(status: StatusListeners) -> None:
     tls = ServerContext(server_credential(), ServerTls())
     with refuses(Misconfigured, Reason.BAD_SETTINGS):
         ListenerSpec("status", "127.0.0.1", 0, app=status.app, ocsp_cache=status.ready, tls=tls)

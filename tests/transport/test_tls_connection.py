@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.simulator.certificates import pump
-from tests.simulator.listeners import PATIENCE, Client, Door, serving, wait_until
+from tests.simulator.listeners import PATIENCE, Client, PeerJudge, serving, wait_until
 from tests.tls.test_stream import client_context
 from tests.transport.test_listeners import SHORT, gate
 from vagus.endpoints.gateway.decisions import Outcome
@@ -18,8 +18,8 @@ from vagus.reasons import Reason
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def judge() -> PeerJudge:
+    return PeerJudge()
 
 
 def hello() -> bytes:
@@ -52,18 +52,18 @@ class TestHandshake:
         ],
         ids=["silence", "half a hello", "a hello and no more", "plain HTTP", "a record too long", "SSH"],
     )
-    def test_what_never_becomes_tls_is_closed_and_recorded(self, door: Door, sent: bytes, reason: Reason) -> None:
-        with serving(gate(door, limits=SHORT)) as served:
+    def test_what_never_becomes_tls_is_closed_and_recorded(self, judge: PeerJudge, sent: bytes, reason: Reason) -> None:
+        with serving(gate(judge, limits=SHORT)) as served:
             with socket.create_connection(("127.0.0.1", served.port())) as odd:
                 odd.sendall(sent)
                 assert _ends(odd)
-            decision = door.wait_told(Outcome.FAILED)
+            decision = judge.wait_decided(Outcome.FAILED)
             assert (decision.reason, decision.source) == (reason, "127.0.0.1")
             with Client(served.port(), pump().credential) as client:
                 assert client.get().status == 200
 
-    def test_a_reset_in_the_handshake_and_an_immediate_end(self, door: Door) -> None:
-        with serving(gate(door)) as served:
+    def test_a_reset_in_the_handshake_and_an_immediate_end(self, judge: PeerJudge) -> None:
+        with serving(gate(judge)) as served:
             for _ in range(5):
                 with socket.create_connection(("127.0.0.1", served.port())) as odd:
                     odd.sendall(hello()[:50])
@@ -71,8 +71,8 @@ class TestHandshake:
             with Client(served.port(), pump().credential) as client:
                 assert client.get().status == 200
 
-    def test_one_byte_at_a_time_is_slow_but_fine(self, door: Door) -> None:
-        with serving(gate(door)) as served, Client(served.port(), pump().credential) as client:
+    def test_one_byte_at_a_time_is_slow_but_fine(self, judge: PeerJudge) -> None:
+        with serving(gate(judge)) as served, Client(served.port(), pump().credential) as client:
             client.stream.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             for octet in client.stream.take():
                 client.socket.sendall(bytes([octet]))
@@ -80,20 +80,20 @@ class TestHandshake:
 
 
 class TestRecords:
-    def test_a_flipped_bit_ends_its_connection_with_an_alert(self, door: Door) -> None:
-        with serving(gate(door)) as served:
+    def test_a_flipped_bit_ends_its_connection_with_an_alert(self, judge: PeerJudge) -> None:
+        with serving(gate(judge)) as served:
             with Client(served.port(), pump().credential) as client:
                 client.stream.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                 data = bytearray(client.stream.take())
                 data[-1] ^= 1
                 client.socket.sendall(data)
                 assert _ends(client.socket)
-            assert door.wait_told(Outcome.FAILED).reason is Reason.TLS_HANDSHAKE
+            assert judge.wait_decided(Outcome.FAILED).reason is Reason.TLS_HANDSHAKE
             with Client(served.port(), pump().credential) as client:
                 assert client.get().status == 200
 
-    def test_a_truncated_record_reaches_no_application(self, door: Door) -> None:
-        with serving(gate(door)) as served:
+    def test_a_truncated_record_reaches_no_application(self, judge: PeerJudge) -> None:
+        with serving(gate(judge)) as served:
             with Client(served.port(), pump().credential) as client:
                 client.stream.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                 client.socket.sendall(client.stream.take()[:-5])
@@ -101,9 +101,9 @@ class TestRecords:
                 assert _ends(client.socket)
             wait_until(lambda: served.running.counts()["gate"][0] == 0)
 
-    def test_random_damage_never_stops_the_listener(self, door: Door) -> None:
+    def test_random_damage_never_stops_the_listener(self, judge: PeerJudge) -> None:
         dice = random.Random(4)
-        with serving(gate(door)) as served:
+        with serving(gate(judge)) as served:
             for _ in range(40):
                 try:
                     client = Client(served.port(), pump().credential)
@@ -121,28 +121,31 @@ class TestRecords:
 
 
 class TestPressure:
-    def test_a_client_that_reads_nothing_is_cut_in_time_and_costs_no_copy(self, door: Door) -> None:
+    def test_a_client_that_reads_nothing_is_cut_in_time_and_costs_no_copy(self, judge: PeerJudge) -> None:
         body = b"x" * 30_000_000
 
         async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
             await send_response(send, 200, [(b"content-length", b"%d" % len(body))], body)
 
-        with serving(gate(door, app=large, limits=SHORT)) as served:
+        with serving(gate(judge, app=large, limits=SHORT)) as served:
             with Client(served.port(), pump().credential) as client:
                 client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                decision = door.wait_told(Outcome.FAILED)
+                decision = judge.wait_decided(Outcome.FAILED)
                 assert decision.reason is Reason.TIME_OUT
             wait_until(lambda: served.running.counts()["gate"][0] == 0)
             with Client(served.port(), pump().credential) as client:
                 assert client.get().body == body
 
-    def test_a_slow_reader_gets_all_of_it(self, door: Door) -> None:
+    def test_a_slow_reader_gets_all_of_it(self, judge: PeerJudge) -> None:
         body = random.Random(1).randbytes(6_000_000)
 
         async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
             await send_response(send, 200, [(b"content-length", b"%d" % len(body))], body)
 
-        with serving(gate(door, app=large, limits=SHORT)) as served, Client(served.port(), pump().credential) as client:
+        with (
+            serving(gate(judge, app=large, limits=SHORT)) as served,
+            Client(served.port(), pump().credential) as client,
+        ):
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
             client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             client.receive_until(b"\r\n\r\n")
@@ -152,11 +155,11 @@ class TestPressure:
                 time.sleep(0.05)  # longer in all than the stall limit, never still
             assert got == body
 
-    def test_the_last_response_arrives_although_the_client_is_still_sending(self, door: Door) -> None:
+    def test_the_last_response_arrives_although_the_client_is_still_sending(self, judge: PeerJudge) -> None:
         async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
             await send_response(send, 413, [(b"content-length", b"0"), (b"connection", b"close")])
 
-        with serving(gate(door, app=refuse)) as served, Client(served.port(), pump().credential) as client:
+        with serving(gate(judge, app=refuse)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n")
             for _ in range(30):
                 try:

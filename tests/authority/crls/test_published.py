@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.endpoints.calls import call
-from tests.simulator.publishing import PublishingHouse
+from tests.simulator.publishing import PublishedHospital
 from vagus.authority.crls import published
 from vagus.authority.crls.published import FRESH_SECONDS, PublishedCrl, PublishedCrls
 from vagus.endpoints.revocation_status import OcspReplies, status_app
@@ -27,10 +27,10 @@ ICU = ("h1/icu", 1, 0)
 
 
 @pytest.fixture
-def lists(house: PublishingHouse) -> PublishedCrls:
+def lists(clinic: PublishedHospital) -> PublishedCrls:
     """As a serving process has them; no task refreshes them in the background."""
-    made = PublishedCrls(house.built.database, house.built.clock, fresh_seconds=FRESH_SECONDS)
-    made.follow(house.built.writer)
+    made = PublishedCrls(clinic.built.database, clinic.built.clock, fresh_seconds=FRESH_SECONDS)
+    made.follow(clinic.built.writer)
     return made
 
 
@@ -43,7 +43,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @contextmanager
-def away(house: PublishingHouse, asked: list[str] | None = None) -> Iterator[None]:
+def away(clinic: PublishedHospital, asked: list[str] | None = None) -> Iterator[None]:
     """The database does not respond."""
 
     def refuse(**_: object) -> AbstractContextManager[Connection]:
@@ -51,23 +51,23 @@ def away(house: PublishingHouse, asked: list[str] | None = None) -> Iterator[Non
             asked.append("asked")
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, "away")
 
-    database = house.built.database
+    database = clinic.built.database
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "reading", refuse)
         patch.setattr(database, "bounded_reading", refuse)
         yield
 
 
-def publish_newer(house: PublishingHouse) -> None:
-    house.revoke(house.issue())
-    house.advance(seconds=2)
-    house.publish()
+def publish_newer(clinic: PublishedHospital) -> None:
+    clinic.revoke(clinic.issue())
+    clinic.advance(seconds=2)
+    clinic.publish()
 
 
-def test_a_refresh_loads_every_crl_and_certificate(house: PublishingHouse, lists: PublishedCrls) -> None:
+def test_a_refresh_loads_every_crl_and_certificate(clinic: PublishedHospital, lists: PublishedCrls) -> None:
     assert lists.find_cached_crl(*ICU) is None
     lists.refresh()
-    with away(house):
+    with away(clinic):
         for name, shard in (("root", 0), ("h1", 0), ("h1/icu", 0), ("h1/icu", -1)):
             assert lists.find_cached_crl(name, 1, shard) is not None
             assert lists.find_cached_certificate(name, 1) is not None
@@ -77,18 +77,18 @@ def test_a_refresh_loads_every_crl_and_certificate(house: PublishingHouse, lists
 
 
 def test_a_crl_that_a_restore_outdated_is_sent_once_it_is_signed_anew(
-    house: PublishingHouse, lists: PublishedCrls
+    clinic: PublishedHospital, lists: PublishedCrls
 ) -> None:
     lists.refresh()
     before = lists.find_crl(*ICU)
-    icu = house.icu.authority_id
-    house.built.writer.submit(lambda batch: outdate_crl(batch.connection, icu, 0, 1 << 61)).result()
+    icu = clinic.icu.authority_id
+    clinic.built.writer.submit(lambda batch: outdate_crl(batch.connection, icu, 0, 1 << 61)).result()
     lists.refresh()
     assert lists.find_crl(*ICU) is None
     assert lists.find_crl(*ICU, is_delta=True) is None
     assert lists.find_crl("h1/icu", 1, -1) is not None
-    house.advance(seconds=2)
-    house.publish()
+    clinic.advance(seconds=2)
+    clinic.publish()
     lists.refresh()
     after = lists.find_crl(*ICU)
     assert before is not None
@@ -96,13 +96,13 @@ def test_a_crl_that_a_restore_outdated_is_sent_once_it_is_signed_anew(
     assert (decode_crl(after.crl_der).number or 0) == (1 << 61) + 1, "it goes on from what is out"
 
 
-def test_a_delta_that_is_older_than_its_crl_is_not_sent(house: PublishingHouse, lists: PublishedCrls) -> None:
-    house.revoke(house.issue())
-    publish_newer(house)
+def test_a_delta_that_is_older_than_its_crl_is_not_sent(clinic: PublishedHospital, lists: PublishedCrls) -> None:
+    clinic.revoke(clinic.issue())
+    publish_newer(clinic)
     lists.refresh()
     assert lists.find_crl(*ICU, is_delta=True) is not None
-    with house.built.database.writing() as connection:
-        newest = find_publication(connection, house.icu.authority_id, 0)
+    with clinic.built.database.writing() as connection:
+        newest = find_publication(connection, clinic.icu.authority_id, 0)
         assert newest is not None
         put_publication(connection, replace(newest, number=newest.number + 1, sequence=ADOPTED))
     lists.refresh()
@@ -111,10 +111,10 @@ def test_a_delta_that_is_older_than_its_crl_is_not_sent(house: PublishingHouse, 
 
 
 def test_an_authority_that_is_certified_after_the_first_refresh_is_found(
-    house: PublishingHouse, lists: PublishedCrls
+    clinic: PublishedHospital, lists: PublishedCrls
 ) -> None:
     """Its row, and so its number, was known before it had a certificate."""
-    built = house.built
+    built = clinic.built
 
     def forget(batch: Batch) -> bytes:
         row = find_generation(batch.connection, "h1/icu", 1)
@@ -141,16 +141,16 @@ def test_an_authority_that_is_certified_after_the_first_refresh_is_found(
         )
     ).result()
     fresh.refresh()
-    with away(house):
+    with away(clinic):
         assert fresh.find_cached_certificate("h1/icu", 1) == certificate
 
 
 def test_what_this_process_publishes_is_found_from_its_commit_on(
-    house: PublishingHouse, lists: PublishedCrls, now: list[float]
+    clinic: PublishedHospital, lists: PublishedCrls, now: list[float]
 ) -> None:
     lists.refresh()
     before = lists.find_crl(*ICU)
-    publish_newer(house)
+    publish_newer(clinic)
     assert lists.find_cached_crl(*ICU) is None, "memory is older than its own commit"
     after = lists.find_crl(*ICU)
     assert before is not None
@@ -160,31 +160,31 @@ def test_what_this_process_publishes_is_found_from_its_commit_on(
 
 
 def test_what_another_process_publishes_is_found_with_the_next_refresh(
-    house: PublishingHouse, now: list[float]
+    clinic: PublishedHospital, now: list[float]
 ) -> None:
-    lists = PublishedCrls(house.built.database, house.built.clock, fresh_seconds=FRESH_SECONDS)
+    lists = PublishedCrls(clinic.built.database, clinic.built.clock, fresh_seconds=FRESH_SECONDS)
     lists.refresh()
     before = lists.find_crl(*ICU)
-    publish_newer(house)
+    publish_newer(clinic)
     assert lists.find_crl(*ICU) is before, "it was not notified"
     lists.refresh()
     after = lists.find_cached_crl(*ICU)
     assert after is not None
     assert after is not before
-    publish_newer(house)
+    publish_newer(clinic)
     now[0] += FRESH_SECONDS
     newest = lists.find_crl(*ICU)
     assert newest is not after, "a cache without background refresh reads the database"
 
 
 def test_clients_ask_the_database_for_nothing_while_memory_is_fresh(
-    house: PublishingHouse, lists: PublishedCrls, now: list[float]
+    clinic: PublishedHospital, lists: PublishedCrls, now: list[float]
 ) -> None:
-    replies = OcspReplies(house.desk, house.built.clock, house.built.pack.ocsp.http_max_age)
+    replies = OcspReplies(clinic.desk, clinic.built.clock, clinic.built.pack.ocsp.http_max_age)
     app = status_app(publications=lists, ocsp=replies)
     lists.refresh()
     asked: list[str] = []
-    with away(house, asked):
+    with away(clinic, asked):
         assert call(app, "GET", "/crl/h1.icu/1/0.crl").status == 200
         assert call(app, "GET", "/crl/h1.icu/1/complete.crl").status == 200
         assert call(app, "GET", "/ca/h1.icu/1.cer").status == 200
@@ -192,16 +192,16 @@ def test_clients_ask_the_database_for_nothing_while_memory_is_fresh(
 
 
 def test_while_the_database_is_away_cached_crls_are_sent_until_next_update(
-    house: PublishingHouse, lists: PublishedCrls, now: list[float]
+    clinic: PublishedHospital, lists: PublishedCrls, now: list[float]
 ) -> None:
     lists.refresh()
     kept = lists.find_crl(*ICU)
     assert kept is not None
-    with away(house):
+    with away(clinic):
         now[0] += FRESH_SECONDS
         assert lists.find_crl(*ICU) is kept
         assert lists.state().is_away
-        house.built.clock.set(kept.next_update)
+        clinic.built.clock.set(kept.next_update)
         for _ in range(2):
             error = refusal_of(lists)
             assert error.reason is Reason.DATABASE_UNAVAILABLE
@@ -213,10 +213,10 @@ def test_while_the_database_is_away_cached_crls_are_sent_until_next_update(
 
 
 def test_a_database_that_is_away_is_left_alone_for_a_moment(
-    house: PublishingHouse, lists: PublishedCrls, now: list[float]
+    clinic: PublishedHospital, lists: PublishedCrls, now: list[float]
 ) -> None:
     asked: list[str] = []
-    with away(house, asked):
+    with away(clinic, asked):
         for _ in range(5):
             refusal_of(lists)
         assert len(asked) == 1
@@ -230,22 +230,22 @@ def test_a_database_that_is_away_is_left_alone_for_a_moment(
 
 
 def test_an_uncached_crl_is_not_called_missing_while_the_database_is_away(
-    house: PublishingHouse, lists: PublishedCrls
+    clinic: PublishedHospital, lists: PublishedCrls
 ) -> None:
-    replies = OcspReplies(house.desk, house.built.clock, house.built.pack.ocsp.http_max_age)
+    replies = OcspReplies(clinic.desk, clinic.built.clock, clinic.built.pack.ocsp.http_max_age)
     app = status_app(publications=lists, ocsp=replies)
-    with away(house):
+    with away(clinic):
         for path in ("/crl/h1.icu/1/0.crl", "/ca/h1.icu/1.cer", "/crl/h1.icu/1/0.crl"):
             answer = call(app, "GET", path)
             assert (answer.status, answer.problem.reason) == (503, "DATABASE_UNAVAILABLE")
 
 
 def test_a_newer_crl_that_cannot_be_loaded_leaves_the_one_before(
-    house: PublishingHouse, lists: PublishedCrls, now: list[float], monkeypatch: pytest.MonkeyPatch
+    clinic: PublishedHospital, lists: PublishedCrls, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists.refresh()
     before = lists.find_crl(*ICU)
-    publish_newer(house)
+    publish_newer(clinic)
 
     def fail(*_: object) -> tuple[int, PublishedCrl | None]:
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, "away")

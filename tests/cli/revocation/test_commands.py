@@ -36,11 +36,11 @@ from vagus.authority import mass_revocation
 from vagus.wiring import Installation
 
 mass_revocation.STEP = 2
-with Installation.open(Path(sys.argv[1])) as house:
+with Installation.open(Path(sys.argv[1])) as installation:
     def advance(row):
         if row.done >= 5:
             os.kill(os.getpid(), signal.SIGKILL)
-    house.mass_revocation.run(int(sys.argv[2]), by=house.actor.id, advance=advance)
+    installation.mass_revocation.run(int(sys.argv[2]), by=installation.actor.id, advance=advance)
 """
 
 
@@ -51,11 +51,11 @@ def equipped_once(hospital_once: Path, tmp_path_factory: pytest.TempPathFactory)
     for number in range(4, COUNT + 1):
         new = ("--unit", "h1/icu", "--model", "Aorta IP3", "--serial", f"AIP3-{number:06}")
         done(folder, "device", "add", *new)
-    with Installation.open(folder, passphrase_sources=SOURCES) as house:
-        issuer = house.open_issuers(["h1/icu"])["h1/icu"]
-        for device in devices_of(house):
-            issue(house, issuer, device)
-        house.writer.submit(lambda _: None).result()
+    with Installation.open(folder, passphrase_sources=SOURCES) as installation:
+        issuer = installation.open_issuers(["h1/icu"])["h1/icu"]
+        for device in devices_of(installation):
+            issue(installation, issuer, device)
+        installation.writer.submit(lambda _: None).result()
     return folder
 
 
@@ -64,12 +64,12 @@ def equipped(equipped_once: Path, tmp_path: Path) -> Path:
     return copied(equipped_once, tmp_path)
 
 
-def devices_of(house: Installation) -> list[Any]:
-    with house.database.reading() as connection:
+def devices_of(installation: Installation) -> list[Any]:
+    with installation.database.reading() as connection:
         return list(list_devices(connection, DeviceFilter(model="Aorta IP3")))
 
 
-def issue(house: Installation, issuer: Any, device: Any, *, spki_der: bytes | None = None) -> None:
+def issue(installation: Installation, issuer: Any, device: Any, *, spki_der: bytes | None = None) -> None:
     """What EST does, without the network."""
     order = order_for(
         device.id,
@@ -77,13 +77,13 @@ def issue(house: Installation, issuer: Any, device: Any, *, spki_der: bytes | No
         profile="life-support" if device.maker_serial == TWO_PERSONS else device.profile,
         public_key=None if spki_der is None else decode_public_key(spki_der),
     )
-    house.issuance.issue_now(order, issuer)
+    installation.issuance.issue_now(order, issuer)
 
 
 def states(folder: Path) -> list[str]:
-    with Installation.open(folder) as house:
-        found = devices_of(house)
-        with house.database.reading() as connection:
+    with Installation.open(folder) as installation:
+        found = devices_of(installation)
+        with installation.database.reading() as connection:
             return [one.state for device in found for one in list_of_device(connection, str(device.id))]
 
 
@@ -156,7 +156,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stood(equipped: Path, monkeypatc
     assert states(equipped).count("revoked") == cut["done"] == 6
     ended = done(equipped, "revoke", "run", str(plan), "--yes", "--json").facts
     assert (ended["state"], ended["done"]) == ("done", COUNT)
-    with Installation.open(equipped) as house, house.database.reading() as connection:
+    with Installation.open(equipped) as installation, installation.database.reading() as connection:
         from vagus.records.revocation.revocations import newest_sequence
 
         assert newest_sequence(connection) == COUNT, "each certificate once"
@@ -176,24 +176,29 @@ def test_what_was_issued_since_the_proposal_is_told_when_a_plan_is_done(
 ) -> None:
     plan = str(approved_plan(equipped, monkeypatch))
     assert done(equipped, "revoke", "show", plan, "--json").facts["left"] == COUNT
-    with Installation.open(equipped, passphrase_sources=SOURCES) as house:
-        pump = find_named(house.database, "Aorta IP3:AIP3-000002")
+    with Installation.open(equipped, passphrase_sources=SOURCES) as installation:
+        pump = find_named(installation.database, "Aorta IP3:AIP3-000002")
         spki = private_keys.spki_of(private_keys.generate(KeyAlgorithm.P256))
-        issue(house, house.open_issuers(["h1/icu"])["h1/icu"], pump, spki_der=spki)
+        issue(installation, installation.open_issuers(["h1/icu"])["h1/icu"], pump, spki_der=spki)
     ended = done(equipped, "revoke", "run", plan, "--yes", "--json")
     assert (ended.facts["state"], ended.facts["done"], ended.facts["left"]) == ("done", COUNT, 1)
     assert "1 of the selection are left" in ended.err
 
 
 def test_a_compromise_by_serial_takes_the_keys_other_certificate_with_it_and_the_ledger_agrees(equipped: Path) -> None:
-    with Installation.open(equipped, passphrase_sources=SOURCES) as house:
-        pump = find_named(house.database, "Aorta IP3:AIP3-000002")
-        with house.database.reading() as connection:
+    with Installation.open(equipped, passphrase_sources=SOURCES) as installation:
+        pump = find_named(installation.database, "Aorta IP3:AIP3-000002")
+        with installation.database.reading() as connection:
             (first,) = list_of_device(connection, str(pump.id))
             _, der = load_bytes(connection, first.leaf_index)
         assert der is not None
-        issue(house, house.open_issuers(["h1/icu"])["h1/icu"], pump, spki_der=decode_certificate(der).spki_der)
-        house.writer.submit(lambda _: None).result()
+        issue(
+            installation,
+            installation.open_issuers(["h1/icu"])["h1/icu"],
+            pump,
+            spki_der=decode_certificate(der).spki_der,
+        )
+        installation.writer.submit(lambda _: None).result()
     named = ("--serial", f"h1/icu#1:{first.serial:x}", "--reason", "keyCompromise", "--yes", "--json")
     assert done(equipped, "revoke", *named).facts["done"] == 1
     assert states(equipped).count("revoked") == 2
@@ -248,9 +253,9 @@ def test_holds_are_set_and_ended_by_plan(equipped: Path, monkeypatch: pytest.Mon
 
 def test_each_way_of_naming_selects_its_own(equipped_once: Path) -> None:
     equipped = equipped_once
-    with Installation.open(equipped) as house:
-        device = find_named(house.database, "Aorta IP3:AIP3-000002")
-        with house.database.reading() as connection:
+    with Installation.open(equipped) as installation:
+        device = find_named(installation.database, "Aorta IP3:AIP3-000002")
+        with installation.database.reading() as connection:
             key = list_of_device(connection, str(device.id))[0].spki_sha256.hex()
     shown = certificate_of(equipped, "AIP3-000001")
     serial = f"{shown['authority']}:{shown['serial']}"
@@ -354,8 +359,8 @@ def test_more_than_a_statement_can_name_is_refused(equipped_once: Path) -> None:
 
     many = [DeviceId("a" * 26)] * (MOST_NAMED + 1)
     with (
-        Installation.open(equipped_once) as house,
-        house.database.reading() as connection,
+        Installation.open(equipped_once) as installation,
+        installation.database.reading() as connection,
         pytest.raises(LimitExceeded) as refusal,
     ):
         select_target(connection, RevocationTarget(devices=many))

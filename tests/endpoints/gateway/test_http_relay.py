@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.simulator.certificates import authority, pump
-from tests.simulator.listeners import Client, Door, Served, serving, wait_until
+from tests.simulator.listeners import Client, PeerJudge, Served, serving, wait_until
 from tests.simulator.upstreams import (
     Seen,
     http_upstream,
@@ -29,27 +29,27 @@ from vagus.reasons import Reason
 
 
 @contextlib.contextmanager
-def relaying(port: int, door: Door, **bounds: float) -> Iterator[Served]:
+def relaying(port: int, judge: PeerJudge, **bounds: float) -> Iterator[Served]:
     """A gateway before the upstream at `port`."""
-    relay = HttpRelay(Upstream("127.0.0.1", port, **bounds), door.decisions.append)  # type: ignore[arg-type]
-    with serving(gate(door, app=relay, close=relay.close), doors=[door]) as served:
+    relay = HttpRelay(Upstream("127.0.0.1", port, **bounds), judge.decisions.append)  # type: ignore[arg-type]
+    with serving(gate(judge, app=relay, close=relay.close), judges=[judge]) as served:
         yield served
 
 
 @contextlib.contextmanager
-def client_of(act: Callable[[socket.socket], None], door: Door, **bounds: float) -> Iterator[Client]:
+def client_of(act: Callable[[socket.socket], None], judge: PeerJudge, **bounds: float) -> Iterator[Client]:
     """A client of a gateway whose upstream does `act` with each connection."""
     with (
         raw_upstream(act) as port,
-        relaying(port, door, **bounds) as served,
+        relaying(port, judge, **bounds) as served,
         Client(served.port(), pump().credential) as client,
     ):
         yield client
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def judge() -> PeerJudge:
+    return PeerJudge()
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def seen(upstream: tuple[int, Seen]) -> Seen:
 
 
 @pytest.fixture
-def client(upstream: tuple[int, Seen], door: Door) -> Iterator[Client]:
-    with relaying(upstream[0], door) as served, Client(served.port(), pump().credential) as client:
+def client(upstream: tuple[int, Seen], judge: PeerJudge) -> Iterator[Client]:
+    with relaying(upstream[0], judge) as served, Client(served.port(), pump().credential) as client:
         yield client
 
 
@@ -154,9 +154,9 @@ class TestBodies:
         assert client.get("/5").body == b"xxxxx"
 
     def test_idle_connections_serve_one_peer_and_no_other(
-        self, upstream: tuple[int, Seen], door: Door, seen: Seen
+        self, upstream: tuple[int, Seen], judge: PeerJudge, seen: Seen
     ) -> None:
-        with relaying(upstream[0], door) as served:
+        with relaying(upstream[0], judge) as served:
             for device in (pump(), pump(), authority().issue("monitor.icu.h1.test")):
                 with Client(served.port(), device.credential) as client:
                     assert client.get("/5").status == client.get("/5").status == 200
@@ -187,14 +187,14 @@ SMUGGLED = {
 class TestFraming:
     @pytest.mark.parametrize("tail", SMUGGLED.values(), ids=SMUGGLED.keys())
     def test_what_servers_could_cut_in_two_places_is_refused(
-        self, client: Client, seen: Seen, door: Door, tail: bytes
+        self, client: Client, seen: Seen, judge: PeerJudge, tail: bytes
     ) -> None:
         client.send(b"POST /first HTTP/1.1\r\nHost: x\r\n" + tail + b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
         response = client.read_response()
         assert (response.status, _reason(response.body)) == (400, Reason.SMUGGLING)
         assert client.is_closed()
         assert not any("smuggled" in line for line in seen.lines)
-        assert door.wait_told(Outcome.REFUSED).reason is Reason.SMUGGLING
+        assert judge.wait_decided(Outcome.REFUSED).reason is Reason.SMUGGLING
 
     @pytest.mark.parametrize(
         "head",
@@ -237,11 +237,11 @@ def _half_an_answer(connection: socket.socket) -> None:
 
 
 class TestUpstreamFailures:
-    def test_one_that_is_not_there(self, door: Door) -> None:
-        with relaying(unused_port(), door) as served, Client(served.port(), pump().credential) as client:
+    def test_one_that_is_not_there(self, judge: PeerJudge) -> None:
+        with relaying(unused_port(), judge) as served, Client(served.port(), pump().credential) as client:
             response = client.get()
         assert (response.status, _reason(response.body)) == (502, Reason.UPSTREAM_UNREACHABLE)
-        assert door.wait_told(Outcome.FAILED).device == "pump.icu.h1.test"
+        assert judge.wait_decided(Outcome.FAILED).device == "pump.icu.h1.test"
 
     @pytest.mark.parametrize(
         "answer",
@@ -253,51 +253,51 @@ class TestUpstreamFailures:
             b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000,
         ],
     )
-    def test_one_that_answers_nonsense_or_hangs_up(self, door: Door, answer: bytes) -> None:
+    def test_one_that_answers_nonsense_or_hangs_up(self, judge: PeerJudge, answer: bytes) -> None:
         def act(connection: socket.socket) -> None:
             read_head(connection)
             connection.sendall(answer)
 
-        with client_of(act, door) as client:
+        with client_of(act, judge) as client:
             response = client.get()
         assert (response.status, _reason(response.body)) == (502, Reason.UPSTREAM_UNREACHABLE)
 
-    def test_a_reset_after_the_answer_began_cuts_the_client_too(self, door: Door) -> None:
-        with client_of(_half_an_answer, door) as client:
+    def test_a_reset_after_the_answer_began_cuts_the_client_too(self, judge: PeerJudge) -> None:
+        with client_of(_half_an_answer, judge) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.was_cut()
-        assert door.wait_told(Outcome.FAILED).reason is Reason.UPSTREAM_UNREACHABLE
+        assert judge.wait_decided(Outcome.FAILED).reason is Reason.UPSTREAM_UNREACHABLE
 
-    def test_one_that_never_answers(self, door: Door) -> None:
+    def test_one_that_never_answers(self, judge: PeerJudge) -> None:
         def act(connection: socket.socket) -> None:
             read_head(connection)
             connection.recv(1)
 
-        with client_of(act, door, response_seconds=0.2) as client:
+        with client_of(act, judge, response_seconds=0.2) as client:
             response = client.get()
         assert (response.status, _reason(response.body)) == (504, Reason.UPSTREAM_TIME_OUT)
 
-    def test_a_second_response_to_one_request_reaches_no_client(self, door: Door) -> None:
+    def test_a_second_response_to_one_request_reaches_no_client(self, judge: PeerJudge) -> None:
         def act(connection: socket.socket) -> None:
             read_head(connection)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" * 2)
             connection.recv(1)
 
-        with client_of(act, door) as client:
+        with client_of(act, judge) as client:
             for _ in range(3):
                 assert client.get().body == b"ok"
 
-    def test_an_answer_that_ends_with_the_connection(self, door: Door) -> None:
+    def test_an_answer_that_ends_with_the_connection(self, judge: PeerJudge) -> None:
         def act(connection: socket.socket) -> None:
             read_head(connection)
             connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nuntil the end")
 
-        with client_of(act, door) as client:
+        with client_of(act, judge) as client:
             assert client.get().body == b"until the end"
 
-    def test_an_upstream_that_does_not_read_stops_the_client_and_fills_no_memory(self, door: Door) -> None:
+    def test_an_upstream_that_does_not_read_stops_the_client_and_fills_no_memory(self, judge: PeerJudge) -> None:
         done: list[bool] = []
-        with client_of(lambda _: wait_until(lambda: bool(done)), door) as client:
+        with client_of(lambda _: wait_until(lambda: bool(done)), judge) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
             client.socket.settimeout(0.3)
             sent = 0
@@ -308,7 +308,7 @@ class TestUpstreamFailures:
             assert sent < 30_000_000  # the kernel's buffers, not ours
             done.append(True)
 
-    def test_a_client_that_leaves_ends_the_upstreams_work(self, door: Door) -> None:
+    def test_a_client_that_leaves_ends_the_upstreams_work(self, judge: PeerJudge) -> None:
         ends: list[str] = []
 
         def act(connection: socket.socket) -> None:
@@ -318,10 +318,10 @@ class TestUpstreamFailures:
             except ConnectionResetError:
                 ends.append("reset")
 
-        with raw_upstream(act) as port, relaying(port, door) as served:
+        with raw_upstream(act) as port, relaying(port, judge) as served:
             client = Client(served.port(), pump().credential)
             client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
-            wait_until(lambda: len(door.told(Outcome.ADMITTED)) == 1)
+            wait_until(lambda: len(judge.told(Outcome.ADMITTED)) == 1)
             client.reset()
             wait_until(lambda: bool(ends))
         assert ends in (["reset"], ["end"])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.simulator.certificates import pump, stranger
-from tests.simulator.listeners import Client, Door, Served, serving, wait_until
+from tests.simulator.listeners import Client, PeerJudge, Served, serving, wait_until
 from tests.simulator.upstreams import raw_upstream, reset_at_close, unused_port
 from tests.transport.test_listeners import LIMITS, SHORT, gate
 from vagus.endpoints.gateway.decisions import Outcome
@@ -21,28 +21,28 @@ from vagus.transport.limits import Limits
 
 
 @contextlib.contextmanager
-def relaying(port: int, door: Door, limits: Limits = LIMITS) -> Iterator[Served]:
+def relaying(port: int, judge: PeerJudge, limits: Limits = LIMITS) -> Iterator[Served]:
     """A gateway before the upstream at `port`."""
     with serving(
-        gate(door, app=None, stream=tcp_relay(Upstream("127.0.0.1", port)), limits=limits), doors=[door]
+        gate(judge, app=None, stream=tcp_relay(Upstream("127.0.0.1", port)), limits=limits), judges=[judge]
     ) as served:
         yield served
 
 
 @contextlib.contextmanager
-def client_of(act: Callable[[socket.socket], None], door: Door) -> Iterator[Client]:
+def client_of(act: Callable[[socket.socket], None], judge: PeerJudge) -> Iterator[Client]:
     """A client of a gateway whose upstream does `act` with each connection."""
     with (
         raw_upstream(act) as port,
-        relaying(port, door) as served,
+        relaying(port, judge) as served,
         Client(served.port(), pump().credential) as client,
     ):
         yield client
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def judge() -> PeerJudge:
+    return PeerJudge()
 
 
 def echo(connection: socket.socket) -> None:
@@ -53,11 +53,11 @@ def echo(connection: socket.socket) -> None:
 
 
 class TestEnds:
-    def test_megabytes_go_through_and_come_back_and_both_sides_end(self, door: Door) -> None:
+    def test_megabytes_go_through_and_come_back_and_both_sides_end(self, judge: PeerJudge) -> None:
         sent = hashlib.sha256(b"seed").digest() * 65_536
         with (
             raw_upstream(echo) as port,
-            relaying(port, door) as served,
+            relaying(port, judge) as served,
             Client(served.port(), pump().credential) as client,
         ):
             got = b""
@@ -69,20 +69,20 @@ class TestEnds:
             assert got == sent
             wait_until(lambda: served.running.counts()["gate"][0] == 0)
 
-    def test_the_client_may_end_first_and_still_read_the_answer(self, door: Door) -> None:
+    def test_the_client_may_end_first_and_still_read_the_answer(self, judge: PeerJudge) -> None:
         def total(connection: socket.socket) -> None:
             size = 0
             while data := connection.recv(65_536):
                 size += len(data)
             connection.sendall(b"%d octets" % size)
 
-        with client_of(total, door) as client:
+        with client_of(total, judge) as client:
             client.send(b"x" * 100_000)
             client.close_notify()
             assert client.receive_until(b"octets") == b"100000 octets"
             assert client.receive() == b""
 
-    def test_the_upstream_may_end_first_and_still_read_the_rest(self, door: Door) -> None:
+    def test_the_upstream_may_end_first_and_still_read_the_rest(self, judge: PeerJudge) -> None:
         got: list[bytes] = []
 
         def hello(connection: socket.socket) -> None:
@@ -92,7 +92,7 @@ class TestEnds:
                 got.append(data)
             got.append(b"<end>")
 
-        with client_of(hello, door) as client:
+        with client_of(hello, judge) as client:
             assert client.receive_until(b"hello") == b"hello"
             assert client.receive() == b""
             client.send(b"still here")
@@ -100,7 +100,7 @@ class TestEnds:
             wait_until(lambda: b"".join(got) == b"still here<end>")
 
     @pytest.mark.parametrize("how", ["reset", "fin"])
-    def test_a_client_that_is_cut_is_not_complete_upstream(self, door: Door, how: str) -> None:
+    def test_a_client_that_is_cut_is_not_complete_upstream(self, judge: PeerJudge, how: str) -> None:
         ends: list[str] = []
 
         def watch(connection: socket.socket) -> None:
@@ -111,10 +111,10 @@ class TestEnds:
             except ConnectionResetError:
                 ends.append("reset")
 
-        with raw_upstream(watch) as port, relaying(port, door) as served:
+        with raw_upstream(watch) as port, relaying(port, judge) as served:
             client = Client(served.port(), pump().credential)
             client.send(b"half of a mess")
-            wait_until(lambda: len(door.told(Outcome.ADMITTED)) == 1)
+            wait_until(lambda: len(judge.told(Outcome.ADMITTED)) == 1)
             if how == "reset":
                 client.reset()
             else:
@@ -122,41 +122,41 @@ class TestEnds:
             wait_until(lambda: bool(ends))
         assert ends == ["reset"]
 
-    def test_an_upstream_that_is_reset_cuts_the_client(self, door: Door) -> None:
+    def test_an_upstream_that_is_reset_cuts_the_client(self, judge: PeerJudge) -> None:
         def half(connection: socket.socket) -> None:
             connection.sendall(b"half")
             connection.recv(1)
             reset_at_close(connection)
 
-        with client_of(half, door) as client:
+        with client_of(half, judge) as client:
             assert client.receive() == b"half"
             client.send(b"x")
             assert client.was_cut()
 
-    def test_an_upstream_that_is_not_there_is_recorded_and_the_client_cut(self, door: Door) -> None:
-        with relaying(unused_port(), door) as served, Client(served.port(), pump().credential) as client:
+    def test_an_upstream_that_is_not_there_is_recorded_and_the_client_cut(self, judge: PeerJudge) -> None:
+        with relaying(unused_port(), judge) as served, Client(served.port(), pump().credential) as client:
             assert client.was_cut()
-        assert door.wait_told(Outcome.FAILED).reason is Reason.UPSTREAM_UNREACHABLE
+        assert judge.wait_decided(Outcome.FAILED).reason is Reason.UPSTREAM_UNREACHABLE
 
-    def test_a_refused_client_reaches_no_upstream(self, door: Door) -> None:
+    def test_a_refused_client_reaches_no_upstream(self, judge: PeerJudge) -> None:
         reached: list[bytes] = []
 
         with (
             raw_upstream(lambda connection: reached.append(connection.recv(100))) as port,
-            relaying(port, door) as served,
+            relaying(port, judge) as served,
             Client(served.port(), stranger().issue("pump.icu.h1.test").credential) as client,
         ):
             with contextlib.suppress(ConnectionError):
                 client.send(b"canary")
             assert client.is_closed()
         assert reached == []
-        assert door.told(Outcome.REFUSED)[0].reason is Reason.BAD_SIGNATURE
+        assert judge.told(Outcome.REFUSED)[0].reason is Reason.BAD_SIGNATURE
 
 
 class TestPressure:
-    def test_an_upstream_that_does_not_read_stops_the_client(self, door: Door) -> None:
+    def test_an_upstream_that_does_not_read_stops_the_client(self, judge: PeerJudge) -> None:
         done: list[bool] = []
-        with client_of(lambda _: wait_until(lambda: bool(done)), door) as client:
+        with client_of(lambda _: wait_until(lambda: bool(done)), judge) as client:
             client.socket.settimeout(0.3)
             sent = 0
             with contextlib.suppress(TimeoutError):
@@ -166,7 +166,7 @@ class TestPressure:
             done.append(True)
         assert sent < 30_000_000  # the kernel's buffers, not ours
 
-    def test_a_client_that_does_not_read_stops_the_upstream_and_is_cut_in_time(self, door: Door) -> None:
+    def test_a_client_that_does_not_read_stops_the_upstream_and_is_cut_in_time(self, judge: PeerJudge) -> None:
         sent: list[int] = []
 
         def flood(connection: socket.socket) -> None:
@@ -175,9 +175,9 @@ class TestPressure:
 
         with (
             raw_upstream(flood) as port,
-            relaying(port, door, SHORT) as served,
+            relaying(port, judge, SHORT) as served,
             Client(served.port(), pump().credential),
         ):
-            assert door.wait_told(Outcome.FAILED).reason is Reason.TIME_OUT
+            assert judge.wait_decided(Outcome.FAILED).reason is Reason.TIME_OUT
             wait_until(lambda: served.running.counts()["gate"][0] == 0)
         assert sum(sent) < 30_000_000

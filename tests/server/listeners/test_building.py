@@ -58,21 +58,21 @@ class Built:
     """A hospital's listeners, built and not yet open."""
 
     def __init__(self, folder: Path) -> None:
-        self.house = Installation.open(folder, passphrase_sources=[SOURCE])
-        self.clock = self.house.clock = LateClock()
-        plan = self.house.planning.load_adopted()
+        self.installation = Installation.open(folder, passphrase_sources=[SOURCE])
+        self.clock = self.installation.clock = LateClock()
+        plan = self.installation.planning.load_adopted()
         assert isinstance(plan, HospitalPlan)
         self.plan = plan
         self.decisions: list[ConnectionDecision] = []
-        issuers = self.issuers = self.house.open_issuers(["h1/icu", "h1/infra"])
+        issuers = self.issuers = self.installation.open_issuers(["h1/icu", "h1/infra"])
         self.builder = ListenerBuilder(
-            self.house, plan, issuers, record=self.decisions.append, staple_of=lambda _certificate: lambda: b""
+            self.installation, plan, issuers, record=self.decisions.append, staple_of=lambda _certificate: lambda: b""
         )
         self.listeners: BuiltListeners = self.builder.build()
 
     def changed(self, before: str, after: str) -> HospitalPlan:
         """The plan with other words."""
-        text = self.house.settings.plan.read_text()
+        text = self.installation.settings.plan.read_text()
         assert before in text
         plan = decode_plan(text.replace(before, after, 1).encode(), "plan.toml")
         assert isinstance(plan, HospitalPlan)
@@ -82,7 +82,7 @@ class Built:
 @pytest.fixture
 def built(hospital: Path) -> Iterator[Built]:
     made = Built(hospital)
-    with closing(made.house):
+    with closing(made.installation):
         yield made
 
 
@@ -107,7 +107,7 @@ def test_a_listener_gets_a_new_certificate_in_its_window_without_a_restart(built
     with serving(*built.listeners.specs) as served, connect(served.port("enrol")) as open_before:
         first = shown_by(served.port("enrol"))
         assert not built.builder.renew(listener)
-        window = built.house.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
+        window = built.installation.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
         built.clock.later = first.not_valid_after_utc - window - built.clock.now() - timedelta(hours=1)
         assert not built.builder.renew(listener), "an hour before its window"
         built.clock.later += timedelta(hours=2)
@@ -124,7 +124,7 @@ def test_a_listener_shows_no_certificate_from_a_clock_that_was_ahead(built: Buil
     """It begins in months; once the clock is right, the one before it holds again, or a new one does."""
     (listener,) = built.listeners.tls
     first = x509.load_der_x509_certificate(listener.certificate.certificate_der)
-    window = built.house.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
+    window = built.installation.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
     built.clock.later = first.not_valid_after_utc - window - built.clock.now() + timedelta(hours=2)
     assert built.builder.renew(listener)
     built.clock.later = timedelta()
@@ -164,19 +164,23 @@ def revoke_door(built: Built, reason: RevocationReason) -> bytes:
     """Revoke the certificate that the listener shows; returns the hash of its key."""
     (listener,) = built.listeners.tls
     shown = decode_certificate(listener.certificate.certificate_der)
-    with built.house.database.reading() as connection:
+    with built.installation.database.reading() as connection:
         rows = list_of_key(connection, shown.spki_sha256)
     (row,) = [row for row in rows if row.serial == shown.serial]
-    built.house.revocations.revoke(row.authority_id, row.serial, reason, by="operator:test").result(10)
+    built.installation.revocations.revoke(row.authority_id, row.serial, reason, by="operator:test").result(10)
     return shown.spki_sha256
 
 
 def test_a_renewal_without_an_open_key_names_the_authority(hospital: Path) -> None:
-    with Installation.open(hospital, passphrase_sources=[SOURCE]) as house:
-        plan = house.planning.load_adopted()
+    with Installation.open(hospital, passphrase_sources=[SOURCE]) as installation:
+        plan = installation.planning.load_adopted()
         assert isinstance(plan, HospitalPlan)
         builder = ListenerBuilder(
-            house, plan, house.open_issuers(["h1/icu"]), record=print, staple_of=lambda _certificate: lambda: b""
+            installation,
+            plan,
+            installation.open_issuers(["h1/icu"]),
+            record=print,
+            staple_of=lambda _certificate: lambda: b"",
         )
         with pytest.raises(Unavailable, match="add it to --issue-for") as caught:
             builder.build()
@@ -216,27 +220,29 @@ def test_a_listener_of_old_tls_is_not_opened_to_devices_that_no_plan_names(built
     old = built.changed('host_names = ["enrol.h1.test.example"]', 'host_names = ["127.0.0.2"]\ntls_minimum = "1.2"')
     assert [one.name for one in built.builder.prepare(old, built.listeners).opened] == ["enrol"]
     new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="WORN-1", profile="wearable")
-    worn = built.house.inventory.add(new, by="operator:test").result(10)
+    worn = built.installation.inventory.add(new, by="operator:test").result(10)
     with refuses(Misconfigured, Reason.BAD_PLAN, match="devices of profile wearable, whose cert"):
         built.builder.prepare(old, built.listeners)
-    issuers = built.house.open_issuers(["h1/icu", "h1/infra"])
-    started = ListenerBuilder(built.house, old, issuers, record=print, staple_of=lambda _certificate: lambda: b"")
+    issuers = built.installation.open_issuers(["h1/icu", "h1/infra"])
+    started = ListenerBuilder(
+        built.installation, old, issuers, record=print, staple_of=lambda _certificate: lambda: b""
+    )
     assert [one.name for one in started.build().specs] == ["enrol"], "one device keeps no hospital from starting"
     assert "wearable" in started.warnings["listener enrol"]
-    built.house.inventory.change_state(worn.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
+    built.installation.inventory.change_state(worn.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
     assert built.builder.prepare(old, built.listeners), "what has ended shows no certificate any more"
 
 
 def test_a_makers_new_crl_is_taken_without_a_restart_and_a_bad_one_is_reported(built: Built) -> None:
     maker = root("O=Maker,CN=Root")
     anchor = MakerAnchorRow(hashlib.sha256(maker.der).digest(), "Maker", maker.der, 0)
-    with built.house.database.writing() as connection:
+    with built.installation.database.writing() as connection:
         put_maker_anchor(connection, anchor)
     assert built.builder.refresh(built.listeners)
     assert not built.builder.refresh(built.listeners)
-    folder = built.house.settings.folder / "makers"
+    folder = built.installation.settings.folder / "makers"
     folder.mkdir()
-    now = built.house.clock.now()
+    now = built.installation.clock.now()
     (folder / "maker.crl").write_bytes(crl(maker, this_update=now, next_update=now + timedelta(days=1)))
     assert built.builder.refresh(built.listeners)
     assert built.builder.anchors.crl_notes() == {}
@@ -247,10 +253,12 @@ def test_a_makers_new_crl_is_taken_without_a_restart_and_a_bad_one_is_reported(b
     built.builder.anchors.reload_crls()
     assert built.builder.refresh(built.listeners), "an operator said so"
     makers_lists = [
-        one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "makers' lists"
+        one
+        for one in built.installation.operations.doctor.diagnose(built.installation.actor)
+        if one.check == "makers' lists"
     ]
     assert [(one.state, one.finding.partition(":")[0]) for one in makers_lists] == [(State.WARNING, "makers/other.crl")]
-    Built(built.house.settings.folder).house.close()  # nor does it stop a start
+    Built(built.installation.settings.folder).installation.close()  # nor does it stop a start
     (folder / "other.crl").unlink()
     assert built.builder.refresh(built.listeners)
     assert built.builder.anchors.crl_notes() == {}
@@ -261,27 +269,29 @@ def test_an_admitted_peer_fails_the_quick_check_once_an_authority_above_is_revok
     built: Built, name: str, parent: str
 ) -> None:
     """Also after the anchors were read again, without the revoked one."""
-    house = built.house
+    installation = built.installation
     new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="D-1")
-    device = house.inventory.add(new, by=BY).result()
-    enrolment = Enrolment(house.database, house.writer, house.issuance, built.issuers, group_domain="test.example")
+    device = installation.inventory.add(new, by=BY).result()
+    enrolment = Enrolment(
+        installation.database, installation.writer, installation.issuance, built.issuers, group_domain="test.example"
+    )
     wish = EnrolmentRequest(
         csr=request(),
         kind=Kind.ENROL,
         protocol="est",
-        evidence=OneTimeToken(house.tokens.make(device.id, by=BY).result().text),
+        evidence=OneTimeToken(installation.tokens.make(device.id, by=BY).result().text),
     )
-    issued = enrolment.enrol(wish, house.clock.now())
+    issued = enrolment.enrol(wish, installation.clock.now())
     (spec,) = built.listeners.specs
     assert spec.admit is not None
     peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=issued.der, chain_der=())
     assert spec.quick_check is not None
     admitted = spec.admit(peer, "127.0.0.1")
     spec.quick_check(admitted)
-    with house.database.reading() as connection:
+    with installation.database.reading() as connection:
         rows = {row.name: row for row in list_authorities(connection)}
     serial = decode_certificate(rows[name].certificate_der or b"").serial
-    house.revocations.revoke(rows[parent].id, serial, RevocationReason.CA_COMPROMISE, by=BY).result()
+    installation.revocations.revoke(rows[parent].id, serial, RevocationReason.CA_COMPROMISE, by=BY).result()
     for _ in range(2):
         with refuses(NotTrusted, Reason.REVOKED_CA):
             spec.quick_check(admitted)
@@ -300,8 +310,8 @@ def why_refused(built: Built, chain_der: tuple[bytes, ...] = ()) -> Reason:
 
 def date_ahead(built: Built) -> datetime:
     """Date the CRLs of a hospital as by a clock that was 40 minutes ahead and is right again."""
-    ahead = built.house.clock.now().replace(microsecond=0) + timedelta(minutes=40)
-    with built.house.database.writing() as connection:
+    ahead = built.installation.clock.now().replace(microsecond=0) + timedelta(minutes=40)
+    with built.installation.database.writing() as connection:
         for row in list_authorities(connection):
             for one in list_publications(connection, row.id):
                 put_publication(connection, replace(one, this_update=int(ahead.timestamp())))
@@ -318,13 +328,17 @@ def test_listeners_closed_by_the_clock_say_until_when_and_then_open_by_themselve
     built.builder.anchors.note(waits)
     assert why_refused(built) is Reason.CLOCK_ROLLBACK
     assert f"until {opens_at:%Y-%m-%d %H:%M:%S} UTC" in waits["clock"]
-    (told,) = [one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "clock"]
+    (told,) = [
+        one for one in built.installation.operations.doctor.diagnose(built.installation.actor) if one.check == "clock"
+    ]
     assert (told.state, f"until {opens_at:%Y-%m-%d %H:%M:%S}Z" in told.finding) == (State.FAILING, True)
     built.clock.later = opens_at - RealClock().now()
     built.builder.refresh(built.listeners)
     built.builder.anchors.note(waits)
     assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
-    (told,) = [one for one in built.house.operations.doctor.diagnose(built.house.actor) if one.check == "clock"]
+    (told,) = [
+        one for one in built.installation.operations.doctor.diagnose(built.installation.actor) if one.check == "clock"
+    ]
     assert told.state is State.WELL
 
 
@@ -336,7 +350,7 @@ def test_a_listener_reads_no_more_certificates_than_the_longest_chain_has(built:
 def test_after_forget_dates_the_listeners_admit_without_a_restart(built: Built) -> None:
     date_ahead(built)
     assert why_refused(built) is Reason.CLOCK_ROLLBACK
-    assert forget_future_dates(built.house.writer, by="operator:test")
+    assert forget_future_dates(built.installation.writer, by="operator:test")
     built.builder.refresh(built.listeners)
     assert why_refused(built) is Reason.NON_DER
 
@@ -344,16 +358,16 @@ def test_after_forget_dates_the_listeners_admit_without_a_restart(built: Built) 
 def test_a_makers_crl_date_closes_the_listeners_whatever_an_operator_forgets(built: Built) -> None:
     """A clock that shows less than the date of a maker's CRL is wrong, by the maker's clock."""
     maker = root("O=Maker,CN=Root")
-    with built.house.database.writing() as connection:
+    with built.installation.database.writing() as connection:
         put_maker_anchor(connection, MakerAnchorRow(hashlib.sha256(maker.der).digest(), "Maker", maker.der, 0))
-    (built.house.settings.folder / "makers").mkdir()
-    now = built.house.clock.now()
-    (built.house.settings.folder / "makers" / "maker.crl").write_bytes(
+    (built.installation.settings.folder / "makers").mkdir()
+    now = built.installation.clock.now()
+    (built.installation.settings.folder / "makers" / "maker.crl").write_bytes(
         crl(maker, this_update=now, next_update=now + timedelta(days=1))
     )
     assert built.builder.refresh(built.listeners)
     built.clock.later = -timedelta(minutes=10)
-    forget_future_dates(built.house.writer, by="operator:test")
+    forget_future_dates(built.installation.writer, by="operator:test")
     built.builder.refresh(built.listeners)
     assert why_refused(built) is Reason.CLOCK_ROLLBACK
 
@@ -362,4 +376,4 @@ def test_no_device_is_added_under_the_name_of_a_listener_of_the_plan_in_force(bu
     unit = UnitName("h1", "icu")
     new = NewDevice(unit=unit, model="Aorta IP3", maker_serial="D-1", host_names=("enrol.h1.test.example",))
     with pytest.raises(Conflict, match="is the name of a listener here"):
-        built.house.inventory.add(new, by="operator:test")
+        built.installation.inventory.add(new, by="operator:test")
