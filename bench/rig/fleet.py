@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests.simulator.orders import new_key, order_for, spki
 
 from bench.rig.databases import Bulk, bulk, connect
 from bench.rig.installation import MODEL, UNIT
@@ -164,9 +163,7 @@ def _issue(installation: Installation, issuer: Issuer, count: int, shards: int) 
     places = [replace(issuer, shards=ShardPlan(issuer.authority_id, shard)) for shard in range(shards)]
     committed = []
     for number in range(count):
-        key = ec.generate_private_key(ec.SECP256R1()).public_key()
-        spki_der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        order = _order(installation, f"real-{number}", spki_der)
+        order = _order(installation, f"real-{number}", spki(new_key()))
         committed.append(installation.issuance.commit(installation.issuance.prepare(order, places[number % shards])))
     issued = []
     for number, future in enumerate(committed):
@@ -236,11 +233,9 @@ def _mould(installation: Installation, issuer: Issuer, shard: int) -> tuple[tupl
 
 def _order(installation: Installation, request_id: str, spki_der: bytes) -> IssuanceOrder:
     device = DeviceId.draw(installation.entropy)
-    return IssuanceOrder(
-        request_id=request_id,
-        profile="bedside",
-        owner=f"device:{device}",
-        device_id=str(device),
+    return order_for(
+        device,
+        request_id,
         public_key=decode_public_key(spki_der),
         subject=SubjectFields("Bench Hospital", "Intensive Care", str(device)),
         dns_names=(f"{device}.icu.h1.bench.example",),

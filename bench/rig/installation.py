@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import select
+from tests.simulator import plans
 
 from vagus.identifiers import DeviceId
 from vagus.records.engine.tables import devices
@@ -26,63 +27,27 @@ ENROL_HOST = f"enrol.{GROUP}"
 UNIT = "h1/icu"
 MODEL = "Aorta IP3"
 
-_HOSPITAL = f"""
-kind = "hospital"
-format = 1
 
-[group]
-title = "Bench Group"
-domain = "{GROUP}"
-status_url = "http://127.0.0.1:@PORT@"
-
-[[hospitals]]
-label = "h1"
-title = "Bench Hospital"
-units = [{{ label = "icu", title = "Intensive Care" }}]
-devices = [
-  {{ unit = "icu", model = "Aorta IP3", first = 1, count = @DEVICES@ }},
-  {{ unit = "icu", model = "Keystone Gateway", first = 1, count = 1 }},
-]
-
-[[models]]
-name = "Aorta IP3"
-maker = "Aorta Devices"
-category = "infusion-pump"
-serial_prefix = "AIP3"
-
-[[models]]
-name = "Keystone Gateway"
-maker = "Keystone"
-category = "device-gateway"
-serial_prefix = "KGW"
-
-[[listeners]]
-name = "status"
-kind = "status"
-address = "127.0.0.1:@PORT@"
-
-[[listeners]]
-name = "enrol-h1"
-kind = "enrolment"
-address = "127.0.0.1:0"
-hospital = "h1"
-host_names = ["{ENROL_HOST}"]
-registration_authorities = ["Keystone Gateway:KGW-000001"]
-"""
-
-_MAKER = """
-kind = "maker"
-format = 1
-
-[maker]
-title = "Aorta Devices"
-status_url = "http://status.aorta.example"
-
-[[models]]
-name = "Aorta IP3"
-category = "infusion-pump"
-serial_prefix = "AIP3"
-"""
+def _hospital_plan(devices: int, port: int) -> str:
+    return plans.hospital_plan(
+        plans.hospital(
+            plans.devices("icu", 1, devices), plans.devices("icu", 1, 1, plans.GATEWAY), title="Bench Hospital"
+        ),
+        title="Bench Group",
+        domain=GROUP,
+        status_url=f"http://127.0.0.1:{port}",
+        models=[plans.model(), plans.model(plans.GATEWAY, "Keystone", "device-gateway", "KGW")],
+        listeners=[
+            {**plans.STATUS, "address": f"127.0.0.1:{port}"},
+            plans.listener(
+                "enrol-h1",
+                "enrolment",
+                ENROL_HOST,
+                hospital="h1",
+                registration_authorities=[f"{plans.GATEWAY}:KGW-000001"],
+            ),
+        ],
+    )
 
 
 def vagus(folder: Path, *arguments: str) -> str:
@@ -97,15 +62,16 @@ def vagus(folder: Path, *arguments: str) -> str:
 @contextmanager
 def hospital(devices: int, database: str = "sqlite:///vagus.sqlite3") -> Iterator[Path]:
     """A hospital of one unit with so many pumps and one gateway that is a registration authority."""
-    plan = _HOSPITAL.replace("@DEVICES@", str(devices)).replace("@PORT@", str(free_port()))
-    with _installed("hospital", plan, database) as folder:
+    with _installed("hospital", _hospital_plan(devices, free_port()), database) as folder:
         yield folder
 
 
 @contextmanager
 def maker() -> Iterator[Path]:
     """A maker with its line CA."""
-    with _installed("maker", _MAKER, "sqlite:///vagus.sqlite3") as folder:
+    with _installed(
+        "maker", plans.maker_plan(status_url="http://status.aorta.example"), "sqlite:///vagus.sqlite3"
+    ) as folder:
         yield folder
 
 

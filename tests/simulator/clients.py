@@ -59,9 +59,13 @@ class ListenerConnection(http.client.HTTPSConnection):
         self.sock = self._trust.wrap_socket(self.sock, server_hostname=self._name)
 
 
-def enrol(connection: http.client.HTTPSConnection, wish: Wish) -> bytes:
-    """The certificate's DER. Raises ConnectionError when nobody answered, RuntimeError for a refusal."""
-    connection.request("POST", "/.well-known/est/simpleenroll", wish.csr, wish.headers)
+def enrol(connection: http.client.HTTPSConnection, wish: Wish, label: str | None = None) -> bytes:
+    """The certificate's DER, requested under an EST label or under none (RFC 7030 section 3.2.2).
+
+    Raises ConnectionError when there is no response, RuntimeError for a refusal.
+    """
+    path = "/.well-known/est/" + (f"{label}/" if label else "") + "simpleenroll"
+    connection.request("POST", path, wish.csr, wish.headers)
     answer = connection.getresponse()
     body = answer.read()
     if answer.status == 503:

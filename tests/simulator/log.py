@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import select
 
+from tests.simulator import rows
 from vagus.errors import NotAuthorised
 from vagus.fleet.inventory_entries import device_added, record_model
 from vagus.identifiers import DeviceId, UnitName, draw_serial, serial_bytes
@@ -231,18 +232,5 @@ class LogFixture:
 def create_authority(batch: Batch) -> None:
     if batch.connection.execute(select(authorities.c.id)).first() is not None:
         return
-    batch.connection.execute(
-        authorities.insert().values(
-            id=1,
-            name="h1/icu",
-            generation=1,
-            kind="issuing_ca",
-            is_offline=False,
-            state="requested",
-            key_id="k",
-            keystore="h1.icu",
-            spki_sha256=bytes(32),
-            constrain_dn=False,
-        )
-    )
+    rows.authority(batch.connection, key_id="k", spki_sha256=bytes(32), request_der=None, certified=False)
     append(batch, AuthorityCreated("h1/icu#1", "issuing_ca", bytes(32), None, is_offline=False))

@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from tests.simulator.upstreams import raw_upstream
+
 SOURCES = [str(Path(__file__).parents[2] / "src")]
 PATIENCE = 60
 START_SECONDS = 90
@@ -147,34 +149,14 @@ def agent(state: Path, *arguments: str, **more: str) -> tuple[int, str]:
     return ran.returncode, ran.stdout + ran.stderr
 
 
-@contextlib.contextmanager
-def echo_server() -> Iterator[int]:
+def echo_server() -> contextlib.AbstractContextManager[int]:
     """An upstream of raw lines that gives everything back; gives its port."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    threads: list[threading.Thread] = []
 
     def give_back(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            while data := connection.recv(65_536):
-                connection.sendall(data)
+        while data := connection.recv(65_536):
+            connection.sendall(data)
 
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = listening.accept()
-                threads.append(threading.Thread(target=give_back, args=(connection,), daemon=True))
-                threads[-1].start()
-
-    accepting = threading.Thread(target=accept, daemon=True)
-    accepting.start()
-    try:
-        yield int(listening.getsockname()[1])
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        accepting.join(PATIENCE)
-        for thread in threads:
-            thread.join(PATIENCE)
+    return raw_upstream(give_back, PATIENCE)
 
 
 def connect(served: Served, listener: str, credential: Path | None, anchors: Path) -> ssl.SSLSocket:

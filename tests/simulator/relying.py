@@ -6,12 +6,10 @@ first is declared full before the server starts, so that devices enrolled by it 
 
 from __future__ import annotations
 
-import base64
-import http.client
 import json
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,11 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import pkcs7
 
 from tests.simulator import plans
-from tests.simulator.clients import ListenerConnection
+from tests.simulator.clients import ListenerConnection, Wish, enrol
 from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, found_hospital, vagus
-from tests.simulator.orders import key_pem, new_key, order_for, public_key_of, signing_request
+from tests.simulator.orders import key_pem, new_key, order_for, public_key_of
 from tests.simulator.processes import Served, serving
 from tests.simulator.programs import eventually
 from tests.simulator.upstreams import Seen, http_upstream
@@ -181,24 +178,13 @@ class Hospital:
     def enrol(self, name: str, unit: str = "h1/icu", *, label: str | None = None) -> Bearer:
         """A device of `unit` enrols over EST with its token; its files are called `name`."""
         device, token = self.spare(unit)
-        key = new_key()
-        body = base64.b64encode(signing_request(key, x509.Name([])))
+        wish = Wish(device, token)
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trust.load_verify_locations(self.authority("root"))
-        connection = ListenerConnection(self.served.addresses["enrol"], "enrol.test.example", trust)
-        basic = base64.b64encode(f"{device}:{token}".encode()).decode()
-        headers = {"Content-Type": "application/pkcs10", "Authorization": f"Basic {basic}"}
-        road = "/.well-known/est/" + (f"{label}/" if label else "") + "simpleenroll"
-        try:
-            connection.request("POST", road, body, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-        finally:
-            connection.close()
-        assert answer.status == http.client.OK, content
-        certificate = pkcs7.load_der_pkcs7_certificates(base64.b64decode(content))[0]
+        with closing(ListenerConnection(self.served.addresses["enrol"], "enrol.test.example", trust)) as connection:
+            certificate = x509.load_der_x509_certificate(enrol(connection, wish, label))
         authority = unit.removesuffix("/gate") if label is None else "h1/infra"
-        return self._keep(name, device, certificate, key, authority)
+        return self._keep(name, device, certificate, wish.key, authority)
 
     def _keep(
         self, name: str, device: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, authority: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from tests.simulator.running import PLAN, done
 from vagus.authority.issuance import IssuanceOrder, IssuanceToken, IssuedCertificate
 from vagus.identifiers import DeviceId
 from vagus.wiring import Installation
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.keys import key_bytes
 
 PATIENCE = 60.0
 SOURCE = "env:TEST_PASSPHRASE"
@@ -57,14 +60,10 @@ class Hospital:
 
     @staticmethod
     def question_about(issuer_der: bytes, serial: int, nonce: bytes | None = None) -> bytes:
-        issuer = x509.load_der_x509_certificate(issuer_der)
-        name = hashes.Hash(hashes.SHA256())
-        name.update(issuer.subject.public_bytes())
-        key = hashes.Hash(hashes.SHA256())
-        key.update(_key_octets(issuer))
-        builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(
-            name.finalize(), key.finalize(), serial, hashes.SHA256()
-        )
+        issuer = decode_certificate(issuer_der)
+        name, key = hashlib.sha256(issuer.subject.der), hashlib.sha256(key_bytes(issuer.spki_der))
+        builder = ocsp.OCSPRequestBuilder()
+        builder = builder.add_certificate_by_hash(name.digest(), key.digest(), serial, hashes.SHA256())
         if nonce is not None:
             builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
         return builder.build().public_bytes(Encoding.DER)
@@ -91,13 +90,6 @@ class Hospital:
         source = f"ocsp={SOURCE}"
         with serve(folder, "--role", "status", "--passphrase-source", source) as node:
             yield node
-
-
-def _key_octets(issuer: x509.Certificate) -> bytes:
-    from vagus.x509.certificates import decode_certificate
-    from vagus.x509.keys import key_bytes
-
-    return key_bytes(decode_certificate(issuer.public_bytes(Encoding.DER)).spki_der)
 
 
 def serve(folder: Path, *arguments: str) -> AbstractContextManager[Served]:

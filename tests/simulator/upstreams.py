@@ -114,13 +114,13 @@ def http_upstream() -> Iterator[tuple[int, Seen]]:
 
 
 @contextmanager
-def raw_upstream(act: Callable[[socket.socket], None]) -> Iterator[int]:
+def raw_upstream(act: Callable[[socket.socket], None], patience: float = PATIENCE) -> Iterator[int]:
     """A listener that does `act` with each connection, in a thread of its own."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve_one(connection: socket.socket) -> None:
         with connection:
-            connection.settimeout(PATIENCE)
+            connection.settimeout(patience)
             with suppress(OSError):  # the test ends as it likes
                 act(connection)
 
