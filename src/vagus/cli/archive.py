@@ -143,8 +143,7 @@ def restore_gap(
         verifier = installation.log_verifier
     output.facts(
         {
-            "start": gap.start,
-            "end": gap.end,
+            **facts_of(gap, "start", "end"),
             "act": "revoked" if revoke else "accepted",
             "issued": len(gap.issued),
             "revoked": revoked,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vagus.cli.options import PassphraseOption, example, open_installation
-from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, spell_time
+from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 
 
 def register(application: typer.Typer) -> None:
@@ -42,11 +42,9 @@ def ceremony(
         waiting = ceremonies.find_waiting(actor)
         if dry_run:
             rows: list[Row] = [{"authority": name, "waits_for": "its certificate"} for name in waiting.authorities]
+            lacks = "its CRLs, which lack what was revoked since"
             rows += [
-                {
-                    "authority": one.authority,
-                    "waits_for": f"its CRLs, which lack what was revoked since {spell_time(one.since)}",
-                }
+                {"authority": one.authority, "waits_for": f"{lacks} {spell_time(one.since)}"}
                 for one in waiting.unpublished
             ]
             output.rows("Waiting", ("authority", "waits_for"), rows)
@@ -56,11 +54,5 @@ def ceremony(
         check_confirmed(f"Open the offline keys, {what} new CRLs of the offline authorities?", is_assumed=yes)
         with output.progress("Ceremony", count) as advance:
             report = ceremonies.hold(actor, advance=lambda _step: advance(1))
-    output.facts(
-        {
-            "ceremony": report.ceremony,
-            "certified": list(report.certified),
-            "lists": [spell_crl(name) for name in report.crls],
-            "sealed": len(report.sealed),
-        }
-    )
+    crls = [spell_crl(name) for name in report.crls]
+    output.facts({**facts_of(report, "ceremony", "certified"), "lists": crls, "sealed": len(report.sealed)})

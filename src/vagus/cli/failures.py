@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -96,13 +97,9 @@ def _operating_system(error: OSError) -> str:
 
 def _defect(error: BaseException) -> str:
     """Where it happened and what it was, so that a report can be written without a debugger."""
-    innermost = error.__traceback__
-    while innermost is not None and innermost.tb_next is not None:
-        innermost = innermost.tb_next
     place = "unknown place"
-    if innermost is not None:
-        code = innermost.tb_frame.f_code
-        place = f"{Path(code.co_filename).name}:{innermost.tb_lineno} in {code.co_name}"
+    for frame in traceback.extract_tb(error.__traceback__)[-1:]:
+        place = f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
     python = ".".join(str(part) for part in sys.version_info[:3])
     what = f"{type(error).__name__}: {error}"[:300]
     return (

@@ -256,12 +256,8 @@ def _preview_and_propose(
         check_confirmed(question(preview), is_assumed=is_assumed)
     if preview.key_block is not None:
         block, has_certificates = plans.block_key(actor, preview)
-        is_news = block is KeyBlock.BY_THIS
-        output.say(
-            "The key is blocked: no certificate is issued for it any more."
-            if is_news
-            else "The key is blocked already."
-        )
+        more = ": no certificate is issued for it any more" if block is KeyBlock.BY_THIS else " already"
+        output.say(f"The key is blocked{more}.")
         if not has_certificates:
             if output.is_json:
                 output.facts({**preview_facts(preview), "key_is_blocked": block})

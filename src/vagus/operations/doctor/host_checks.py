@@ -27,8 +27,7 @@ _CLOCK_SLACK = timedelta(minutes=5)
 def check_permissions(components: Components) -> Iterator[Finding]:
     """Only the owner may read secrets."""
     settings = components.settings
-    wanted = [(settings.folder, 0o700), (settings.keystores, 0o700)]
-    wanted.append((settings.folder / "vagus.toml", 0o600))
+    wanted = [(settings.folder, 0o700), (settings.keystores, 0o700), (settings.folder / "vagus.toml", 0o600)]
     if settings.database_file is not None:
         wanted.append((settings.database_file, 0o600))
     if settings.keystores.is_dir():
