@@ -64,8 +64,10 @@ def app(standing: Site) -> ASGIApp:
     stock = standing.stock
     with stock.database.reading() as connection:
         responders = open_responders(connection, standing.keystore)  # type: ignore[attr-defined]
-    desk = OcspResponses(stock.database, standing.follower, pack().ocsp, responders)
-    return status_app(publications=PublishedCrls(stock.database, stock.clock), ocsp=OcspReplies(desk, stock.clock, AGE))
+    responses = OcspResponses(stock.database, standing.follower, pack().ocsp, responders)
+    return status_app(
+        publications=PublishedCrls(stock.database, stock.clock), ocsp=OcspReplies(responses, stock.clock, AGE)
+    )
 
 
 def _publisher(standing: Site) -> CrlPublisher:

@@ -265,7 +265,7 @@ def test_ocsp_that_calls_a_revoked_certificate_good_is_a_defect(clinic: Publishe
     issued = clinic.issue()
     clinic.revoke(issued)
     publish_after(clinic, minutes=2)
-    clinic.desk._follower._revoked.clear()
+    clinic.responses._follower._revoked.clear()
     report = clinic.probe()
     assert reasons(report.defects) == {Reason.STATUS_INCOMPLETE}
     assert all(one.place.endswith("/ocsp") for one in report.defects)
@@ -322,7 +322,7 @@ def test_ocsp_that_says_try_later_is_unavailable(clinic: PublishedHospital) -> N
     clinic.issue()
     clinic.built.advance(seconds=10)
     report = clinic.probe()
-    assert reasons(report.defects) == {Reason.STATUS_UNAVAILABLE}, "the desk has lost the sequence"
+    assert reasons(report.defects) == {Reason.STATUS_UNAVAILABLE}, "the responses have lost the sequence"
 
 
 def test_a_responder_that_is_missing_or_about_to_end_is_a_defect(clinic: PublishedHospital) -> None:
@@ -408,7 +408,7 @@ def test_a_responder_that_ends_with_its_authority_has_no_successor_to_wait_for(c
     built.hierarchy.retire("h1/icu", 1, by="operator:tests")
     assert clinic.icu.facts.not_after is not None
     built.clock.advance(seconds=(clinic.icu.facts.not_after - built.clock.now()).total_seconds() - 3 * 86_400)
-    clinic.desk._follower.catch_up()
+    clinic.responses._follower.catch_up()
     renewal = ResponderRenewal(
         built.database, built.writer, built.clock, built.issuance(), built.keystore(OCSP_KEYSTORE)
     )

@@ -36,7 +36,7 @@ def watch(clinic: PublishedHospital) -> StatusWatch:
 
 @pytest.fixture
 def health(clinic: PublishedHospital, watch: StatusWatch) -> Health:
-    clock, follower, load = clinic.built.clock, clinic.desk._follower, LoadGauge(1.0)
+    clock, follower, load = clinic.built.clock, clinic.responses._follower, LoadGauge(1.0)
     load.turned_away = 7
     tasks = [Task("list-ages", 60, watch.refresh), Task("probe", 60, watch.probe)]
     sequence = SequenceHealth(clock, follower, timedelta(seconds=2)).part()
@@ -173,7 +173,7 @@ def test_what_an_offline_authority_revoked_waits_for_an_operator(
     icu = decode_certificate(clinic.icu.certificate_der)
     built.revocations.revoke(h1.id, icu.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
     built.clock.advance(seconds=1)
-    clinic.desk._follower.catch_up()
+    clinic.responses._follower.catch_up()
     found = published(watch, health)
     said = json.loads(call(operator_pages(health), "GET", "/health").body)
     assert found["status"] == "warning"

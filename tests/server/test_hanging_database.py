@@ -116,9 +116,9 @@ def test_a_status_node_goes_on_over_a_database_that_does_not_respond(hanging: tu
     built.publisher.publish_due(issuer)
     follower = RevocationFollower(built.database, built.clock)
     responders = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
-    desk = OcspResponses(built.database, follower, built.pack.ocsp, responders)
+    responses = OcspResponses(built.database, follower, built.pack.ocsp, responders)
     lists = PublishedCrls(built.database, built.clock, fresh_seconds=FRESH_SECONDS)
-    app = status_app(publications=lists, ocsp=OcspReplies(desk, built.clock, timedelta(seconds=60)))
+    app = status_app(publications=lists, ocsp=OcspReplies(responses, built.clock, timedelta(seconds=60)))
     certificate = decode_certificate(issuer.certificate_der)
     kept, new = (question_der(certificate, one.serial) for one in (issued, unseen))
 

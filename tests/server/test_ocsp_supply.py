@@ -35,11 +35,13 @@ from vagus.x509.crls.building import RevocationReason
 @pytest.fixture
 def supply(clinic: PublishedHospital) -> OcspSupply:
     built = clinic.built
-    return OcspSupply(clinic.desk, built.database, built.keystore(OCSP_KEYSTORE), built.clock)
+    return OcspSupply(clinic.responses, built.database, built.keystore(OCSP_KEYSTORE), built.clock)
 
 
 def ask(clinic: PublishedHospital, issued: IssuedCertificate) -> ocsp.OCSPResponse:
-    return ocsp.load_der_ocsp_response(clinic.desk.respond(question(issued), clinic.built.clock.now()).response_der)
+    return ocsp.load_der_ocsp_response(
+        clinic.responses.respond(question(issued), clinic.built.clock.now()).response_der
+    )
 
 
 def test_the_sweep_goes_page_by_page_from_where_it_was(
@@ -51,12 +53,12 @@ def test_the_sweep_goes_page_by_page_from_where_it_was(
     monkeypatch.setattr(rows, "list_alive", partial(whole, count=2))
     kept: list[int] = []
     while supply.presign() < 60.0:
-        kept.append(clinic.desk.cached_count)
+        kept.append(clinic.responses.cached_count)
     assert kept == [2, 4, 6], "five devices and the responder's own"
     clinic.issue()
     while supply.presign() < 60.0:
         pass
-    assert clinic.desk.cached_count == 7
+    assert clinic.responses.cached_count == 7
 
 
 def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(
@@ -76,8 +78,8 @@ def test_a_sweep_of_more_than_the_cache_holds_ends(clinic: PublishedHospital, mo
     for _ in range(5):
         clinic.issue()
     monkeypatch.setattr(rows, "list_alive", partial(rows.list_alive, count=2))
-    monkeypatch.setattr(clinic.desk, "_most_cached", 4)
-    assert [clinic.desk.presign_slice(clinic.built.clock.now()) for _ in range(4)] == [True, False, True, False]
+    monkeypatch.setattr(clinic.responses, "_most_cached", 4)
+    assert [clinic.responses.presign_slice(clinic.built.clock.now()) for _ in range(4)] == [True, False, True, False]
 
 
 def test_a_response_within_a_sweep_is_replaced_at_once(clinic: PublishedHospital, supply: OcspSupply) -> None:
@@ -208,7 +210,7 @@ def test_no_node_goes_on_with_a_responder_that_was_revoked(clinic: PublishedHosp
 
 def test_a_revocation_reaches_the_listener_in_a_delta_crl(clinic: PublishedHospital) -> None:
     app = status_app(
-        publications=clinic.lists, ocsp=OcspReplies(clinic.desk, clinic.built.clock, timedelta(seconds=60))
+        publications=clinic.lists, ocsp=OcspReplies(clinic.responses, clinic.built.clock, timedelta(seconds=60))
     )
     delta_path = "/crl/h1.icu/1/0.delta.crl"
     assert call(app, "GET", delta_path).status == 404, "no base to count from yet"

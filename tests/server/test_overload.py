@@ -34,7 +34,7 @@ sha256_question = partial(question, algorithm=hashes.SHA256())
 
 def test_cached_responses_are_sent_and_others_are_put_off(clinic: PublishedHospital) -> None:
     gauge, now = Busy(), clinic.built.clock.now()
-    source = SheddingOcsp(clinic.desk, gauge)
+    source = SheddingOcsp(clinic.responses, gauge)
     seen, unseen = sha256_question(clinic.issue()), sha256_question(clinic.issue())
     before = source.respond(seen, now)
     source.respond(sha256_question(clinic.issue(), nonce=bytes(32)), now)
@@ -51,8 +51,8 @@ def test_cached_responses_are_sent_and_others_are_put_off(clinic: PublishedHospi
 
 def test_a_response_signed_ahead_is_sent_under_load_to_the_first_client(clinic: PublishedHospital) -> None:
     gauge, now = Busy(), clinic.built.clock.now()
-    source, issued = SheddingOcsp(clinic.desk, gauge), clinic.issue()
-    while clinic.desk.presign_slice(now):
+    source, issued = SheddingOcsp(clinic.responses, gauge), clinic.issue()
+    while clinic.responses.presign_slice(now):
         pass
     gauge.now = True
     assert source.respond(question(issued), now).next_update is not None

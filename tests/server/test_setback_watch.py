@@ -44,7 +44,7 @@ class Node:
         files = CrlFiles(database, self.published)
         self.setback_watch = SetbackWatch(database, files, self.log, is_log_longer=self._ask, mark=self._mark)
         self.crls = GuardedCrls(self.clinic.lists, self.setback_watch, database)
-        self.responses = GuardedOcspResponses(self.clinic.desk, self.setback_watch)
+        self.responses = GuardedOcspResponses(self.clinic.responses, self.setback_watch)
 
     def _ask(self, log: Path) -> bool:
         assert log == self.log
@@ -213,7 +213,7 @@ def test_a_listener_staples_nothing_while_ocsp_is_kept_back(node: Node) -> None:
     shown = ListenerCertificate(
         Credential(b"", b""), issued.der, issued.issuer.certificate_der, issued.serial, not_after=2**40
     )
-    staple = Stapler(clinic.desk, node.setback_watch, clinic.built.clock).of(shown)
+    staple = Stapler(clinic.responses, node.setback_watch, clinic.built.clock).of(shown)
     assert decode_ocsp_response(staple()).singles[0].status is CertStatus.GOOD
     set_back(node)
     node.setback_watch.refresh()

@@ -41,7 +41,7 @@ class PublishedHospital:
 
     built: Installation
     issuers: OpenIssuers
-    desk: OcspResponses
+    responses: OcspResponses
     lists: PublishedCrls
     spoiled: dict[str, Callable[[bytes], bytes | None]] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
@@ -59,7 +59,7 @@ class PublishedHospital:
             url, body = f"{place}/ocsp", base64.b64decode(unquote(asked), validate=True)
         if body is not None:
             try:
-                content = self.desk.respond(body, self.built.clock.now()).response_der
+                content = self.responses.respond(body, self.built.clock.now()).response_der
             except VagusError as error:
                 content = encode_ocsp_error(OCSP_STATUS[error.reason])
         elif url.startswith(f"{STATUS_URL}/ca/"):
@@ -96,7 +96,7 @@ class PublishedHospital:
     def publish(self) -> None:
         for issuer in self.issuers.every():
             self.built.publisher.publish_due(issuer)
-        self.desk._follower.catch_up()
+        self.responses._follower.catch_up()
 
     def issue(self) -> IssuedCertificate:
         issued = self.built.issue(self.issuers)
@@ -108,7 +108,7 @@ class PublishedHospital:
 
     def advance(self, **by: float) -> None:
         self.built.advance(**by)
-        self.desk._follower.catch_up()
+        self.responses._follower.catch_up()
 
     def place(self, name: str) -> str:
         return f"{STATUS_URL}/crl/h1.icu/1/{name}.crl"
@@ -143,8 +143,8 @@ def open_publishing(built: Installation) -> PublishedHospital:
     follower.follow(built.writer)
     with database.reading() as connection:
         responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
-    desk = OcspResponses(database, follower, built.pack.ocsp, responders)
-    return PublishedHospital(built, built.issuers(ICU), desk, PublishedCrls(database, clock))
+    responses = OcspResponses(database, follower, built.pack.ocsp, responders)
+    return PublishedHospital(built, built.issuers(ICU), responses, PublishedCrls(database, clock))
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class StatusListeners:
     seen: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        source = SheddingOcsp(self.clinic.desk, self.gauge)
+        source = SheddingOcsp(self.clinic.responses, self.gauge)
         self.replies = OcspReplies(source, self.clinic.built.clock, AGE)
         self.ready = OcspCache(self.replies)
         self.app = self._watched(status_app(publications=self.clinic.lists, ocsp=self.replies))

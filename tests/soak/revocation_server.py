@@ -81,7 +81,7 @@ class Server:
     def turn(self, kill_at: str | None = None) -> None:
         """What a serving process does by itself in a moment: follow, publish. Dies at `kill_at` if it comes by."""
         self._kill_at = kill_at
-        self._published.desk._follower.catch_up()
+        self._published.responses._follower.catch_up()
         self._publisher.publish_due(self._issuer)
         self._write_files()
         self._kill_at = None
@@ -116,7 +116,7 @@ class Server:
 
     def follow(self) -> None:
         """Hear of what others did."""
-        self._published.desk._follower.catch_up()
+        self._published.responses._follower.catch_up()
 
     def state(self, serial: int) -> str:
         """What the database says of a certificate, read where what a dead process still had under way is over."""
@@ -131,7 +131,7 @@ class Server:
         """The lists of these names whose SHA-256 is not the known one, and an OCSP answer for each serial number."""
         lists = {name: self._published.fetch(f"{STATUS_URL}/crl/{slug_of(UNIT)}/1/{name}.crl") for name in known}
         questions = [question_der(self._issuer_certificate, serial) for serial in serials]
-        answers = [self._published.desk.respond(one, self._clock.now()).response_der for one in questions]
+        answers = [self._published.responses.respond(one, self._clock.now()).response_der for one in questions]
         return {name: der for name, der in lists.items() if hashlib.sha256(der).digest() != known[name]}, answers
 
     def probe(self) -> list[str]:

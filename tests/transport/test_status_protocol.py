@@ -331,7 +331,7 @@ class TestCached:
         assert ask(client, post(question(issued))) is GOOD
         status.clinic.built.advance(seconds=10)
         assert ask(client, post(question(issued))) is TRY_LATER
-        status.clinic.desk._follower.catch_up()
+        status.clinic.responses._follower.catch_up()
         assert ask(client, post(question(issued))) is GOOD
 
     def test_under_load_cached_responses_go_out_and_what_must_be_signed_gets_try_later(
@@ -355,13 +355,13 @@ class TestCached:
         assert "the disk is gone" in caplog.text
 
     def test_max_age_falls_as_the_end_comes_near(self, status: StatusListeners, issued: IssuedCertificate) -> None:
-        desk = status.clinic.desk
-        desk._rules = type(desk._rules)(
-            presigned_lifetime=desk._rules.presigned_lifetime,
-            renew_after=desk._rules.presigned_lifetime,
-            http_max_age=desk._rules.http_max_age,
-            replace_within=desk._rules.replace_within,
-            responder_renew_before=desk._rules.responder_renew_before,
+        responses = status.clinic.responses
+        responses._rules = type(responses._rules)(
+            presigned_lifetime=responses._rules.presigned_lifetime,
+            renew_after=responses._rules.presigned_lifetime,
+            http_max_age=responses._rules.http_max_age,
+            replace_within=responses._rules.replace_within,
+            responder_renew_before=responses._rules.responder_renew_before,
         )
         stream, found = post(question(issued)), []
         for wait in (0, 11 * 3600 + 59 * 60 - 1, 1, 1, 1, 57):

@@ -180,7 +180,7 @@ def test_what_another_process_publishes_is_found_with_the_next_refresh(
 def test_clients_ask_the_database_for_nothing_while_memory_is_fresh(
     clinic: PublishedHospital, lists: PublishedCrls, now: list[float]
 ) -> None:
-    replies = OcspReplies(clinic.desk, clinic.built.clock, clinic.built.pack.ocsp.http_max_age)
+    replies = OcspReplies(clinic.responses, clinic.built.clock, clinic.built.pack.ocsp.http_max_age)
     app = status_app(publications=lists, ocsp=replies)
     lists.refresh()
     asked: list[str] = []
@@ -232,7 +232,7 @@ def test_a_database_that_is_away_is_left_alone_for_a_moment(
 def test_an_uncached_crl_is_not_called_missing_while_the_database_is_away(
     clinic: PublishedHospital, lists: PublishedCrls
 ) -> None:
-    replies = OcspReplies(clinic.desk, clinic.built.clock, clinic.built.pack.ocsp.http_max_age)
+    replies = OcspReplies(clinic.responses, clinic.built.clock, clinic.built.pack.ocsp.http_max_age)
     app = status_app(publications=lists, ocsp=replies)
     with away(clinic):
         for path in ("/crl/h1.icu/1/0.crl", "/ca/h1.icu/1.cer", "/crl/h1.icu/1/0.crl"):
