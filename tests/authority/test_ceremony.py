@@ -161,7 +161,7 @@ def test_a_request_whose_row_was_edited_is_not_certified(installation: Installat
         with installation.database.writing() as connection:
             edit = authorities.update().where(authorities.c.id == own.id)
             connection.execute(edit.values(request_der=request))
-        with refuses(failure, reason):
+        with refuses(reason, failure):
             installation.ceremony().hold()
 
 
@@ -171,7 +171,7 @@ def test_a_request_whose_row_was_edited_is_not_certified(installation: Installat
 def test_serving_cannot_open_an_offline_key(built: Installation) -> None:
     for name in ("root", "h1"):
         built.opened.clear()
-        with refuses(NotAuthorised, Reason.KEY_OFFLINE):
+        with refuses(Reason.KEY_OFFLINE, NotAuthorised):
             built.issuers("h1/icu", name)
         assert built.opened == [], "not even a keystore that it may open was touched"
 
@@ -186,21 +186,21 @@ def test_a_server_for_one_unit_holds_no_key_of_another(built: Installation) -> N
     er = built.find(rows.find_newest, "h1/er")
     assert issuers.find_by_id(er.id) is None
     assert (built.folder / "keystores" / "h1.icu").is_dir()
-    with refuses(Unavailable, Reason.KEY_NOT_OPEN):
+    with refuses(Reason.KEY_NOT_OPEN, Unavailable):
         built.keystore("h1/icu").load("ca-9")
 
 
 def test_an_issuer_with_a_strangers_key_is_not_built(built: Installation) -> None:
     issuers = built.issuers("h1/icu", "h1/er")
-    with refuses(IntegrityFailure, Reason.KEY_MISMATCH):
+    with refuses(Reason.KEY_MISMATCH, IntegrityFailure):
         replace(issuers["h1/icu"], key=issuers["h1/er"].key)
 
 
 def test_missing_and_uncertified_names_are_reported(installation: Installation) -> None:
-    with refuses(Conflict, Reason.AUTHORITY_UNKNOWN):
+    with refuses(Reason.AUTHORITY_UNKNOWN, Conflict):
         installation.issuers("h9/icu")
     installation.hierarchy.request(INFRA, by=BY)
-    with refuses(Conflict, Reason.CEREMONY_NEEDED):
+    with refuses(Reason.CEREMONY_NEEDED, Conflict):
         installation.issuers("h1/infra")
     assert SDC.name == "h1/sdc"
 

@@ -12,15 +12,15 @@ from tests.simulator.installation import Installation, new_installation
 from tests.simulator.refusals import refuses
 from vagus.authority.clock_bound import LEAP, SLACK, ClockBound
 from vagus.authority.crls.publisher import CrlPublisher
-from vagus.errors import Unavailable
+from vagus.errors import Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.records import publications as rows
 from vagus.records.engine.database import open_database
 from vagus.testing import FrozenClock
 
 
-def refusal_of(bound: ClockBound) -> Unavailable:
-    with refuses(Unavailable, Reason.CLOCK_AHEAD) as refusal:
+def refusal_of(bound: ClockBound) -> VagusError:
+    with refuses(Reason.CLOCK_AHEAD, Unavailable) as refusal:
         bound.check()
     return refusal.value
 
@@ -64,7 +64,7 @@ def test_a_clock_that_is_ahead_is_reported_before_a_crl_is_due(built: Installati
     publisher = CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None, bound=bound)
     publisher.check_clock()
     built.advance(hours=2)
-    with refuses(Unavailable, Reason.CLOCK_AHEAD):
+    with refuses(Reason.CLOCK_AHEAD, Unavailable):
         publisher.check_clock()
     CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None).check_clock()
 
@@ -75,7 +75,7 @@ def test_no_crl_is_signed_by_a_clock_that_is_ahead(built: Installation) -> None:
     publisher = CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None, bound=bound)
     published = publisher.publish_due(issuer)
     built.advance(days=30)
-    with refuses(Unavailable, Reason.CLOCK_AHEAD):
+    with refuses(Reason.CLOCK_AHEAD, Unavailable):
         publisher.publish_due(issuer)
     found = built.read(rows.list_facts, issuer.authority_id)
     assert {one.number for one in found} == {one.number for one in published}

@@ -119,10 +119,10 @@ def test_a_crl_by_another_key_stops_the_import_before_a_key_is_stored(
     installation: Installation, old: OldAuthority
 ) -> None:
     forged = old.revocation_list(41, {}, by=ec.generate_private_key(ec.SECP384R1()))
-    with refuses(NotTrusted, Reason.BAD_SIGNATURE):
+    with refuses(Reason.BAD_SIGNATURE, NotTrusted):
         old.hand_over(installation, forged)
     other = OldAuthority(old.elsewhere, old.key, old.elsewhere.root)
-    with refuses(NotTrusted, Reason.CRL_INVALID):
+    with refuses(Reason.CRL_INVALID, NotTrusted):
         old.hand_over(installation, other.revocation_list(41, {}))
     assert not (installation.folder / "keystores").exists()
     old.hand_over(installation, old.revocation_list(41, {}))
@@ -132,7 +132,7 @@ def test_a_delta_in_place_of_a_full_crl_stops_the_import_before_a_key_is_stored(
     installation: Installation, old: OldAuthority
 ) -> None:
     whole = old.revocation_list(41, {0x5EED: None})
-    with refuses(NotTrusted, Reason.CRL_INVALID):
+    with refuses(Reason.CRL_INVALID, NotTrusted):
         old.hand_over(installation, whole, old.revocation_list(42, {0xBEEF: None}, base=41))
     assert not (installation.folder / "keystores").exists()
 
@@ -141,7 +141,7 @@ def test_a_delta_in_place_of_a_full_crl_stops_the_import_before_a_key_is_stored(
 def test_a_number_that_ours_could_not_follow_stops_the_import_before_a_key_is_stored(
     installation: Installation, old: OldAuthority, number: int
 ) -> None:
-    with refuses(LimitExceeded, Reason.TOO_LARGE) as refusal:
+    with refuses(Reason.TOO_LARGE, LimitExceeded) as refusal:
         old.hand_over(installation, old.revocation_list(41, {0x5EED: None}), old.revocation_list(number, {}))
     assert (refusal.value.facts["limit"], refusal.value.facts["value"]) == (1 << 62, number)
     assert not (installation.folder / "keystores").exists()
@@ -269,6 +269,6 @@ def test_what_the_old_operator_left_good_can_be_revoked_by_its_number(
 
 def test_an_authority_that_was_born_here_has_no_earlier_certificates(built: Installation) -> None:
     for name, reason in (("h1/icu", Reason.NOT_ISSUED), ("h9/icu", Reason.AUTHORITY_UNKNOWN)):
-        with refuses(Conflict, reason):
+        with refuses(reason, Conflict):
             revoke_earlier(built.writer, name, 1, 0x5EED, RevocationReason.UNSPECIFIED, by=BY)
     assert built.read(revocation_rows.find_revoked_serial, 1, 0x5EED) is None

@@ -60,7 +60,7 @@ def test_a_key_that_a_crash_left_is_used(installation: Installation) -> None:
 
 
 def test_an_existing_authority_is_not_requested_again(built: Installation) -> None:
-    with refuses(Conflict, Reason.ALREADY_EXISTS):
+    with refuses(Reason.ALREADY_EXISTS, Conflict):
         built.hierarchy.request(ICU, by=BY)
 
 
@@ -93,9 +93,9 @@ def test_a_retired_generation_still_signs_crls_and_nothing_else(built: Installat
     issuers = built.issuers("h1/icu")
     built.advance(seconds=2)
     assert built.publisher.publish_all(issuers["h1/icu#1"])
-    with refuses(Conflict, Reason.AUTHORITY_IN_USE):
+    with refuses(Reason.AUTHORITY_IN_USE, Conflict):
         built.issuance().issue_now(built.order(), issuers["h1/icu#1"])
-    with refuses(Conflict, Reason.AUTHORITY_UNKNOWN):
+    with refuses(Reason.AUTHORITY_UNKNOWN, Conflict):
         built.hierarchy.retire("h1/icu", 1, by=BY)
 
 
@@ -186,7 +186,7 @@ def test_a_certificate_comes_in_for_a_request_that_went_out(installation: Instal
     issuer = installation.issuers("h1/icu")["h1/icu"]
     assert [x509.load_der_x509_certificate(one) for one in issuer.chain_der] == [made, elsewhere.root]
     assert installation.issue(installation.issuers("h1/icu")).der
-    with refuses(Conflict, Reason.ALREADY_EXISTS):
+    with refuses(Reason.ALREADY_EXISTS, Conflict):
         installation.hierarchy.accept_certificate("h1", elsewhere.pem(made), by=BY)
 
 
@@ -209,9 +209,9 @@ def test_a_certificate_that_is_not_ours_to_use_does_not_come_in(
         (encode_block(later, "CERTIFICATE"), Reason.BAD_ENCODING),  # of version 24
     ]
     for pem, reason in cases:
-        with refuses(VagusError, reason):
+        with refuses(reason, VagusError):
             installation.hierarchy.accept_certificate("h1", pem, by=BY)
-    with refuses(Conflict, Reason.AUTHORITY_UNKNOWN):
+    with refuses(Reason.AUTHORITY_UNKNOWN, Conflict):
         installation.hierarchy.accept_certificate("h9", elsewhere.pem(good), by=BY)
     assert installation.hierarchy.accept_certificate("h1", elsewhere.pem(good), by=BY) == "h1#1"
 
@@ -221,7 +221,7 @@ def test_no_device_gets_the_key_of_a_foreign_root(installation: Installation, el
     installation.hierarchy.import_authority(
         replace(ICU, parent=None), elsewhere.pem(made), key.private_bytes(*PRIVATE), None, crls=[], by=BY
     )
-    with refuses(Conflict, Reason.KEY_BLOCKED):
+    with refuses(Reason.KEY_BLOCKED, Conflict):
         installation.issuance().issue_now(
             installation.order(public_key=public_key_of(elsewhere.key)), installation.issuers("h1/icu")["h1/icu"]
         )
@@ -234,7 +234,7 @@ def test_a_pair_that_does_not_match_is_not_imported(installation: Installation, 
     _, made = elsewhere.make("Ours")
     planned = replace(ICU, parent=None)
     wrong = ec.generate_private_key(ec.SECP384R1())
-    with refuses(Conflict, Reason.KEY_MISMATCH):
+    with refuses(Reason.KEY_MISMATCH, Conflict):
         installation.hierarchy.import_authority(
             planned, elsewhere.pem(made), wrong.private_bytes(*PRIVATE), None, crls=[], by=BY
         )
@@ -245,7 +245,7 @@ def test_a_pair_that_does_not_match_is_not_imported(installation: Installation, 
     )
     small = small.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     pem = small.sign(weak, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    with refuses(Refused, Reason.UNSUPPORTED_ALGORITHM):
+    with refuses(Reason.UNSUPPORTED_ALGORITHM, Refused):
         installation.hierarchy.import_authority(planned, pem, weak.private_bytes(*PRIVATE), None, crls=[], by=BY)
 
 
@@ -317,7 +317,7 @@ def test_a_ca_made_by_openssl_is_imported_with_its_name_byte_for_byte(
 
 def test_an_import_beside_a_waiting_request_is_refused(installation: Installation, elsewhere: Elsewhere) -> None:
     installation.hierarchy.request(FOREIGN, by=BY)
-    with refuses(Conflict, Reason.ALREADY_EXISTS):
+    with refuses(Reason.ALREADY_EXISTS, Conflict):
         installation.hierarchy.import_authority(
             FOREIGN, elsewhere.pem(), elsewhere.key.private_bytes(*PRIVATE), None, crls=[], by=BY
         )
@@ -326,7 +326,7 @@ def test_an_import_beside_a_waiting_request_is_refused(installation: Installatio
 def test_a_chain_out_of_order_is_refused(installation: Installation, elsewhere: Elsewhere) -> None:
     key, made = elsewhere.make("Ours")
     backwards = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (elsewhere.root, made))
-    with refuses(NotTrusted, Reason.NAME_CHAINING):
+    with refuses(Reason.NAME_CHAINING, NotTrusted):
         installation.hierarchy.import_authority(
             replace(ICU, parent=None), backwards, key.private_bytes(*PRIVATE), None, crls=[], by=BY
         )

@@ -102,7 +102,7 @@ def test_a_request_id_serves_one_order_alone(built: Installation) -> None:
         replace(order, owner="device:other", public_key=order.public_key),
         replace(order, profile="imaging"),
     ):
-        with refuses(Conflict, Reason.ALREADY_EXISTS):
+        with refuses(Reason.ALREADY_EXISTS, Conflict):
             built.issuance().issue_now(other, built.icu)
     with pytest.raises(Conflict):
         built.issuance().issue_now(replace(order, dns_names=(f"{order.device_id}.er.h1.{GROUP}",)), built.er)
@@ -115,19 +115,19 @@ def test_a_token_signs_once(built: Installation) -> None:
     issuance = built.issuance()
     token = record(built, issuance)
     assert issuance.issue(token).der
-    with refuses(Conflict, Reason.TOKEN_SPENT):
+    with refuses(Reason.TOKEN_SPENT, Conflict):
         issuance.issue(token)
 
 
 def test_a_token_made_by_hand_is_worth_nothing(built: Installation) -> None:
-    with refuses(Conflict, Reason.TOKEN_SPENT):
+    with refuses(Reason.TOKEN_SPENT, Conflict):
         built.issuance().issue(IssuanceToken())
 
 
 def test_a_token_is_redeemed_where_it_was_recorded_or_nowhere(built: Installation) -> None:
     mine, other = built.issuance(), built.issuance()
     token = record(built, mine)
-    with refuses(Conflict, Reason.TOKEN_SPENT):
+    with refuses(Reason.TOKEN_SPENT, Conflict):
         other.issue(token)
     with pytest.raises(Conflict):
         mine.issue(token)
@@ -156,7 +156,7 @@ def test_a_key_belongs_to_one_owner_for_ever(built: Installation) -> None:
     order = built.order()
     built.issuance().issue_now(order, built.icu)
     twin = built.order(request_id="r2", public_key=order.public_key)
-    with refuses(Conflict, Reason.KEY_REUSE):
+    with refuses(Reason.KEY_REUSE, Conflict):
         built.issuance().issue_now(twin, built.icu)
     assert built.issuance().issue_now(replace(order, request_id="r3"), built.icu).der, "its owner may"
 
@@ -166,13 +166,13 @@ def test_a_compromised_key_is_never_certified_again(built: Installation) -> None
     issued = built.issuance().issue_now(order, built.icu)
     authority_id = issued.issuer.authority_id
     built.revocations.revoke(authority_id, issued.serial, RevocationReason.KEY_COMPROMISE, by="operator:x").result()
-    with refuses(Conflict, Reason.KEY_BLOCKED):
+    with refuses(Reason.KEY_BLOCKED, Conflict):
         built.issuance().issue_now(replace(order, request_id="r2"), built.icu)
 
 
 def test_no_device_gets_the_key_of_an_authority(built: Installation) -> None:
     authority_key = decode_public_key(built.er.facts.spki_der)
-    with refuses(Conflict, Reason.KEY_REUSE):
+    with refuses(Reason.KEY_REUSE, Conflict):
         built.issuance().issue_now(built.order(public_key=authority_key), built.icu)
 
 
@@ -181,16 +181,16 @@ def test_a_leaked_key_that_was_blocked_before_anyone_showed_it_is_refused(built:
     built.writer.submit(
         lambda batch: key_rows.block_key(batch.connection, order.public_key.spki_sha256, "rule:leaked", at=batch.at)
     ).result()
-    with refuses(Conflict, Reason.KEY_BLOCKED):
+    with refuses(Reason.KEY_BLOCKED, Conflict):
         built.issuance().issue_now(order, built.icu)
 
 
 def test_weak_keys_are_refused_before_anything_is_written(built: Installation) -> None:
     small = rsa.generate_private_key(65537, 2048).public_key()
     der = small.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    with refuses(Refused, Reason.UNSUPPORTED_ALGORITHM):
+    with refuses(Reason.UNSUPPORTED_ALGORITHM, Refused):
         built.issuance().prepare(built.order(public_key=decode_public_key(der)), built.icu)
-    with refuses(Refused, Reason.WEAK_KEY):
+    with refuses(Reason.WEAK_KEY, Refused):
         built.order(public_key=public_key_of(ec.generate_private_key(ec.SECP224R1())))
 
 
@@ -198,14 +198,14 @@ def test_weak_keys_are_refused_before_anything_is_written(built: Installation) -
 
 
 def test_a_lifetime_beyond_the_profile_is_refused_with_both_numbers(built: Installation) -> None:
-    with refuses(PolicyRefusal, Reason.LIFETIME_TOO_LONG, match=r"1096d.*1095d"):
+    with refuses(Reason.LIFETIME_TOO_LONG, PolicyRefusal, match=r"1096d.*1095d"):
         built.issuance().prepare(built.order(lifetime=timedelta(days=1096)), built.icu)
     assert built.issuance().prepare(built.order(lifetime=timedelta(days=1095)), built.icu)
 
 
 @pytest.mark.parametrize("lifetime", [timedelta(), timedelta(days=-1)])
 def test_a_lifetime_of_nothing_is_refused(built: Installation, lifetime: timedelta) -> None:
-    with refuses(PolicyRefusal, Reason.POLICY_VIOLATION):
+    with refuses(Reason.POLICY_VIOLATION, PolicyRefusal):
         built.issuance().prepare(built.order(lifetime=lifetime), built.icu)
 
 
@@ -213,7 +213,7 @@ def test_a_certificate_that_would_outlive_its_issuer_is_refused_with_the_date(bu
     end = built.icu.facts.not_after
     assert end is not None
     built.clock.set(end - timedelta(days=730, seconds=-1))
-    with refuses(PolicyRefusal, Reason.OUTLIVES_ISSUER, match=f"ends on {end:%Y-%m-%d}"):
+    with refuses(Reason.OUTLIVES_ISSUER, PolicyRefusal, match=f"ends on {end:%Y-%m-%d}"):
         built.issuance().prepare(built.order(), built.icu)
     built.clock.set(end - timedelta(days=730))
     assert built.issuance().prepare(built.order(), built.icu)
@@ -224,20 +224,20 @@ def test_a_certificate_that_would_outlive_its_issuer_is_refused_with_the_date(bu
     [("nothing", Reason.POLICY_VIOLATION), ("issuing-ca", Reason.POLICY_VIOLATION), ("root", Reason.POLICY_VIOLATION)],
 )
 def test_an_online_authority_certifies_no_authority(built: Installation, profile: str, reason: Reason) -> None:
-    with refuses(PolicyRefusal, reason):
+    with refuses(reason, PolicyRefusal):
         built.issuance().prepare(built.order(profile=profile), built.icu)
 
 
 def test_a_name_outside_the_issuers_subtree_is_refused_by_a_lint(built: Installation) -> None:
     order = built.order(unit="er")
-    with refuses(PolicyRefusal, Reason.LINT):
+    with refuses(Reason.LINT, PolicyRefusal):
         built.issuance().prepare(order, built.icu)
     assert built.issuance().prepare(order, built.er)
 
 
 @pytest.mark.parametrize("request_id", ["", "x" * 101])
 def test_a_request_id_has_a_bound(built: Installation, request_id: str) -> None:
-    with refuses(PolicyRefusal, Reason.BAD_ARGUMENT):
+    with refuses(Reason.BAD_ARGUMENT, PolicyRefusal):
         built.issuance().prepare(built.order(request_id=request_id), built.icu)
 
 
@@ -247,7 +247,7 @@ def test_an_authority_that_is_not_active_issues_nothing_new(built: Installation,
     built.writer.submit(
         lambda batch: authority_rows.set_authority_state(batch.connection, issuer.authority_id, state)
     ).result()
-    with refuses(Conflict, Reason.AUTHORITY_IN_USE):
+    with refuses(Reason.AUTHORITY_IN_USE, Conflict):
         built.issue()
 
 

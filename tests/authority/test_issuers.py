@@ -81,5 +81,5 @@ def test_an_authority_of_which_every_generation_is_over_is_none_to_wait_for(buil
 
 def test_an_authority_that_was_never_certified_asks_for_its_ceremony(installation: Installation) -> None:
     installation.hierarchy.request(ICU, by=BY)
-    with refuses(Conflict, Reason.CEREMONY_NEEDED):
+    with refuses(Reason.CEREMONY_NEEDED, Conflict):
         installation.issuers("h1/icu")

@@ -90,7 +90,7 @@ def test_stages_run_one_by_one_until_all_is_done(built: Installation, fleet: Fle
         assert (row.done, row.state) == (done, state)
         assert states(built, fleet).count(rows.REVOKED) == done
     assert told == [2, 10, 20]
-    with refuses(Conflict, Reason.DEVICE_STATE):
+    with refuses(Reason.DEVICE_STATE, Conflict):
         mass(built).run(plan.id, by=ALICE)
     built.publisher.publish_due(built.icu)
     assert built.read(count_revoked, built.icu.authority_id) == 20
@@ -101,9 +101,9 @@ def test_policy_asks_for_a_second_person(built: Installation, fleet: Fleet) -> N
     built.issue(profile="life-support")
     plan = propose(built)
     assert plan.approvals_needed == 2
-    with refuses(NotAuthorised, Reason.APPROVAL_MISSING):
+    with refuses(Reason.APPROVAL_MISSING, NotAuthorised):
         mass(built).run(plan.id, by=ALICE)
-    with refuses(Conflict, Reason.ALREADY_EXISTS):
+    with refuses(Reason.ALREADY_EXISTS, Conflict):
         mass(built).approve(plan.id, by=ALICE)
     assert mass(built).approve(plan.id, by=BOB).approvals == (ALICE, BOB)
     assert mass(built).run(plan.id, by=ALICE).state == "paused"
@@ -120,7 +120,7 @@ def test_a_plan_that_has_ended_is_approved_no_more_and_one_that_has_not_begun_is
             with pytest.raises(Conflict, match=f"is {state} for good; propose what it left as a new plan") as refusal:
                 act(ended.id, by=BOB)
             assert refusal.value.reason is Reason.DEVICE_STATE
-    with refuses(Conflict, Reason.DEVICE_STATE, match="has not begun, so there is nothing to pause; end it with"):
+    with refuses(Reason.DEVICE_STATE, Conflict, match="has not begun, so there is nothing to pause; end it with"):
         mass(built).pause(waiting.id, by=BOB)
     with built.database.reading() as connection:
         assert [one.approvals for one in plan_rows.list_plans(connection)] == [(ALICE,)] * 3
@@ -169,7 +169,7 @@ def test_a_stage_of_one_step_does_not_begin_against_a_stop_condition_and_may_beg
         return "lists-behind" if row.done else None
 
     assert mass(built).run(plan.id, by=ALICE, stop=stop).done == 10
-    with refuses(Conflict, Reason.STATUS_STALE) as refusal:
+    with refuses(Reason.STATUS_STALE, Conflict) as refusal:
         mass(built).run(plan.id, by=ALICE, stop=stop)
     assert f"`vagus revoke run {plan.id}`, with --ignore-late-lists" in refusal.value.message, "not the plan again"
     assert asked == [0, 10]
@@ -366,9 +366,9 @@ def test_what_makes_no_plan_is_refused(built: Installation, fleet: Fleet) -> Non
         (Selection(profile="idevid"), REVOKE, COMPROMISE, (), Reason.NOT_FOUND),
     ]
     for selection, act, reason, stages, expected in cases:
-        with refuses((PolicyRefusal, Conflict), expected):
+        with refuses(expected, (PolicyRefusal, Conflict)):
             mass(built).propose(selection, act, reason, by=ALICE, stages=stages)
-    with refuses(Conflict, Reason.NOT_FOUND):
+    with refuses(Reason.NOT_FOUND, Conflict):
         mass(built).run(99, by=ALICE)
 
 

@@ -389,7 +389,7 @@ def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_r
             other = MassRevocation(installation.pack, database, writer, installation.clock)
             assert other.run(plan.id, by=BOB).stage == 1
 
-    with refuses(Conflict, Reason.DEVICE_STATE) as refusal:
+    with refuses(Reason.DEVICE_STATE, Conflict) as refusal:
         acts(installation).run(plan.id, by=ALICE, stop=_in_between(overtake))
     assert "was proposed at stage 1 of 3 when it was read and is paused at stage 2 of 3" in refusal.value.message
     row = _plan(installation, plan.id)
@@ -402,7 +402,7 @@ def test_of_two_that_see_a_plan_proposed_one_begins_its_stage_and_the_other_is_r
 def test_a_pause_between_reading_and_beginning_holds_the_stage(installation: Installation, fleet: Fleet) -> None:
     plan = propose(installation, stages=(10,))
     assert acts(installation).run(plan.id, by=ALICE).state == PAUSED
-    with refuses(Conflict, Reason.DEVICE_STATE):
+    with refuses(Reason.DEVICE_STATE, Conflict):
         acts(installation).run(plan.id, by=ALICE, stop=_in_between(lambda: acts(installation).pause(plan.id, by=BOB)))
     row = _plan(installation, plan.id)
     assert (row.state, row.done, row.stopped_because) == (PAUSED, 1, PAUSED_BY_OPERATOR)

@@ -57,7 +57,7 @@ def test_a_serial_that_was_never_issued_cannot_be_revoked(built: Installation) -
         built.revocations.hold(built.icu.authority_id, 4711, by=BY),
         built.revocations.release(99, 4711, by=BY),
     ):
-        with refuses(Conflict, Reason.NOT_ISSUED):
+        with refuses(Reason.NOT_ISSUED, Conflict):
             act.result()
 
 
@@ -67,7 +67,7 @@ def test_revoked_stays_revoked_and_again_changes_nothing(built: Installation) ->
     first = built.revocations.revoke(*name, RevocationReason.SUPERSEDED, by=BY).result()
     assert built.revocations.revoke(*name, RevocationReason.CESSATION_OF_OPERATION, by=BY).result() == first
     for act in (built.revocations.hold(*name, by=BY), built.revocations.release(*name, by=BY)):
-        with refuses(Conflict, Reason.REVOKED):
+        with refuses(Reason.REVOKED, Conflict):
             act.result()
     assert len(entries(built)) == 1
 
@@ -97,7 +97,7 @@ def test_a_hold_is_released_or_becomes_a_revocation(built: Installation) -> None
     found = follower.find(other.issuer.authority_id, other.serial)
     assert found is not None
     assert not found.is_hold
-    with refuses(Conflict, Reason.NOT_FOUND):
+    with refuses(Reason.NOT_FOUND, Conflict):
         built.release(one)
     assert [type(entry) for entry in entries(built)] == [Hold, Hold, Release, Revocation]
 
@@ -130,7 +130,7 @@ def test_a_blocked_key_is_certified_never_again_whether_anybody_showed_it_before
     for key in (seen, unseen):
         assert built.revocations.block_key(key.spki_sha256, by=BY).result() is True
         assert built.revocations.block_key(key.spki_sha256, by=BY).result() is False
-        with refuses(Conflict, Reason.KEY_BLOCKED):
+        with refuses(Reason.KEY_BLOCKED, Conflict):
             built.issue(public_key=key, device=device)
     assert certificate(built, issued).state == rows.ISSUED
     told = [one.spki_sha256 for one in built.entries(KeyBlocked)]
@@ -170,7 +170,7 @@ def test_a_revoked_authority_issues_nothing_from_that_commit_on(built: Installat
     built.revocations.revoke(row.authority_id, row.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
     authority = built.find(authority_rows.find_newest, ICU.name, state=None)
     assert authority.state == authority_rows.REVOKED
-    with refuses(Conflict, Reason.AUTHORITY_IN_USE):
+    with refuses(Reason.AUTHORITY_IN_USE, Conflict):
         built.issue()
 
 
@@ -181,14 +181,14 @@ def test_authorities_are_not_held_and_roots_not_revoked(built: Installation) -> 
         built.revocations.hold(icu.authority_id, icu.serial, by=BY),
         built.revocations.revoke(root.authority_id, root.serial, COMPROMISE, by=BY),
     ):
-        with refuses(PolicyRefusal, Reason.POLICY_VIOLATION):
+        with refuses(Reason.POLICY_VIOLATION, PolicyRefusal):
             act.result()
 
 
 @pytest.mark.parametrize("reason", [RevocationReason.CERTIFICATE_HOLD, RevocationReason.REMOVE_FROM_CRL])
 def test_hold_and_remove_are_no_reasons_to_revoke(built: Installation, reason: RevocationReason) -> None:
     issued = built.issue()
-    with refuses(PolicyRefusal, Reason.POLICY_VIOLATION):
+    with refuses(Reason.POLICY_VIOLATION, PolicyRefusal):
         built.revoke(issued, reason)
     assert certificate(built, issued).state == rows.ISSUED
 

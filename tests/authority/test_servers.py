@@ -244,7 +244,7 @@ def test_a_server_without_the_key_leaves_the_crls_to_one_with_the_key(first: Ins
     issuer = first.icu
     broken = replace(issuer, key=cast("SigningKey", KeyAway(issuer.key)))
     one, two = server(first, "one"), server(first, "two")
-    with refuses(Unavailable, Reason.KEY_NOT_OPEN):
+    with refuses(Reason.KEY_NOT_OPEN, Unavailable):
         one.publish_due(broken)
     first.advance(seconds=1)
     with pytest.raises(Unavailable) as again_refused:

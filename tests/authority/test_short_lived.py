@@ -93,14 +93,14 @@ def test_a_verifier_needs_no_status_if_its_policy_honours_it(built: Installation
 
 def test_a_verifier_that_does_not_honour_it_refuses(built: Installation, issued: IssuedCertificate) -> None:
     status = lists_above(built, issued, CrlRules(honours_no_rev_avail=False))
-    with refuses(NotTrusted, Reason.STATUS_UNAVAILABLE):
+    with refuses(Reason.STATUS_UNAVAILABLE, NotTrusted):
         validate(built, issued, status)
 
 
 def test_the_authority_above_it_is_asked_about_all_the_same(built: Installation, issued: IssuedCertificate) -> None:
     chain = issued.issuer.chain_der
     status = CrlStatus(Pool(AnchorSet.from_der([chain[-1]]), [decode_certificate(one) for one in chain[:-1]]))
-    with refuses(NotTrusted, Reason.STATUS_UNAVAILABLE):
+    with refuses(Reason.STATUS_UNAVAILABLE, NotTrusted):
         validate(built, issued, status)
 
 
@@ -112,7 +112,7 @@ def test_the_gateways_of_its_own_installation_refuse_it_the_moment_it_is_revoked
     status = DatabaseStatus(built.database, follower, bound=timedelta(seconds=2))
     validate(built, issued, status)
     built.revoke(issued, RevocationReason.KEY_COMPROMISE)
-    with refuses(NotTrusted, Reason.REVOKED):
+    with refuses(Reason.REVOKED, NotTrusted):
         validate(built, issued, status)
 
 
@@ -133,15 +133,15 @@ def test_a_snapshot_excuses_only_what_it_does_not_hold(
         status.load(made, at)
         for moment in (at, late):
             status.check_status(decode_certificate(other.der), issuer, moment)
-            with refuses(NotTrusted, Reason.STATUS_DOUBTFUL):
+            with refuses(Reason.STATUS_DOUBTFUL, NotTrusted):
                 status.check_status(decode_certificate(issued.der), issuer, moment)
     strict = SnapshotStatus(key.spki_der, honours_no_rev_avail=False)
-    with refuses(NotTrusted, Reason.STATUS_UNAVAILABLE):
+    with refuses(Reason.STATUS_UNAVAILABLE, NotTrusted):
         strict.check_status(decode_certificate(other.der), issuer, at)
 
 
 def test_no_certificate_passes_the_lints_that_has_it_both_ways(built: Installation, pack: PolicyPack) -> None:
     profile = replace(pack.profile("technician"), has_crl_pointer=True)
     built.pack = replace(pack, profiles={**pack.profiles, "technician": profile})
-    with refuses(PolicyRefusal, Reason.LINT):
+    with refuses(Reason.LINT, PolicyRefusal):
         built.issue(built.issuers("h1/icu"), profile="technician")

@@ -51,11 +51,11 @@ def test_the_key_signs_data_alone(installation: Installation) -> None:
     again = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
     assert key.spki_der == again.spki_der
     for purpose in set(Purpose) - {Purpose.DATA}:
-        with refuses(NotAuthorised, Reason.PURPOSE_FORBIDDEN):
+        with refuses(Reason.PURPOSE_FORBIDDEN, NotAuthorised):
             key.sign(purpose, b"message")
 
 
 def test_a_snapshot_lives_at_most_a_week(installation: Installation) -> None:
     for lifetime in (timedelta(), timedelta(hours=-1), timedelta(days=7, seconds=1)):
-        with refuses(PolicyRefusal, Reason.POLICY_VIOLATION):
+        with refuses(Reason.POLICY_VIOLATION, PolicyRefusal):
             maker(installation).make(one_in=100, lifetime=lifetime, by=BY)

@@ -7,7 +7,7 @@ import pytest
 from tests.conformance import pkits
 from tests.conformance.pkits import AT, RULES, named_targets, packaged
 from tests.conformance.verdicts import Expected
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.trust.crl_rules import CrlRules

@@ -109,11 +109,11 @@ class TestBodies:
 
     def test_one_byte_more_is_too_large_declared_or_not(self) -> None:
         for parts, declared in (((b"",), b"11"), ((b"hello", b" world"), None), ((b"",), b"9" * 5000)):
-            with refuses(LimitExceeded, Reason.TOO_LARGE):
+            with refuses(Reason.TOO_LARGE, LimitExceeded):
                 self.read(10, *parts, declared=declared)
 
     def test_a_client_that_leaves_is_distinguished_from_an_empty_body(self) -> None:
-        with refuses(Malformed, Reason.BAD_REQUEST):
+        with refuses(Reason.BAD_REQUEST, Malformed):
             self.read(10, b"half", is_cut=True)
 
 
@@ -143,16 +143,16 @@ class TestFraming:
         ],
     )
     def test_two_readings_are_smuggling(self, fields: list[tuple[bytes, bytes]]) -> None:
-        with refuses(Malformed, Reason.SMUGGLING):
+        with refuses(Reason.SMUGGLING, Malformed):
             check_framing("1.1", [self.HOST, *fields])
 
     def test_http_1_0_has_no_chunked_coding(self) -> None:
-        with refuses(Malformed, Reason.SMUGGLING):
+        with refuses(Reason.SMUGGLING, Malformed):
             check_framing("1.0", [(b"transfer-encoding", b"chunked")])
 
     def test_hosts_and_targets(self) -> None:
         for hosts in ([], [self.HOST, self.HOST]):
-            with refuses(Malformed, Reason.BAD_REQUEST):
+            with refuses(Reason.BAD_REQUEST, Malformed):
                 check_framing("1.1", hosts)
         for target in (b"http://x/", b"x:443", b""):
             with pytest.raises(Malformed):

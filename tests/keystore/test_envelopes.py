@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.raising import raising
+from tests.simulator.refusals import refuses
 from vagus.errors import IntegrityFailure, Misconfigured, NotAuthorised, VagusError
 from vagus.keystore.envelopes import EnvelopeSealer, open_envelope, read_label
 from vagus.keystore.passphrases import Passphrase
@@ -29,7 +29,7 @@ def test_what_was_sealed_opens(content: bytes, text: str) -> None:
 
 
 def test_another_passphrase_does_not_open_it() -> None:
-    with raising(NotAuthorised, Reason.PASSPHRASE_WRONG):
+    with refuses(Reason.PASSPHRASE_WRONG, NotAuthorised):
         open_envelope(SEALED, Passphrase("staple correct horse"))
 
 
@@ -43,7 +43,7 @@ def test_a_changed_label_does_not_open() -> None:
     doctored["sealed"] = foreign["sealed"]
     assert open_envelope(json.dumps(doctored).encode(), SECRET)[1] == b"other", "same label: the same envelope"
     doctored["sealed"] = doctored["sealed"][:-8] + "AAAAAAA="
-    with raising(IntegrityFailure, Reason.KEYSTORE_DAMAGED):
+    with refuses(Reason.KEYSTORE_DAMAGED, IntegrityFailure):
         open_envelope(json.dumps(doctored).encode(), SECRET)
 
 
@@ -62,7 +62,7 @@ def test_one_changed_byte_is_an_error_of_ours(at: int, flip: int) -> None:
 @pytest.mark.parametrize("junk", [b"", b"[]", b"{}", b"\xff", b'{"header":[]}', b"[" * 5000])
 def test_what_is_no_envelope_is_refused(junk: bytes) -> None:
     for act in (lambda: read_label(junk), lambda: open_envelope(junk, SECRET)):
-        with raising(IntegrityFailure, Reason.KEYSTORE_DAMAGED):
+        with refuses(Reason.KEYSTORE_DAMAGED, IntegrityFailure):
             act()
 
 

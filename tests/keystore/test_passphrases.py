@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.raising import raising
+from tests.simulator.refusals import refuses
 from vagus.errors import Malformed, Misconfigured
 from vagus.keystore.passphrases import Passphrase, read_passphrase
 from vagus.reasons import Reason
@@ -50,14 +50,14 @@ def test_the_environment_gives_the_passphrase(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("source", [SECRET, "", "fd:", "fd:three", "fd:-1", "pass:" + SECRET, "fd:1234567"])
 def test_another_form_is_refused_and_not_repeated(source: str) -> None:
-    with raising(Malformed, Reason.BAD_ARGUMENT) as refusal:
+    with refuses(Reason.BAD_ARGUMENT, Malformed) as refusal:
         read_passphrase(source)
     assert SECRET not in str(refusal.value)
 
 
 @pytest.mark.parametrize("source", ["env:VAGUS_NOT_SET", "file:/nonexistent/secret", "fd:987"])
 def test_a_source_that_gives_nothing_says_so(source: str) -> None:
-    with raising(Misconfigured, Reason.BAD_SETTINGS):
+    with refuses(Reason.BAD_SETTINGS, Misconfigured):
         read_passphrase(source)
 
 
@@ -66,12 +66,12 @@ def test_an_empty_or_endless_passphrase_is_refused(tmp_path: Path) -> None:
         place = tmp_path / "secret"
         place.write_bytes(content)
         place.chmod(0o600)
-        with raising(Misconfigured, Reason.BAD_SETTINGS):
+        with refuses(Reason.BAD_SETTINGS, Misconfigured):
             read_passphrase(f"file:{place}")
 
 
 def test_a_folder_is_no_passphrase_file(tmp_path: Path) -> None:
-    with raising(Misconfigured, Reason.BAD_SETTINGS):
+    with refuses(Reason.BAD_SETTINGS, Misconfigured):
         read_passphrase(f"file:{tmp_path}")
 
 

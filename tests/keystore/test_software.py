@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.raising import raising
 from tests.simulator.programs import succeed
 from tests.simulator.queries import list_key_ids
+from tests.simulator.refusals import refuses
 from vagus.errors import (
     Conflict,
     IntegrityFailure,
@@ -101,7 +101,7 @@ def test_checkpoints_are_signed_with_ed25519_and_nothing_else_is(keystore: Softw
         (KeyAlgorithm.ED25519, [Purpose.TLS]),
         (KeyAlgorithm.P256, [Purpose.CHECKPOINT]),
     ):
-        with raising(Misconfigured, Reason.PURPOSE_FORBIDDEN):
+        with refuses(Reason.PURPOSE_FORBIDDEN, Misconfigured):
             keystore.generate("other", algorithm, purposes, "x")
 
 
@@ -111,7 +111,7 @@ def test_a_key_refuses_every_purpose_but_its_own(keystore: SoftwareKeystore, pur
     if purpose in CA:
         assert key.sign(purpose, b"x")
         return
-    with raising(NotAuthorised, Reason.PURPOSE_FORBIDDEN):
+    with refuses(Reason.PURPOSE_FORBIDDEN, NotAuthorised):
         key.sign(purpose, b"x")
 
 
@@ -127,7 +127,7 @@ def test_a_key_refuses_every_purpose_but_its_own(keystore: SoftwareKeystore, pur
     ],
 )
 def test_no_key_has_an_odd_set_of_purposes(keystore: SoftwareKeystore, purposes: list[Purpose]) -> None:
-    with raising(Misconfigured, Reason.PURPOSE_FORBIDDEN):
+    with refuses(Reason.PURPOSE_FORBIDDEN, Misconfigured):
         keystore.generate("k", KeyAlgorithm.P256, purposes, "x")
 
 
@@ -135,7 +135,7 @@ def test_only_a_tls_key_leaves_in_clear(keystore: SoftwareKeystore) -> None:
     keystore.generate("tls", KeyAlgorithm.P256, [Purpose.TLS], "tls:gate")
     keystore.generate("ca-1", KeyAlgorithm.P256, CA, "authority:h1/icu#1")
     assert serialization.load_pem_private_key(keystore.tls_key_pem("tls"), None)
-    with raising(NotAuthorised, Reason.PURPOSE_FORBIDDEN):
+    with refuses(Reason.PURPOSE_FORBIDDEN, NotAuthorised):
         keystore.tls_key_pem("ca-1")
 
 
@@ -165,13 +165,13 @@ def test_a_keystore_open_to_others_is_refused(keystore: SoftwareKeystore, opened
 
 
 def test_a_wrong_passphrase_is_distinguished_from_damage(keystore: SoftwareKeystore) -> None:
-    with raising(NotAuthorised, Reason.PASSPHRASE_WRONG) as refusal:
+    with refuses(Reason.PASSPHRASE_WRONG, NotAuthorised) as refusal:
         SoftwareKeystore.open(keystore.folder, OTHER)
     assert "correct" not in "".join(traceback.format_exception(refusal.value)).replace("test_software", "")
 
 
 def test_a_short_passphrase_makes_no_keystore(tmp_path: Path) -> None:
-    with raising(Misconfigured, Reason.BAD_SETTINGS):
+    with refuses(Reason.BAD_SETTINGS, Misconfigured):
         SoftwareKeystore.create(tmp_path / "k", Passphrase("short"), entropy=SeededEntropy(), unsafe_fast=True)
     assert not (tmp_path / "k").exists()
 
@@ -179,7 +179,7 @@ def test_a_short_passphrase_makes_no_keystore(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(keystore: SoftwareKeystore) -> None:
     keystore.generate("ca-1", KeyAlgorithm.P256, CA, "a")
     before = (keystore.folder / "ca-1.key").read_bytes()
-    with raising(Conflict, Reason.ALREADY_EXISTS):
+    with refuses(Reason.ALREADY_EXISTS, Conflict):
         keystore.generate("ca-1", KeyAlgorithm.P256, CA, "a")
     assert (keystore.folder / "ca-1.key").read_bytes() == before
     with pytest.raises(Conflict):
@@ -188,13 +188,13 @@ def test_nothing_is_overwritten(keystore: SoftwareKeystore) -> None:
 
 def test_what_is_not_there_is_named(keystore: SoftwareKeystore, tmp_path: Path) -> None:
     for act in (lambda: keystore.load("ca-9"), lambda: SoftwareKeystore.open(tmp_path / "none", SECRET)):
-        with raising(Unavailable, Reason.KEY_NOT_OPEN):
+        with refuses(Reason.KEY_NOT_OPEN, Unavailable):
             act()
 
 
 @pytest.mark.parametrize("key_id", ["", "../ca-1", "CA", "a/b", ".hidden", "a\0b", "x" * 81, "a\n"])
 def test_a_key_id_is_never_a_path(keystore: SoftwareKeystore, key_id: str) -> None:
-    with raising(Malformed, Reason.BAD_ARGUMENT):
+    with refuses(Reason.BAD_ARGUMENT, Malformed):
         keystore.load(key_id)
 
 
@@ -219,7 +219,7 @@ def test_a_file_swapped_edited_or_brought_from_elsewhere_does_not_open(
         b"x" * 70_000,
     ):
         path.write_bytes(content)
-        with raising(IntegrityFailure, Reason.KEYSTORE_DAMAGED):
+        with refuses(Reason.KEYSTORE_DAMAGED, IntegrityFailure):
             keystore.load("ca-1")
     path.write_bytes(genuine)
     assert keystore.load("ca-1")
@@ -253,7 +253,7 @@ def test_a_key_goes_out_and_in_as_standard_pkcs8(keystore: SoftwareKeystore, tmp
         assert pem.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
         came = keystore.import_pkcs8(f"{algorithm}-b", pem, OTHER, CA, "a")
         assert came.spki_der == made.spki_der
-        with raising(NotAuthorised, Reason.PASSPHRASE_WRONG):
+        with refuses(Reason.PASSPHRASE_WRONG, NotAuthorised):
             keystore.import_pkcs8("c", pem, SECRET, CA, "a")
         with pytest.raises(NotAuthorised):
             keystore.import_pkcs8("c", pem, None, CA, "a")

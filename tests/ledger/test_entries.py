@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.raising import raising
 from tests.simulator.log import SALT
+from tests.simulator.refusals import refuses
 from vagus.errors import Malformed
 from vagus.ledger.entries import _CODECS as CODECS
 from vagus.ledger.entries import (
@@ -109,7 +109,7 @@ def test_authorities_and_jobs_are_named_openly() -> None:
     ],
 )
 def test_what_a_field_does_not_allow_is_never_written(changes: dict[str, Any]) -> None:
-    with raising(Malformed, Reason.BAD_ENCODING):
+    with refuses(Reason.BAD_ENCODING, Malformed):
         encode_entry(replace(ISSUANCE, **changes), at=0, salt=SALT)
 
 
@@ -159,12 +159,12 @@ GOOD = encode_entry(OperatorAct("export", "job:nightly"), at=5, salt=SALT)
     ],
 )
 def test_another_spelling_is_refused(encoded: bytes) -> None:
-    with raising(Malformed, Reason.BAD_ENCODING):
+    with refuses(Reason.BAD_ENCODING, Malformed):
         decode_entry(encoded)
 
 
 def test_another_version_is_refused_as_such() -> None:
-    with raising(Malformed, Reason.BAD_VERSION):
+    with refuses(Reason.BAD_VERSION, Malformed):
         decode_entry(GOOD.replace(b'"v":1', b'"v":2'))
 
 

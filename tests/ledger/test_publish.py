@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.raising import raising
 from tests.simulator.log import ORIGIN, CheckpointKey, LogFixture
+from tests.simulator.refusals import refuses
 from vagus import durable_files
 from vagus.errors import IntegrityFailure, Malformed, Unavailable
 from vagus.keystore.signing import Purpose
@@ -162,7 +162,7 @@ def test_a_database_that_lost_leaves_is_never_signed(world: LogFixture) -> None:
             frontier = frontier.append(leaf.leaf_hash)
         connection.execute(log_leaves.delete().where(log_leaves.c.leaf_index >= 4))
         connection.execute(log_head.update().values(size=4, frontier=frontier.encode(), root=frontier.root))
-    with raising(IntegrityFailure, Reason.LOG_TRUNCATED):
+    with refuses(Reason.LOG_TRUNCATED, IntegrityFailure):
         world.publisher().publish()
     assert load_published(world.folder, world.publisher().key) is not None
 
@@ -184,7 +184,7 @@ def test_another_history_of_the_same_length_is_never_signed(world: LogFixture, m
     with closing(Writer(world.database, world.clock)) as another:  # as after a restart: the one that runs would notice
         for _ in range(more):
             another.submit(lambda batch: batch.append(b"more")).result()
-    with raising(IntegrityFailure, Reason.LOG_TAMPERED):
+    with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
         world.publisher().publish()
 
 
@@ -204,7 +204,7 @@ def test_a_checkpoint_of_another_key_is_not_continued(world: LogFixture) -> None
     world.note(5)
     world.publisher().publish()
     stranger = LogPublisher(world.database, world.folder, CheckpointKey(2))
-    with raising(IntegrityFailure, Reason.CHECKPOINT_INVALID):
+    with refuses(Reason.CHECKPOINT_INVALID, IntegrityFailure):
         stranger.publish()
 
 
@@ -212,7 +212,7 @@ def test_a_folder_that_cannot_be_written_is_unavailable(world: LogFixture) -> No
     world.note(1)
     publisher = world.publisher()
     (world.folder / "tile").write_bytes(b"in the way")
-    with raising(Unavailable, Reason.DATABASE_UNAVAILABLE):
+    with refuses(Reason.DATABASE_UNAVAILABLE, Unavailable):
         publisher.publish()
 
 

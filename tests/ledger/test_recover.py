@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from tests.raising import raising
 from tests.simulator.log import CheckpointKey, LogFixture
 from tests.simulator.queries import count_lost
+from tests.simulator.refusals import refuses
 from vagus.errors import IntegrityFailure
 from vagus.events.revocations import RevocationFollower
 from vagus.fleet.devices import change_host_names, change_profile, transfer_device
@@ -73,7 +73,7 @@ def test_a_restored_log_goes_on_with_its_own_history(lived: LogFixture, tmp_path
     published = lived.publisher().publish()
 
     again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
-    with raising(IntegrityFailure, Reason.LOG_TRUNCATED):
+    with refuses(Reason.LOG_TRUNCATED, IntegrityFailure):
         again.publisher().publish()
 
     gap = recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
@@ -198,7 +198,7 @@ def test_another_history_is_not_recovered(lived: LogFixture, tmp_path: Path) -> 
     lived.publisher().publish()
     again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
     again.note(1)  # something was appended before the recovery: the two logs part here
-    with raising(IntegrityFailure, Reason.LOG_TAMPERED):
+    with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
         recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
     with again.database.reading() as connection:
         assert count_lost(connection) == 0
@@ -208,14 +208,14 @@ def test_another_history_is_not_recovered(lived: LogFixture, tmp_path: Path) -> 
 def test_a_folder_that_does_not_verify_gives_nothing_back(lived: LogFixture, tmp_path: Path) -> None:
     lived.issue(3)
     key = lived.publisher().key
-    with raising(IntegrityFailure, Reason.CHECKPOINT_INVALID):
+    with refuses(Reason.CHECKPOINT_INVALID, IntegrityFailure):
         recover_leaves(lived.writer, tmp_path / "nothing", key, overlap=OVERLAP)
     LogPublisher(lived.database, tmp_path / "strange", CheckpointKey(5)).publish()
-    with raising(IntegrityFailure, Reason.CHECKPOINT_INVALID):
+    with refuses(Reason.CHECKPOINT_INVALID, IntegrityFailure):
         recover_leaves(lived.writer, tmp_path / "strange", key, overlap=OVERLAP)
     lived.publisher().publish()
     shutil.rmtree(lived.folder / "tile/entries")
-    with raising(IntegrityFailure, Reason.LOG_TAMPERED):
+    with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
         recover_leaves(lived.writer, lived.folder, key, overlap=OVERLAP)
 
 

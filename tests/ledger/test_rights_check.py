@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Connection, Table, select
 
 from tests.ledger.test_verify import add, change, remove
-from tests.raising import raising
 from tests.simulator.log import SALT, LogFixture
 from tests.simulator.queries import find_token
+from tests.simulator.refusals import refuses
 from vagus.authority.revocation import block_key
-from vagus.errors import IntegrityFailure
+from vagus.errors import IntegrityFailure, VagusError
 from vagus.fleet.devices import change_device_state, lock_out_device, transfer_device
 from vagus.fleet.lifecycle import DeviceState
 from vagus.fleet.tokens import make_token, spend_token
@@ -87,8 +87,8 @@ def lived(world: LogFixture) -> LogFixture:
     return world
 
 
-def refused(world: LogFixture) -> IntegrityFailure:
-    with raising(IntegrityFailure, Reason.LOG_TAMPERED) as caught:
+def refused(world: LogFixture) -> VagusError:
+    with refuses(Reason.LOG_TAMPERED, IntegrityFailure) as caught:
         verify_log(world.database, public_key=world.key.public_key)
     return caught.value
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import ColumnElement, Connection, Table, select
 
-from tests.raising import raising
 from tests.simulator.log import ORIGIN, LogFixture
+from tests.simulator.refusals import refuses
 from vagus.errors import IntegrityFailure
 from vagus.ledger.append import append
 from vagus.ledger.entries import IssuanceRecorded, TokenSpent, encode_entry
@@ -93,7 +93,7 @@ def test_a_log_cut_short_is_found_only_against_a_saved_checkpoint(busy: LogFixtu
     assert verify_log(busy.database, public_key=busy.key.public_key).size == 300
     error = refused(busy, saved)
     assert (error.reason, error.facts["index"]) == (Reason.LOG_TRUNCATED, 300)
-    with raising(IntegrityFailure, Reason.LOG_TRUNCATED):
+    with refuses(Reason.LOG_TRUNCATED, IntegrityFailure):
         verify_published(busy.database, busy.folder, public_key=busy.key.public_key)
 
 
@@ -238,7 +238,7 @@ def test_no_single_changed_byte_of_the_published_log_passes(busy: LogFixture) ->
 def test_a_missing_published_file_is_found(busy: LogFixture, name: str) -> None:
     busy.publisher().publish()
     (busy.folder / name).unlink()
-    with raising(IntegrityFailure, Reason.LOG_TAMPERED):
+    with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
         verify_log(busy.folder, public_key=busy.key.public_key)
 
 
@@ -261,14 +261,14 @@ def test_a_forked_folder_is_found_against_a_saved_checkpoint(busy: LogFixture, t
         rewrite_head(connection)
     LogPublisher(busy.database, tmp_path / "fork", busy.key).publish()
     assert verify_log(tmp_path / "fork", public_key=busy.key.public_key).size == 327
-    with raising(IntegrityFailure, Reason.LOG_TAMPERED):
+    with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
         verify_log(tmp_path / "fork", public_key=busy.key.public_key, against=saved)
 
 
 def test_a_folder_without_a_checkpoint_or_of_another_key_is_refused(busy: LogFixture, tmp_path: Path) -> None:
     busy.publisher().publish()
     for folder, key in [(tmp_path, busy.key.public_key), (busy.folder, bytes(32))]:
-        with raising(IntegrityFailure, Reason.CHECKPOINT_INVALID):
+        with refuses(Reason.CHECKPOINT_INVALID, IntegrityFailure):
             verify_log(folder, public_key=key)
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.raising import raising
+from tests.simulator.refusals import refuses
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.reasons import Reason
 from vagus.records.engine.database import Database
@@ -53,21 +53,21 @@ def test_it_comes_back_and_changes_only_where_it_may(database: Database) -> None
 def test_a_database_belongs_to_one_installation(database: Database) -> None:
     with database.writing() as connection:
         insert_installation(connection, MINE)
-        with raising(Conflict, Reason.ALREADY_EXISTS):
+        with refuses(Reason.ALREADY_EXISTS, Conflict):
             insert_installation(connection, MINE)
 
 
 def test_a_database_without_one_says_what_to_do(database: Database) -> None:
     with database.reading() as connection:
         assert find_installation(connection) is None
-        with raising(Misconfigured, Reason.SCHEMA_MISMATCH) as caught:
+        with refuses(Reason.SCHEMA_MISMATCH, Misconfigured) as caught:
             load_salt(connection)
     assert "vagus init" in caught.value.message
 
 
 @pytest.mark.parametrize("origin", ["", "two words", "a+b", "line\nfeed"])
 def test_an_origin_that_no_checkpoint_can_carry_is_refused(database: Database, origin: str) -> None:
-    with database.writing() as connection, raising(Malformed, Reason.BAD_ARGUMENT):
+    with database.writing() as connection, refuses(Reason.BAD_ARGUMENT, Malformed):
         insert_installation(connection, InstallationRow(origin, 0, b"s" * 32))
 
 
@@ -101,5 +101,5 @@ def test_a_batch_that_waits_for_the_head_while_a_restore_is_marked_appends_nothi
         time.sleep(0.3)  # it has sent its statement and waits
         may_go.set()
         marked.result()
-        with raising(Conflict, Reason.RESTORE_UNSETTLED):
+        with refuses(Reason.RESTORE_UNSETTLED, Conflict):
             late.result()

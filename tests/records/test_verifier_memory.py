@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.raising import raising
+from tests.simulator.refusals import refuses
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.records.engine.database import Database, open_database
@@ -65,5 +65,5 @@ def test_of_many_none_is_remembered_where_one_does_not_fit(database: Database) -
 
 @pytest.mark.parametrize(("name", "number"), [("a", -1), ("a", LARGEST + 1), ("", 1), ("a" * 121, 1)])
 def test_what_does_not_fit_is_refused(database: Database, name: str, number: int) -> None:
-    with database.writing() as connection, raising(Malformed, Reason.BAD_ARGUMENT):
+    with database.writing() as connection, refuses(Reason.BAD_ARGUMENT, Malformed):
         remember(connection, name, number, 0)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import select
 
-from tests.raising import raising
 from tests.simulator.queries import count_open
+from tests.simulator.refusals import refuses
 from vagus.errors import Conflict
 from vagus.reasons import Reason
 from vagus.records.engine.database import Database
@@ -102,7 +102,7 @@ def test_a_dead_runners_job_is_taken_over_and_its_late_effects_are_undone(bench:
     bench.clock.advance(seconds=61)
     (taken,) = bench.two.take(["renew"]).result(10)
     assert taken.attempts == 2
-    with raising(Conflict, Reason.LEASE_LOST):
+    with refuses(Reason.LEASE_LOST, Conflict):
         bench.finish(bench.one, dead)
     with bench.database.reading() as connection:
         assert find_remembered(connection, "done:a") is None
@@ -132,7 +132,7 @@ def test_a_heartbeat_keeps_a_long_job(bench: Bench) -> None:
         assert bench.two.take(["renew"]).result(10) == []
     bench.clock.advance(seconds=61)
     bench.two.take(["renew"]).result(10)
-    with raising(Conflict, Reason.LEASE_LOST):
+    with refuses(Reason.LEASE_LOST, Conflict):
         bench.one.heartbeat(job).result(10)
 
 
@@ -189,7 +189,7 @@ def test_a_lease_that_a_clock_took_which_ran_ahead_holds_no_job(bench: Bench) ->
         assert has_due(connection, ["renew"], now)
         assert list_overdue(connection, before=now - 60, at=now) == ("renew a",)
     (taken,) = bench.two.take(["renew"]).result(10)
-    with raising(Conflict, Reason.LEASE_LOST):
+    with refuses(Reason.LEASE_LOST, Conflict):
         bench.finish(bench.one, ahead)
     bench.finish(bench.two, taken)
 

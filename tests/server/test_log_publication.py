@@ -81,5 +81,5 @@ def test_an_invalid_checkpoint_stops_the_start(installation: Installation) -> No
     checkpoint(installation).write_bytes(
         checkpoint(installation).read_bytes().replace(b"log.test\n1\n", b"log.test\n2\n")
     )
-    with refuses(IntegrityFailure, Reason.CHECKPOINT_INVALID):
+    with refuses(Reason.CHECKPOINT_INVALID, IntegrityFailure):
         ledger(installation).take_first_turns()

@@ -201,7 +201,7 @@ def test_no_node_goes_on_with_a_responder_that_was_revoked(clinic: PublishedHosp
     ).result()
     renew(clinic)
     for _ in range(2):
-        with refuses(Refused, Reason.AUTHORITY_UNKNOWN):
+        with refuses(Reason.AUTHORITY_UNKNOWN, Refused):
             node.shown()
         node.start()
     node.synchronise()

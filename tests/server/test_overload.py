@@ -41,7 +41,7 @@ def test_cached_responses_are_sent_and_others_are_put_off(clinic: PublishedHospi
     gauge.now = True
     assert source.respond(seen, now) == before
     for request in (unseen, sha256_question(clinic.issue(), nonce=bytes(32)), b"junk"):
-        with refuses(LimitExceeded, Reason.OVERLOADED) as caught:
+        with refuses(Reason.OVERLOADED, LimitExceeded) as caught:
             source.respond(request, now)
         assert OCSP_STATUS[caught.value.reason] is OcspStatus.TRY_LATER
     assert gauge.turned_away == 3

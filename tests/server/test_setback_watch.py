@@ -130,9 +130,9 @@ def test_newer_crl_files_make_a_process_blind_until_the_database_has_them(
         "crl/h1.icu/1/0.crl is newer" in node.setback_watch.waits["published"]
         or "complete" in node.setback_watch.waits["published"]
     )
-    with refuses(Conflict, Reason.RESTORE_UNSETTLED):
+    with refuses(Reason.RESTORE_UNSETTLED, Conflict):
         node.setback_watch.check()
-    with refuses(Unavailable, Reason.RESTORE_UNSETTLED):
+    with refuses(Reason.RESTORE_UNSETTLED, Unavailable):
         node.responses.respond(question, clinic.built.clock.now())
     assert node.responses.find_cached(question, clinic.built.clock.now()) is None
     for shard, name in ((0, "0"), (COMPLETE, "complete")):
@@ -153,7 +153,7 @@ def test_a_longer_log_makes_a_process_blind_and_crls_come_from_files_that_are_no
     assert node.marks == 1
     assert node.list_of(0) == node.file_of("0")
     (node.published / "crl" / "h1.icu" / "1" / "0.crl").unlink()
-    with refuses(Unavailable, Reason.RESTORE_UNSETTLED):
+    with refuses(Reason.RESTORE_UNSETTLED, Unavailable):
         node.list_of(0)
 
 
@@ -186,7 +186,7 @@ def test_a_restored_database_hands_out_adopted_crls_alone(node: Node) -> None:
     assert node.list_of(0) == newest_list
     assert decode_crl(newest_list).entries
     for shard, is_delta in ((COMPLETE, False), (0, True)):
-        with refuses(Unavailable, Reason.RESTORE_UNSETTLED):
+        with refuses(Reason.RESTORE_UNSETTLED, Unavailable):
             node.list_of(shard, is_delta=is_delta)
 
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import pytest
 
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 
-_Error = TypeVar("_Error", bound=VagusError)
-
 
 @contextmanager
 def refuses(
-    kind: type[_Error] | tuple[type[_Error], ...], reason: Reason, match: str | None = None
-) -> Iterator[pytest.ExceptionInfo[_Error]]:
-    """Expect an error of this kind, with this reason, from the block."""
+    reason: Reason, kind: type[VagusError] | tuple[type[VagusError], ...] = VagusError, *, match: str | None = None
+) -> Iterator[pytest.ExceptionInfo[VagusError]]:
+    """The block must raise `kind` for `reason`, with a message in which `match` is found."""
     with pytest.raises(kind, match=match) as refusal:
         yield refusal
     assert refusal.value.reason is reason

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509.chains import spki
 from vagus.errors import IntegrityFailure, Malformed, VagusError
 from vagus.reasons import Reason

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.tlog.merkle import (

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 from OpenSSL import SSL
 
-from tests.refusals import refuses
 from tests.simulator.certificates import Issued, authority, pump, server_credential
+from tests.simulator.refusals import refuses
 from tests.tls.test_stream import client_context, connected, server_context, shake
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
 
-from tests.refusals import refuses
 from tests.simulator.certificates import authority, pump, server_credential, stranger
+from tests.simulator.refusals import refuses
 from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.tls import TLS_1_2, TLS_1_3, ClientContext, ClientTls, Credential, ServerContext, ServerTls, TlsStream

@@ -83,7 +83,7 @@ def test_an_address_that_cannot_be_had_changes_nothing(judge: PeerJudge) -> None
         Client(served.port(), pump().credential) as old,
     ):
         wanted = [gate(judge, name="free"), gate(judge, name="taken", port=taken.getsockname()[1])]
-        with refuses(Misconfigured, Reason.BAD_SETTINGS):
+        with refuses(Reason.BAD_SETTINGS, Misconfigured):
             change(served, wanted, ["gate"])
         assert set(served.running.addresses) == {"gate"}
         assert old.get().status == 200

@@ -183,7 +183,7 @@ class TestManyListeners:
 
     def test_a_specification_that_makes_no_sense_is_refused(self, judge: PeerJudge) -> None:
         for wrong in ({"app": None}, {"tls": None}, {"stream": lambda _: asyncio.Protocol()}):
-            with refuses(Misconfigured, Reason.BAD_SETTINGS):
+            with refuses(Reason.BAD_SETTINGS, Misconfigured):
                 gate(judge, **wrong)
         with pytest.raises(Misconfigured, match="name of another"), serving(gate(judge), gate(judge)):
             pass

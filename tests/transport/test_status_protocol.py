@@ -641,5 +641,5 @@ class TestConnections:
 
 def test_the_cache_serves_plain_http_alone(status: StatusListeners) -> None:
     tls = ServerContext(server_credential(), ServerTls())
-    with refuses(Misconfigured, Reason.BAD_SETTINGS):
+    with refuses(Reason.BAD_SETTINGS, Misconfigured):
         ListenerSpec("status", "127.0.0.1", 0, app=status.app, ocsp_cache=status.ready, tls=tls)

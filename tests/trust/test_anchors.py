@@ -36,7 +36,7 @@ def test_pem_and_der_give_the_same_anchors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----"])
 def test_text_without_a_certificate_is_refused(text: bytes) -> None:
-    with refuses(Malformed, Reason.BAD_ENCODING):
+    with refuses(Reason.BAD_ENCODING, Malformed):
         certificates_in_pem(text)
 
 
@@ -46,7 +46,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         path.unlink(missing_ok=True)
         if content is not None:
             path.write_bytes(content)
-        with refuses(Misconfigured, Reason.BAD_SETTINGS, match=r"anchors\.pem"):
+        with refuses(Reason.BAD_SETTINGS, Misconfigured, match=r"anchors\.pem"):
             AnchorSet.load(path)
 
 
@@ -55,7 +55,7 @@ def test_the_floor_rises_and_never_falls() -> None:
     floor = ClockFloor(AT, slack=timedelta(minutes=5))
     floor.check(AT)
     floor.check(AT - timedelta(minutes=5))
-    with refuses(NotTrusted, Reason.CLOCK_ROLLBACK):
+    with refuses(Reason.CLOCK_ROLLBACK, NotTrusted):
         floor.check(AT - timedelta(minutes=6))
 
 

@@ -71,7 +71,7 @@ def refused(source: CrlStatus, leaf: Made, issuer: Made = CA, at: datetime = AT)
 
 def staleness(source: CrlStatus, leaf: Made) -> object:
     """How many seconds its status is overdue."""
-    with refuses(NotTrusted, Reason.STATUS_STALE) as caught:
+    with refuses(Reason.STATUS_STALE, NotTrusted) as caught:
         ask(source, leaf)
     return caught.value.facts["stale_seconds"]
 
@@ -184,7 +184,7 @@ def test_certificates_of_one_key_share_the_budget_of_their_paths() -> None:
     strays = [one.ca("O=Harbour,CN=CA", private=CA.private) for one in strangers]
     counted = Counted()
     source = CrlStatus(Pool([ROOT.anchor], [one.parsed for one in (*strangers, *strays)]), verdicts=counted)
-    with refuses(LimitExceeded, Reason.BUDGET_EXHAUSTED):
+    with refuses(Reason.BUDGET_EXHAUSTED, LimitExceeded):
         source.load(crl(CA), AT)
     assert counted.asked <= 64
 
@@ -262,7 +262,7 @@ def test_a_crl_that_cannot_say_good_still_says_revoked() -> None:
 def test_a_hold_of_a_stale_crl_has_no_stale_seconds() -> None:
     """So a caller that accepts a status of a bounded age never accepts this one."""
     held = CA.leaf()
-    with refuses(NotTrusted, Reason.STATUS_STALE) as caught:
+    with refuses(Reason.STATUS_STALE, NotTrusted) as caught:
         ask(status(stale_list(Listed(serial(held), 6))), held)
     assert "stale_seconds" not in caught.value.facts
     # a CRL in date, by the CA's other key, decides
@@ -457,7 +457,7 @@ def test_the_signer_of_a_crl_must_lead_to_the_same_anchor() -> None:
     source.load(crl(ROOT), AT)
     leaf = CA.leaf()
     path = ValidPath((leaf.parsed, CA.parsed), ROOT.anchor, frozenset())
-    with refuses(NotTrusted, Reason.CRL_INVALID):
+    with refuses(Reason.CRL_INVALID, NotTrusted):
         source.check_path_status(path, AT)
     source.load(crl(CA), AT)
     source.check_path_status(path, AT)
@@ -470,7 +470,7 @@ def test_a_crl_by_another_anchor_of_the_same_name_says_nothing() -> None:
     source.load(crl(namesake), AT)
     source.load(crl(ROOT), AT)
     path = ValidPath((CA.leaf().parsed, CA.parsed), ROOT.anchor, frozenset())
-    with refuses(NotTrusted, Reason.CRL_INVALID):
+    with refuses(Reason.CRL_INVALID, NotTrusted):
         source.check_path_status(path, AT)
     own = ValidPath((namesake.leaf().parsed,), namesake.anchor, frozenset())
     source.check_path_status(own, AT)
@@ -490,10 +490,10 @@ def test_the_anchor_of_the_path_counts_also_within_other_sources(wrap: Callable[
         expectation = Expectation(role=Role.CLIENT, needs_identity=False)
         Validator(anchors, wrap(source)).validate(leaf.der, [CA.der], expectation, AT)
 
-    with refuses(NotTrusted, Reason.CRL_INVALID):
+    with refuses(Reason.CRL_INVALID, NotTrusted):
         judge(crl(impostor), crl(foreign), crl(ROOT))
     judge(crl(CA), crl(ROOT))
-    with refuses(NotTrusted, Reason.REVOKED_CA):
+    with refuses(Reason.REVOKED_CA, NotTrusted):
         judge(crl(CA), crl(ROOT, [Listed(serial(CA))]))
 
 
@@ -616,7 +616,7 @@ def test_a_held_ca_is_gone_around_where_the_profile_lets_a_revoked_one_be() -> N
     anybody = Expectation(role=Role.CLIENT, needs_identity=False)
     for sent in ([CA.der, twin.der], [twin.der, CA.der]):
         Validator(anchors, source, profile=PKIX).validate(leaf.der, sent, anybody, AT)
-    with refuses(NotTrusted, Reason.REVOKED_CA):
+    with refuses(Reason.REVOKED_CA, NotTrusted):
         Validator(anchors, source).validate(leaf.der, [CA.der], anybody, AT)
 
 
@@ -684,7 +684,7 @@ def test_a_path_is_asked_about_from_the_leaf_to_the_anchor() -> None:
     source = status(crl(CA), crl(ROOT))
     source.check_path_status(path, AT)
     source.load(crl(ROOT, [Listed(serial(CA))], number=2), AT)
-    with refuses(NotTrusted, Reason.REVOKED_CA):
+    with refuses(Reason.REVOKED_CA, NotTrusted):
         source.check_path_status(path, AT)
 
 

@@ -105,7 +105,7 @@ def test_a_response_for_another_certificate_is_refused() -> None:
         (ocsp_response(CA, ocsp_id(CA.leaf(), CA)), Reason.OCSP_MISMATCH),
         (ocsp_response(CA, ocsp_id(leaf, CA), flip=3), Reason.BAD_SIGNATURE),
     ):
-        with refuses(NotTrusted, reason):
+        with refuses(reason, NotTrusted):
             load(source, leaf, response)
     assert refused(source, leaf) is Reason.STATUS_UNAVAILABLE
 
@@ -129,5 +129,5 @@ def test_a_response_finds_the_certificates_that_it_speaks_of() -> None:
     source.check_status(one.parsed, CA.parsed, AT)
     assert refused(source, other) is Reason.REVOKED
     assert refused(source, stranger) is Reason.STATUS_UNAVAILABLE
-    with refuses(NotTrusted, Reason.OCSP_MISMATCH):
+    with refuses(Reason.OCSP_MISMATCH, NotTrusted):
         source.load_any(ocsp_response(CA, ocsp_id(CA.leaf(), CA)), here, AT)

@@ -98,7 +98,7 @@ def test_a_good_path_passes_offline_and_a_revoked_leaf_does_not(clinic: Clinic) 
     clinic.revoke(bad)
     status = clinic.gateway()
     clinic.validate(status, good)
-    with refuses(NotTrusted, Reason.STATUS_DOUBTFUL) as caught:
+    with refuses(Reason.STATUS_DOUBTFUL, NotTrusted) as caught:
         clinic.validate(status, bad)
     assert caught.value.facts["one_in"] == 1 << 20
 
@@ -108,7 +108,7 @@ def test_a_revoked_authority_is_in_it_too(clinic: Clinic) -> None:
     h1 = decode_certificate(good.issuer.chain_der[0])
     root = clinic.built.find(find_generation, "root", 1)
     clinic.built.revocations.revoke(root.id, h1.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
-    with refuses(NotTrusted, Reason.STATUS_DOUBTFUL):
+    with refuses(Reason.STATUS_DOUBTFUL, NotTrusted):
         clinic.validate(clinic.gateway(), good)
 
 
@@ -179,7 +179,7 @@ def test_a_chance_hit_is_cleared_by_crls(clinic: Clinic) -> None:
     # and with the path, as a validator asks
     (anchor,) = anchors
     both.check_status_in(ValidPath(pair(good), anchor, frozenset()), 0, clinic.now)
-    with refuses(NotTrusted, Reason.REVOKED):
+    with refuses(Reason.REVOKED, NotTrusted):
         both.check_status_in(ValidPath(pair(bad), anchor, frozenset()), 0, clinic.now)
 
 
@@ -253,7 +253,7 @@ def test_a_clock_that_was_set_back_is_seen(clinic: Clinic) -> None:
     assert refused(status, issued, clinic.now - timedelta(minutes=6)).reason is Reason.CLOCK_ROLLBACK
     clinic.built.advance(seconds=1)
     early = SnapshotStatus(clinic.spki_der)
-    with refuses(NotTrusted, Reason.SNAPSHOT_INVALID):
+    with refuses(Reason.SNAPSHOT_INVALID, NotTrusted):
         early.load(clinic.make(), clinic.now - timedelta(minutes=6))
 
 
@@ -266,7 +266,7 @@ def test_an_older_snapshot_is_never_taken_back_in(clinic: Clinic) -> None:
     status.load(new, clinic.now)
     status.load(new, clinic.now)
     for one in (status, SnapshotStatus(clinic.spki_der, memory=memory)):
-        with refuses(NotTrusted, Reason.SNAPSHOT_ROLLBACK):
+        with refuses(Reason.SNAPSHOT_ROLLBACK, NotTrusted):
             one.load(old, clinic.now)
     assert isinstance(memory.find(f"snapshot:{hashlib.sha256(clinic.spki_der).hexdigest()}"), CrlMark)
 
@@ -278,6 +278,6 @@ def test_a_snapshot_of_another_installation_is_refused_and_the_present_one_stays
     before = status.snapshot
     with a_clinic(tmp_path / "other") as other:
         foreign = other.make()
-    with refuses(NotTrusted, Reason.SNAPSHOT_INVALID):
+    with refuses(Reason.SNAPSHOT_INVALID, NotTrusted):
         status.load(foreign, clinic.now)
     assert status.snapshot is before

@@ -83,10 +83,10 @@ def test_for_a_certificate_that_excuses_missing_status_all_are_asked() -> None:
     """Who lets a noRevAvail certificate pass may know nothing of it (RFC 9608 4)."""
     short = ROOT.leaf(NO_REV_AVAIL)
     sources = FirstSource([Says(None), Says(Reason.REVOKED)])
-    with refuses(NotTrusted, Reason.REVOKED):
+    with refuses(Reason.REVOKED, NotTrusted):
         sources.check_status(short.parsed, ROOT.parsed, AT)
     ask(sources)
-    with refuses(NotTrusted, Reason.REVOKED):
+    with refuses(Reason.REVOKED, NotTrusted):
         status_check(sources)(ValidPath((short.parsed,), ROOT.anchor, frozenset()), AT)
     late = Says(Reason.STATUS_STALE, stale_seconds=10)
     FirstSource([Says(None), Says(Reason.STATUS_UNAVAILABLE), late]).check_status(short.parsed, ROOT.parsed, AT)
@@ -99,7 +99,7 @@ def test_a_hold_in_a_stale_crl_is_not_cleared_by_a_source_that_excuses_missing_s
     """CrlStatus says STATUS_STALE without an age; a snapshot that covers no issuer lets noRevAvail pass."""
     held, short = Says(Reason.STATUS_STALE), ROOT.leaf(NO_REV_AVAIL)
     for sources in ([Says(None), held], [held, Says(None)]):
-        with refuses(NotTrusted, Reason.STATUS_STALE):
+        with refuses(Reason.STATUS_STALE, NotTrusted):
             several(sources).check_status(short.parsed, ROOT.parsed, AT)
     ask(several([held, Says(None)]))
 
@@ -112,7 +112,7 @@ def test_missing_status_of_all_sources_refuses() -> None:
 def test_a_stale_hold_is_not_replaced_by_a_stale_status_with_an_age() -> None:
     held, late = Says(Reason.STATUS_STALE), Says(Reason.STATUS_STALE, stale_seconds=10)
     for sources in ([held, late], [late, held]):
-        with refuses(NotTrusted, Reason.STATUS_STALE) as caught:
+        with refuses(Reason.STATUS_STALE, NotTrusted) as caught:
             ask(FirstSource(sources))
         assert "stale_seconds" not in caught.value.facts
 

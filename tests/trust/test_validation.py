@@ -192,7 +192,7 @@ def test_a_clock_that_was_set_back_trusts_nothing() -> None:
 
 def test_a_time_without_zone_is_an_argument_error() -> None:
     validator = Validator(AnchorSet.from_der([ROOT.der]), UnsafeNoStatus())
-    with refuses(VagusError, Reason.BAD_ARGUMENT):
+    with refuses(Reason.BAD_ARGUMENT, VagusError):
         validator.validate(device().der, [], WANTED, AT.replace(tzinfo=None))
 
 
@@ -231,7 +231,7 @@ def test_nothing_is_cached_across_a_revocation() -> None:
     for _ in range(3):
         validator.validate(leaf.der, sent, WANTED, AT)
     source.load(crl(ICU, [Listed(leaf.parsed.serial)], number=2), AT)
-    with refuses(NotTrusted, Reason.REVOKED):
+    with refuses(Reason.REVOKED, NotTrusted):
         validator.validate(leaf.der, sent, WANTED, AT)
     assert validator.validate(device().der, sent, WANTED, AT)
 
@@ -257,7 +257,7 @@ def test_what_does_not_parse_beside_the_leaf_does_no_harm() -> None:
 def test_too_much_beside_the_leaf_is_not_read() -> None:
     validator = Validator(AnchorSet.from_der([ROOT.der]), UnsafeNoStatus())
     for chain, reason in (([b""] * 20_000, Reason.TOO_MANY), ([bytes(17 << 20)], Reason.TOO_LARGE)):
-        with refuses(VagusError, reason):
+        with refuses(reason, VagusError):
             validator.validate(device().der, chain, WANTED, AT)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.testing import NOON, FrozenClock

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.refusals import refuses
 from tests.simulator.est_server import Hierarchy, Server, problem
+from tests.simulator.refusals import refuses
 from tests.vagus_agent.conftest import write_papers
 from vagus.errors import Conflict, NotAuthorised, VagusError
 from vagus.reasons import Reason

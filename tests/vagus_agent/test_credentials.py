@@ -6,8 +6,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import Certificate
 
-from tests.refusals import refuses
 from tests.simulator.est_server import DEVICE_NAME, Hierarchy
+from tests.simulator.refusals import refuses
 from vagus.errors import IntegrityFailure, NotAuthorised
 from vagus.reasons import Reason
 from vagus_agent.credentials import Credential, CredentialStore

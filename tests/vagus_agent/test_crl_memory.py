@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
 from tests.simulator.est_server import Hierarchy
+from tests.simulator.refusals import refuses
 from vagus.errors import VagusError
 from vagus.reasons import Reason
 from vagus.testing import NOON

@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.refusals import refuses
 from tests.simulator.est_server import DEVICE_NAME, HOST, Behaviour, Hierarchy, Server, problem
+from tests.simulator.refusals import refuses
 from tests.vagus_agent.conftest import MakeDevice
 from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, NotTrusted, Unavailable, VagusError
 from vagus.reasons import Reason

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
 from tests.simulator.est_server import DEVICE_NAME, HOST, Authority, Hierarchy, make_authority
+from tests.simulator.refusals import refuses
 from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.testing import NOON

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509.chains import root
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509 import chains
 from tests.x509.chains import AT, Ext, Made, constraints, root, san
 from tests.x509.walking import refusal, walk

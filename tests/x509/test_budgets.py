@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from vagus.errors import LimitExceeded
 from vagus.reasons import Reason
 from vagus.x509.budgets import DEFAULT_LIMITS, Budget, Limits, check_input

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der

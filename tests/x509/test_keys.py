@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509 import chains
 from tests.x509.hierarchy import public_key
 from vagus.errors import Malformed, PolicyRefusal, VagusError

@@ -10,7 +10,7 @@ from operator import methodcaller
 
 import pytest
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509 import chains
 from tests.x509.hierarchy import DEVICE, NOT_BEFORE, UNIT, Authority, chain, contents, maker, pack, root, under
 from vagus.errors import PolicyRefusal

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509 import chains
 from tests.x509.hierarchy import sign
 from vagus.errors import LimitExceeded, Malformed, NotTrusted, PolicyRefusal, VagusError

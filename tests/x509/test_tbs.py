@@ -7,7 +7,7 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509.hierarchy import chain, contents
 from vagus.errors import Malformed, VagusError
 from vagus.reasons import Reason

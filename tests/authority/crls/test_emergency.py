@@ -87,7 +87,7 @@ def test_the_label_of_an_envelope_shows_whether_it_can_be_published(sealed: Inst
     publish(sealed, envelope(sealed, "h1", "h1.icu"))
     os.utime(place, (now().timestamp(), now().timestamp()))  # as a copy or a restored backup leaves it
     assert not is_ready(content, newest_lists(sealed, "h1"), now())
-    with refuses(Conflict, Reason.CEREMONY_NEEDED):
+    with refuses(Reason.CEREMONY_NEEDED, Conflict):
         publish(sealed, place)
     sealed.ceremony().hold()
 
@@ -116,7 +116,7 @@ def test_it_revokes_the_subordinate_without_any_key(sealed: Installation) -> Non
     assert after.last_update_utc <= sealed.clock.now()
     row = sealed.find(rows.find_newest, "h1/icu", state=None)
     assert row.state == rows.REVOKED
-    with refuses(Conflict, Reason.AUTHORITY_IN_USE):
+    with refuses(Reason.AUTHORITY_IN_USE, Conflict):
         sealed.issue(issuers)
 
 
@@ -141,7 +141,7 @@ def test_one_that_was_interrupted_after_its_commit_is_repeated(
 
 def test_after_one_was_published_the_others_wait_for_a_ceremony(sealed: Installation) -> None:
     publish(sealed, envelope(sealed, "h1", "h1.icu"))
-    with refuses(Conflict, Reason.CEREMONY_NEEDED):
+    with refuses(Reason.CEREMONY_NEEDED, Conflict):
         publish(sealed, envelope(sealed, "h1", "h1.er"))
     icu_serial = next(iter(current_list(sealed, "h1"))).serial_number
     sealed.advance(minutes=5)
@@ -156,13 +156,13 @@ def test_an_envelope_of_yesterdays_ceremony_replaces_nothing_newer(sealed: Insta
     old = envelope(sealed, "root", "h1").read_bytes()
     sealed.advance(days=1)
     sealed.ceremony(sealed=True).hold()
-    with refuses(Conflict, Reason.CEREMONY_NEEDED):
+    with refuses(Reason.CEREMONY_NEEDED, Conflict):
         publish_sealed(old, SECRET, sealed.writer, folder=None, by=BY)
 
 
 def test_an_expired_envelope_is_refused(sealed: Installation) -> None:
     sealed.advance(days=181)
-    with refuses(IntegrityFailure, Reason.STATUS_STALE):
+    with refuses(Reason.STATUS_STALE, IntegrityFailure):
         publish(sealed, envelope(sealed, "h1", "h1.icu"))
 
 
@@ -174,7 +174,7 @@ def test_an_envelope_from_the_future_is_neither_ready_nor_published(installation
     forget_future_dates(installation.writer, by=BY)
     place = envelope(installation, "h1", "h1.icu")
     assert not is_ready(place.read_bytes(), newest_lists(installation, "h1"), installation.clock.now())
-    with refuses(Unavailable, Reason.CLOCK_AHEAD):
+    with refuses(Reason.CLOCK_AHEAD, Unavailable):
         publish(installation, place)
     row = installation.read(rows.find_newest, "h1/icu")
     assert row is not None, "nothing is revoked"
@@ -215,7 +215,7 @@ def test_a_retired_generation_is_revoked_without_any_key(sealed: Installation) -
 
 def test_envelopes_open_for_their_passphrase_and_unaltered_alone(sealed: Installation) -> None:
     content = envelope(sealed, "h1", "h1.icu").read_bytes()
-    with refuses(NotAuthorised, Reason.PASSPHRASE_WRONG):
+    with refuses(Reason.PASSPHRASE_WRONG, NotAuthorised):
         publish_sealed(content, Passphrase("staple correct horse"), sealed.writer, folder=None, by=BY)
     doctored = json.loads(content)
     doctored["header"]["label"]["revokes"] = "h1/er#1"
@@ -230,5 +230,5 @@ def test_an_envelope_of_another_installation_is_refused(sealed: Installation) ->
     label: dict[str, str | int] = {"issuer": "h9#1", "revokes": "h9/icu#1"}
     content = sealer.seal(label, b"[]")
     assert open_envelope(content, SECRET) == (label, b"[]")
-    with refuses(Conflict, Reason.AUTHORITY_UNKNOWN):
+    with refuses(Reason.AUTHORITY_UNKNOWN, Conflict):
         publish_sealed(content, SECRET, sealed.writer, folder=None, by=BY)

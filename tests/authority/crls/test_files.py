@@ -215,7 +215,7 @@ def test_no_older_crl_replaces_a_newer_file_of_the_same_authority(built: Install
     assert place_of(built.icu, 0) not in files.find_outdated()
     for fresh in (files, CrlFiles(built.database, tmp_path)):  # of this process, and of one that begins now
         assert fresh.find_newer() == (place_of(built.icu, 0),)
-        with refuses(Conflict, Reason.RESTORE_UNSETTLED):
+        with refuses(Reason.RESTORE_UNSETTLED, Conflict):
             fresh.write(place_of(built.icu, 0))
         assert listed(tmp_path) == {issued.serial}
 
@@ -274,7 +274,7 @@ def test_the_number_of_a_crl_is_read_without_its_entries(built: Installation, tm
             assert read_number(content) == decode_crl(content).number
         revoke(built, built.issue())
         built.advance(seconds=1)
-    with refuses(Malformed, Reason.NON_DER):
+    with refuses(Reason.NON_DER, Malformed):
         read_number(content[:-1])
 
 

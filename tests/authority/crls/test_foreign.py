@@ -153,7 +153,7 @@ def test_a_reason_that_says_more_is_taken_over_and_one_that_says_less_is_no_news
 
 
 def test_a_crl_that_another_key_signed_is_of_none_of_the_authorities(built: Installation, make: MakeList) -> None:
-    with refuses(NotTrusted, Reason.CRL_INVALID):
+    with refuses(Reason.CRL_INVALID, NotTrusted):
         read_foreign_crl(make(0, 1, {}).crl.der, authorities(built))
 
 
@@ -168,6 +168,6 @@ def test_a_number_that_leaves_no_room_is_refused_with_the_limit(built: Installat
     signer = old.certificate.public_bytes(Encoding.DER)
     check_signer(decode_crl(old.revocation_list(MAX_NUMBER, {})), signer)
     for number in (MAX_NUMBER + 1, 1 << 100):
-        with refuses(LimitExceeded, Reason.TOO_LARGE) as refusal:
+        with refuses(Reason.TOO_LARGE, LimitExceeded) as refusal:
             check_signer(decode_crl(old.revocation_list(number, {})), signer)
         assert (refusal.value.facts["limit"], refusal.value.facts["value"]) == (MAX_NUMBER, number)

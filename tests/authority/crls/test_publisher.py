@@ -149,7 +149,7 @@ def test_a_clock_that_went_back_publishes_nothing(built: Installation) -> None:
     built.publisher.publish_all(built.icu)
     before = newest(built, built.icu)
     built.advance(minutes=-5)
-    with refuses(Unavailable, Reason.CLOCK_ROLLBACK):
+    with refuses(Reason.CLOCK_ROLLBACK, Unavailable):
         built.publisher.publish(built.icu, 0)
     assert newest(built, built.icu) == before
 
@@ -180,7 +180,7 @@ def test_no_crl_is_dated_further_ahead_than_clocks_may_differ(built: Installatio
     built.advance(seconds=1 - SLACK.total_seconds())
     assert built.publisher.publish(built.icu, 0)
     assert newest(built, built.icu).last_update_utc == dated + timedelta(seconds=1) == built.clock.now() + SLACK
-    with refuses(Unavailable, Reason.CLOCK_ROLLBACK):
+    with refuses(Reason.CLOCK_ROLLBACK, Unavailable):
         built.publisher.publish(built.icu, 0)
 
 
@@ -206,7 +206,7 @@ def test_once_an_operator_forgets_its_date_a_crl_from_the_future_is_followed(bui
     built.advance(days=-30, seconds=60)
     issued = built.issue()
     revoke(built, issued)
-    with refuses(Unavailable, Reason.CLOCK_ROLLBACK):
+    with refuses(Reason.CLOCK_ROLLBACK, Unavailable):
         publisher.publish_due(built.icu)
     assert forget_future_dates(built.writer, by=BY) == ("h1/icu#1/-1", "h1/icu#1/0")
     assert forget_future_dates(built.writer, by=BY) == ()
@@ -231,7 +231,7 @@ def test_a_crl_that_fails_delays_no_other_and_is_reported(built: Installation) -
     issued = built.issue()
     revoke(built, issued)
     built.advance(seconds=1)
-    with refuses(Unavailable, Reason.CLOCK_ROLLBACK):
+    with refuses(Reason.CLOCK_ROLLBACK, Unavailable):
         publisher.publish_due(built.icu)
     assert newest(built, built.icu, COMPLETE).get_revoked_certificate_by_serial_number(issued.serial) is not None
 

@@ -166,7 +166,7 @@ def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
     request = der.sequence(
         der.sequence(der.sequence(der.sequence(cert_id(facts.subject_der, facts.spki_der, row.serial))))
     )
-    with refuses(Unavailable, Reason.UNSETTLED):
+    with refuses(Reason.UNSETTLED, Unavailable):
         responses.respond(request, built.clock.now())
     built.issuance().settle(built.units)
     assert ask(built, responses, request).certificate_status is ocsp.OCSPCertStatus.GOOD
@@ -174,7 +174,7 @@ def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
 
 def test_a_certificate_of_another_authority_is_refused(built: Installation, responses: OcspResponses) -> None:
     foreign = built.issue(unit="er")
-    with refuses(Refused, Reason.AUTHORITY_UNKNOWN):
+    with refuses(Reason.AUTHORITY_UNKNOWN, Refused):
         responses.respond(question(foreign), built.clock.now())
 
 
@@ -326,7 +326,7 @@ def test_the_cache_has_a_bound(built: Installation, responses: OcspResponses) ->
 def test_without_the_sequence_no_status_is_given(built: Installation, responses: OcspResponses) -> None:
     request = question(built.issue())
     ask(built, responses, request)
-    with refuses(Unavailable, Reason.SEQUENCE_LOST):
+    with refuses(Reason.SEQUENCE_LOST, Unavailable):
         responses.respond(request, built.clock.now() + timedelta(seconds=3))
 
 
@@ -454,7 +454,7 @@ def test_such_a_responder_signs_nothing_that_is_valid_after_its_replacement(
     responses._follower.catch_up()
     request = question(issued, hashes.SHA256())
     for asked in (request, question(issued, nonce=b"n" * 32)):
-        with refuses(Unavailable, Reason.STATUS_UNAVAILABLE):
+        with refuses(Reason.STATUS_UNAVAILABLE, Unavailable):
             ask(built, responses, asked)
     assert renewal(built).renew_due(issuer)
     responses.take_over(built.read(open_responders, built.keystore(OCSP_KEYSTORE)))
@@ -487,7 +487,7 @@ def test_an_expired_responder_signs_nothing(built: Installation, responses: Ocsp
     issued = built.issue()
     built.settle()
     later(built, responses, days=15)
-    with refuses(Conflict, Reason.OCSP_STALE):
+    with refuses(Reason.OCSP_STALE, Conflict):
         responses.respond(question(issued), built.clock.now())
 
 
@@ -510,7 +510,7 @@ def test_a_cached_response_ends_with_its_responders_certificate(built: Installat
     built.clock.set(end)
     responses._follower.catch_up()
     assert responses.find_cached(request, built.clock.now()) is None
-    with refuses(Conflict, Reason.OCSP_STALE):
+    with refuses(Reason.OCSP_STALE, Conflict):
         responses.respond(request, built.clock.now())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.raising import raising
+from tests.simulator.refusals import refuses
 from vagus.errors import LimitExceeded, Unavailable
 from vagus.reasons import Reason
 from vagus.records.engine.act_queue import ActQueue
@@ -55,7 +55,7 @@ def test_a_full_queue_and_a_closed_one_refuse() -> None:
     acts = queue()
     for number in range(5):
         put(acts, number)
-    with raising(LimitExceeded, Reason.OVERLOADED):
+    with refuses(Reason.OVERLOADED, LimitExceeded):
         put(acts, 5)
     acts.close()
     with pytest.raises(Unavailable):

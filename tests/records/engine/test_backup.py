@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.raising import raising
+from tests.simulator.refusals import refuses
 from vagus.errors import Conflict, IntegrityFailure, Misconfigured
 from vagus.reasons import Reason
 from vagus.records.engine.backup import check_copy, copy_database, restore_database
@@ -88,7 +88,7 @@ def test_a_database_in_memory_can_be_copied_too(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(file_database: Database, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.write_bytes(b"precious")
-    with raising(Conflict, Reason.ALREADY_EXISTS):
+    with refuses(Reason.ALREADY_EXISTS, Conflict):
         copy_database(file_database, there)
     with pytest.raises(Conflict):
         restore_database(there, there)
@@ -117,7 +117,7 @@ def test_a_damaged_copy_is_refused_and_leaves_nothing(file_database: Database, t
             )
             connection.commit()
     target = tmp_path / "restored"
-    with raising(IntegrityFailure, Reason.BACKUP_DAMAGED):
+    with refuses(Reason.BACKUP_DAMAGED, IntegrityFailure):
         restore_database(copy, target)
     assert not target.exists()
     assert not list(tmp_path.glob("*.partial*"))

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
-from tests.raising import raising
+from tests.simulator.refusals import refuses
 from tests.upgrade.history import old_sources
 from vagus.errors import Conflict, Misconfigured, Unavailable
 from vagus.reasons import Reason
@@ -38,19 +38,19 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> No
     path = tmp_path / "vagus.sqlite3"
     path.touch()
     path.chmod(mode)
-    with raising(Misconfigured, Reason.PERMISSIONS_TOO_OPEN) as caught:
+    with refuses(Reason.PERMISSIONS_TOO_OPEN, Misconfigured) as caught:
         open_database(f"sqlite:///{path}")
     assert f"{mode:04o}" in caught.value.message
 
 
 def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
-    with raising(Unavailable, Reason.DATABASE_UNAVAILABLE):
+    with refuses(Reason.DATABASE_UNAVAILABLE, Unavailable):
         open_database(f"sqlite:///{tmp_path / 'missing' / 'vagus.sqlite3'}")
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost/vagus", "nonsense", "sqlite+aiosqlite://", "postgresql://h/db"])
 def test_another_kind_of_database_is_refused(url: str) -> None:
-    with raising(Misconfigured, Reason.BAD_SETTINGS):
+    with refuses(Reason.BAD_SETTINGS, Misconfigured):
         open_database(url)
 
 
@@ -60,7 +60,7 @@ def test_a_database_on_disk_is_durable(file_database: Database) -> None:
 
 
 def test_a_database_in_memory_is_not_durable_and_says_so() -> None:
-    with raising(Misconfigured, Reason.DURABILITY_WEAK) as caught:
+    with refuses(Reason.DURABILITY_WEAK, Misconfigured) as caught:
         open_database("sqlite://").check_durability()
     assert caught.value.facts["setting"] == "journal_mode"
 
@@ -72,7 +72,7 @@ def test_a_weaker_setting_is_read_back_and_refused(file_database: Database, prag
         connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
 
     file_database._writers.dispose()
-    with raising(Misconfigured, Reason.DURABILITY_WEAK):
+    with refuses(Reason.DURABILITY_WEAK, Misconfigured):
         file_database.check_durability()
 
 
@@ -148,7 +148,7 @@ def test_the_newest_migration_is_the_version_that_the_code_asks_for() -> None:
 
 def test_an_empty_or_older_database_is_refused(database_url: str) -> None:
     database = open_database(database_url)
-    with raising(Misconfigured, Reason.SCHEMA_MISMATCH):
+    with refuses(Reason.SCHEMA_MISMATCH, Misconfigured):
         database.check_schema()
     database.create()
     with database.writing() as connection:
@@ -217,7 +217,7 @@ def test_writing_inside_a_reading_in_memory_is_refused_at_once() -> None:
 def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
     database = open_database(f"postgresql+psycopg://vagus@/vagus?host={tmp_path}")
-    with raising(Unavailable, Reason.DATABASE_UNAVAILABLE), database.reading():
+    with refuses(Reason.DATABASE_UNAVAILABLE, Unavailable), database.reading():
         pass
 
 
@@ -243,6 +243,6 @@ def test_postgresql_settings_are_read_back(postgres: str, setting: str) -> None:
             connection.execute(text(f"ALTER DATABASE {name} SET {setting} = off"))
         database.close()
         weak = open_database(url)
-        with raising(Misconfigured, Reason.DURABILITY_WEAK):
+        with refuses(Reason.DURABILITY_WEAK, Misconfigured):
             weak.check_durability()
         weak.close()

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Select, bindparam, func, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tests.raising import raising
+from tests.simulator.refusals import refuses
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
 from vagus.records.engine.database import Database
@@ -124,7 +124,7 @@ def test_a_single_statement_sees_each_commit_and_nothing_before_it(database: Dat
 
 def test_a_single_statement_cannot_write(file_database: Database) -> None:
     returning = Statement(insert(keys).returning(keys.c.owner), "spki_sha256", "owner", "state", "since")
-    with raising(Unavailable, Reason.DATABASE_UNAVAILABLE):
+    with refuses(Reason.DATABASE_UNAVAILABLE, Unavailable):
         returning.query(file_database, **KEY)
     assert _FIND.query(file_database, spki=KEY["spki_sha256"]) is None
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from tests.raising import raising
+from tests.simulator.refusals import refuses
 from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable
 from vagus.reasons import Reason
 from vagus.records.engine.commit_facts import CommitFacts
@@ -144,14 +144,14 @@ def test_a_broken_constraint_is_a_conflict_of_its_own_act(writer: Writer, databa
     futures = [writer.submit(remember(name)) for name in ("a", "a", "b")]
     gate.open()
     assert (futures[0].result(10), futures[2].result(10)) == (0, 1)
-    with raising(Conflict, Reason.ALREADY_EXISTS):
+    with refuses(Reason.ALREADY_EXISTS, Conflict):
         futures[1].result(10)
     assert check_log(database) == [b"a", b"b"]
 
 
 def test_a_row_that_refers_to_nothing_is_a_conflict(writer: Writer) -> None:
     token = insert(tokens).values(token_sha256=bytes(32), device_id="a" * 26, made_at=0, expires_at=1)
-    with raising(Conflict, Reason.ALREADY_EXISTS):
+    with refuses(Reason.ALREADY_EXISTS, Conflict):
         writer.submit(lambda batch: batch.connection.execute(token)).result(10)
 
 
@@ -190,7 +190,7 @@ def test_nothing_is_appended_while_a_restore_is_unsettled_except_by_its_settleme
     gate.open()
     assert settled.result(10) == 0
     for refused in (before, behind):
-        with raising(Conflict, Reason.RESTORE_UNSETTLED):
+        with refuses(Reason.RESTORE_UNSETTLED, Conflict):
             refused.result(10)
     writer.submit(lambda batch: set_settled(batch.connection)).result(10)
     assert writer.submit(append(b"c")).result(10) == 1
@@ -255,7 +255,7 @@ def test_close_commits_what_waits_and_refuses_the_rest(database: Database) -> No
     gate.open()
     writer.close()
     assert [future.result(0) for future in waiting] == list(range(5))
-    with raising(Unavailable, Reason.DATABASE_UNAVAILABLE):
+    with refuses(Reason.DATABASE_UNAVAILABLE, Unavailable):
         writer.submit(append(b"late"))
     writer.close()
 
@@ -265,7 +265,7 @@ def test_a_queue_that_is_full_refuses(database: Database) -> None:
         gate = ListenerState(writer)
         writer.submit(append(b"a"))
         writer.submit(append(b"b"))
-        with raising(LimitExceeded, Reason.OVERLOADED):
+        with refuses(Reason.OVERLOADED, LimitExceeded):
             writer.submit(append(b"c"))
         gate.open()
 
@@ -343,7 +343,7 @@ def test_a_follower_that_fails_does_not_stop_the_writer(writer: Writer, caplog: 
 
 def test_an_entry_larger_than_a_bundle_holds_is_refused(writer: Writer) -> None:
     assert writer.submit(append(b"x" * 65_535)).result(10) == 0
-    with raising(Malformed, Reason.TOO_LARGE):
+    with refuses(Reason.TOO_LARGE, Malformed):
         writer.submit(append(b"x" * 65_536)).result(10)
 
 
@@ -374,7 +374,7 @@ def test_a_transaction_that_was_lost_reaches_every_future_and_the_next_batch_goe
     futures = [writer.submit(remember(name)) for name in ("a", "b")]
     armed.append(True)
     gate._opened.set()
-    with raising(Unavailable, Reason.DATABASE_UNAVAILABLE):
+    with refuses(Reason.DATABASE_UNAVAILABLE, Unavailable):
         gate.future.result(10)
     assert [future.result(10) for future in futures] == [0, 1]
     writer.close()
@@ -417,7 +417,7 @@ def test_a_log_that_lost_what_was_committed_here_is_not_appended_to(writer: Writ
         with Writer(database, FrozenClock()) as elsewhere:
             for entry in others:
                 elsewhere.submit(append(entry)).result(10)
-        with raising(IntegrityFailure, Reason.LOG_TRUNCATED):
+        with refuses(Reason.LOG_TRUNCATED, IntegrityFailure):
             writer.submit(append(b"d")).result(10)
         assert check_log(database) == [b"a", b"b", *others]
 
@@ -445,7 +445,7 @@ def test_a_database_that_another_process_keeps_locked_is_unavailable(file_databa
     with Writer(file_database, FrozenClock()) as writer:
         writer.submit(lambda batch: batch.connection.exec_driver_sql("PRAGMA busy_timeout = 50")).result(10)
         other.execute("BEGIN IMMEDIATE")
-        with raising(Unavailable, Reason.DATABASE_UNAVAILABLE):
+        with refuses(Reason.DATABASE_UNAVAILABLE, Unavailable):
             writer.submit(append(b"a")).result(10)
         other.execute("ROLLBACK")
         assert writer.submit(append(b"b")).result(10) == 0
@@ -456,14 +456,14 @@ def test_a_head_that_contradicts_itself_stops_every_act(writer: Writer, database
     writer.submit(append(b"a")).result(10)
     with database.writing() as connection:
         connection.execute(update(log_head).values(root=bytes(32)))
-    with raising(IntegrityFailure, Reason.LOG_TAMPERED):
+    with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
         writer.submit(append(b"b")).result(10)
 
 
 def test_a_database_without_a_head_is_refused(database: Database) -> None:
     with database.writing() as connection:
         connection.execute(log_head.delete())
-    with Writer(database, FrozenClock()) as writer, raising(Misconfigured, Reason.SCHEMA_MISMATCH):
+    with Writer(database, FrozenClock()) as writer, refuses(Reason.SCHEMA_MISMATCH, Misconfigured):
         writer.submit(append(b"a")).result(10)
 
 

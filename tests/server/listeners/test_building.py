@@ -210,7 +210,7 @@ def test_a_plan_that_cannot_be_served_leaves_everything_as_it_was(built: Built) 
         'host_names = ["enrol.h1.test.example"]',
         'host_names = ["enrol.h1.test.example"]\nregistration_authorities = ["Aorta IP3:AIP3-999999"]',
     )
-    with refuses(Misconfigured, Reason.BAD_PLAN):
+    with refuses(Reason.BAD_PLAN, Misconfigured):
         built.builder.prepare(strange, built.listeners)
     again = built.builder.prepare(built.plan, built.listeners)
     assert (again.opened, again.closed) == ((), ())
@@ -221,7 +221,7 @@ def test_a_listener_of_old_tls_is_not_opened_to_devices_that_no_plan_names(built
     assert [one.name for one in built.builder.prepare(old, built.listeners).opened] == ["enrol"]
     new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="WORN-1", profile="wearable")
     worn = built.installation.inventory.add(new, by="operator:test").result(10)
-    with refuses(Misconfigured, Reason.BAD_PLAN, match="devices of profile wearable, whose cert"):
+    with refuses(Reason.BAD_PLAN, Misconfigured, match="devices of profile wearable, whose cert"):
         built.builder.prepare(old, built.listeners)
     issuers = built.installation.open_issuers(["h1/icu", "h1/infra"])
     started = ListenerBuilder(
@@ -293,7 +293,7 @@ def test_an_admitted_peer_fails_the_quick_check_once_an_authority_above_is_revok
     serial = decode_certificate(rows[name].certificate_der or b"").serial
     installation.revocations.revoke(rows[parent].id, serial, RevocationReason.CA_COMPROMISE, by=BY).result()
     for _ in range(2):
-        with refuses(NotTrusted, Reason.REVOKED_CA):
+        with refuses(Reason.REVOKED_CA, NotTrusted):
             spec.quick_check(admitted)
         built.builder.refresh(built.listeners)
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509.chains import spki
 from vagus.errors import Malformed
 from vagus.reasons import Reason

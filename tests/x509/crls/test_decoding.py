@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509 import chains
 from tests.x509.chains import AT, Ext, Listed, crl, root, scope
 from vagus.errors import VagusError

@@ -13,7 +13,7 @@ from cryptography.x509 import ocsp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509.chains import name, root, spki
 from vagus.errors import Malformed
 from vagus.reasons import Reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509.chains import root, san
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.refusals import refuses
+from tests.simulator.refusals import refuses
 from tests.x509.chains import Made, constraints, hardware_module, name, root, san
 from tests.x509.rule_sets import RFC5280_STRICT
 from tests.x509.walking import refusal, walk
