@@ -22,6 +22,7 @@ from tests.simulator.programs import succeed
 from tests.simulator.running import PLAN
 from tests.upgrade.history import ROOT, old_sources
 
+pytestmark = pytest.mark.process
 _SECONDS = 120
 _SERVER = "enrol.h1.test.example=127.0.0.1:{}"
 
