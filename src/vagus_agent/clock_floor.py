@@ -40,29 +40,24 @@ class ClockFloor:
 
     def __init__(self, path: Path, built: datetime = BUILT) -> None:
         self._path = path
-        self._floor = max(self._load(), Floor(built, "the build of this agent"), key=lambda floor: floor.at)
-
-    @property
-    def floor(self) -> Floor:
-        """The current floor."""
-        return self._floor
+        self.floor = max(self._load(), Floor(built, "the build of this agent"), key=lambda floor: floor.at)
 
     def raise_to(self, at: datetime, source: str) -> None:
         """Data that others signed was made at `at`. A time below the floor changes nothing."""
-        if at > self._floor.at:
-            self._floor = Floor(at, source)
+        if at > self.floor.at:
+            self.floor = Floor(at, source)
             document = {"at": at.isoformat(), "source": source}
             replace_durably(self._path, json.dumps(document).encode("ascii"))
 
     def check(self, now: datetime) -> None:
         """Raises NotTrusted(CLOCK_ROLLBACK) when `now` cannot be: the clock of this device is wrong."""
-        if now + _TOLERANCE < self._floor.at:
+        if now + _TOLERANCE < self.floor.at:
             msg = (
                 f"the clock says {now.isoformat(timespec='seconds')}, it cannot be before "
-                f"{self._floor.at.isoformat(timespec='seconds')} ({self._floor.source}); set the clock or let the "
+                f"{self.floor.at.isoformat(timespec='seconds')} ({self.floor.source}); set the clock or let the "
                 "device reach its enrolment server, which gives it signed time"
             )
-            raise NotTrusted(Reason.CLOCK_ROLLBACK, msg, clock=now.isoformat(), floor=self._floor.at.isoformat())
+            raise NotTrusted(Reason.CLOCK_ROLLBACK, msg, clock=now.isoformat(), floor=self.floor.at.isoformat())
 
     def _load(self) -> Floor:
         """The floor on disk. A damaged file counts as none: the build time still holds, and signed time heals it."""

@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives import hashes
 from tests.simulator.publishing import PublishedHospital
 from tests.simulator.refusals import refuses
 from tests.simulator.status_listeners import question
-from vagus.endpoints.revocation_status import OCSP_STATUS, OcspStatus
+from vagus.endpoints.revocation_status import OCSP_STATUS
 from vagus.errors import LimitExceeded
 from vagus.reasons import Reason
 from vagus.server.overload import LoadGauge, SheddingOcsp
+from vagus.x509.ocsp.messages import ResponseStatus
 
 
 class Busy(LoadGauge):
@@ -43,7 +44,7 @@ def test_cached_responses_are_sent_and_others_are_put_off(clinic: PublishedHospi
     for request in (unseen, sha256_question(clinic.issue(), nonce=bytes(32)), b"junk"):
         with refuses(Reason.OVERLOADED, LimitExceeded) as caught:
             source.respond(request, now)
-        assert OCSP_STATUS[caught.value.reason] is OcspStatus.TRY_LATER
+        assert OCSP_STATUS[caught.value.reason] is ResponseStatus.TRY_LATER
     assert gauge.turned_away == 3
     gauge.now = False
     source.respond(unseen, now)

@@ -5,28 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from vagus.cli import (
-    archive,
-    audit,
-    authorities,
-    ceremony,
-    devices,
-    doctor,
-    installation,
-    maker,
-    plan,
-    serve,
-    snapshots,
-    tokens,
-    validate,
-)
 from vagus.cli.failures import DONE, INTERRUPTED, describe, exit_code, program_version
-from vagus.cli.revocation import commands
 
 application = typer.Typer(
     name="vagus",
@@ -61,23 +46,24 @@ def choose_installation(
     context.obj = folder
 
 
+# The help lists the commands in this order.
 for part in (
-    installation,
-    plan,
-    ceremony,
-    authorities,
-    devices,
-    commands,
-    tokens,
-    serve,
-    validate,
-    audit,
-    archive,
-    doctor,
-    maker,
-    snapshots,
+    "installation",
+    "plan",
+    "ceremony",
+    "authorities",
+    "devices",
+    "revocation.commands",
+    "tokens",
+    "serve",
+    "validate",
+    "audit",
+    "archive",
+    "doctor",
+    "maker",
+    "snapshots",
 ):
-    part.register(application)
+    import_module(f"vagus.cli.{part}").register(application)
 
 
 @cache

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json as encoder
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from vagus.cli.options import PassphraseOption, example, open_installation
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def register(application: typer.Typer) -> None:
@@ -40,8 +37,9 @@ def serve(
 
     with open_installation(context, passphrase_source) as installation:
         names = tuple(name.strip() for name in issue_for.split(",") if name.strip())
-        run(installation, issue_for=names, is_status_only=role == "status", ready=_print_ready)
-
-
-def _print_ready(facts: Mapping[str, object]) -> None:
-    typer.echo(encoder.dumps(facts, sort_keys=True))
+        run(
+            installation,
+            issue_for=names,
+            is_status_only=role == "status",
+            ready=lambda facts: typer.echo(encoder.dumps(facts, sort_keys=True)),
+        )

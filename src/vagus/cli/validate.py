@@ -38,8 +38,6 @@ LeafArgument = Annotated[
 ChainArgument = Annotated[
     list[Path] | None, typer.Argument(metavar="CHAIN", help="Certificates that may lead to an anchor, PEM or DER.")
 ]
-AnchorsOption = Annotated[list[Path], typer.Option(metavar="FILE", help="Trust anchors, PEM or DER. Repeatable.")]
-RoleOption = Annotated[str, typer.Option(metavar="ROLE", help=_ROLES)]
 TimeOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="ISO 8601, as in 2027-03-01T12:00:00Z; now if left out.")
 ]
@@ -50,11 +48,9 @@ CrlsOption = Annotated[
 ResponsesOption = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="OCSP responses, stapled ones for example. Repeatable.")
 ]
-SnapshotOption = Annotated[Path | None, typer.Option(metavar="FILE", help="A signed snapshot of what is revoked.")]
 SnapshotKeyOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The public key that its installation signs snapshots with, PEM.")
 ]
-NoStatusOption = Annotated[bool, typer.Option("--unsafe-no-status", help="Do not check whether anything is revoked.")]
 DomainOption = Annotated[
     str | None, typer.Option(metavar="DOMAIN", help="It must name exactly one device under this domain.")
 ]
@@ -81,14 +77,16 @@ def validate(
     leaf: LeafArgument,
     chain: ChainArgument = None,
     *,
-    anchors: AnchorsOption,
-    role: RoleOption,
+    anchors: Annotated[list[Path], typer.Option(metavar="FILE", help="Trust anchors, PEM or DER. Repeatable.")],
+    role: Annotated[str, typer.Option(metavar="ROLE", help=_ROLES)],
     at: TimeOption = None,
     crl: CrlsOption = None,
     ocsp: ResponsesOption = None,
-    snapshot: SnapshotOption = None,
+    snapshot: Annotated[Path | None, typer.Option(metavar="FILE", help="A signed snapshot of what is revoked.")] = None,
     snapshot_key: SnapshotKeyOption = None,
-    unsafe_no_status: NoStatusOption = False,
+    unsafe_no_status: Annotated[
+        bool, typer.Option("--unsafe-no-status", help="Do not check whether anything is revoked.")
+    ] = False,
     group_domain: DomainOption = None,
     unit: UnitOption = None,
     host_name: HostNameOption = None,

@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from enum import IntEnum
 from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
@@ -31,7 +30,7 @@ from vagus.clock import Clock
 from vagus.endpoints.routing import Request, Response, Route, RouteTable
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
-from vagus.x509.ocsp.messages import MAX_REQUEST
+from vagus.x509.ocsp.messages import MAX_REQUEST, ResponseStatus
 
 MAX_OCSP_PATH: Final = 4 * 1024
 """The largest base64 in a path; RFC 5019 section 5 sends more than 255 bytes by POST."""
@@ -47,16 +46,6 @@ _CRL_PATH = re.compile(r"/crl/([a-z0-9.-]{1,80})/([1-9][0-9]{0,3})/(complete|0|[
 _CERTIFICATE_PATH = re.compile(r"/ca/([a-z0-9.-]{1,80})/([1-9][0-9]{0,3})\.cer\Z")
 
 _log = logging.getLogger(__name__)
-
-
-class OcspStatus(IntEnum):
-    """OCSPResponseStatus (RFC 6960 4.2.1) of responses that carry no certificate's status."""
-
-    MALFORMED_REQUEST = 1
-    INTERNAL_ERROR = 2
-    TRY_LATER = 3
-    SIG_REQUIRED = 5
-    UNAUTHORIZED = 6
 
 
 _TRY_LATER: Final = (
@@ -94,11 +83,11 @@ _UNAUTHORIZED: Final = (  # RFC 5019 2.2.3: not our issuer, or no authoritative 
     Reason.KEY_OFFLINE,
 )
 
-OCSP_STATUS: Final[Mapping[Reason, OcspStatus]] = MappingProxyType(
-    dict.fromkeys(Reason, OcspStatus.INTERNAL_ERROR)
-    | dict.fromkeys(_TRY_LATER, OcspStatus.TRY_LATER)
-    | dict.fromkeys(_MALFORMED, OcspStatus.MALFORMED_REQUEST)
-    | dict.fromkeys(_UNAUTHORIZED, OcspStatus.UNAUTHORIZED)
+OCSP_STATUS: Final[Mapping[Reason, ResponseStatus]] = MappingProxyType(
+    dict.fromkeys(Reason, ResponseStatus.INTERNAL_ERROR)
+    | dict.fromkeys(_TRY_LATER, ResponseStatus.TRY_LATER)
+    | dict.fromkeys(_MALFORMED, ResponseStatus.MALFORMED_REQUEST)
+    | dict.fromkeys(_UNAUTHORIZED, ResponseStatus.UNAUTHORIZED)
 )
 """The OCSP status of each reason; a reason that is not named is a fault of ours, internalError."""
 
@@ -176,7 +165,7 @@ class OcspReplies:
             return refusal_of(error)
         except Exception:  # noqa: BLE001  an OCSP client understands OCSP alone
             _log.exception("an OCSP request failed through our own fault")
-            return _refuse(OcspStatus.INTERNAL_ERROR)
+            return _refuse(ResponseStatus.INTERNAL_ERROR)
         return self.reply_with(response, at)
 
     def reply_with(self, response: SignedResponse, at: datetime) -> OcspReply:
@@ -211,7 +200,7 @@ def status_app(*, publications: Publications, ocsp: OcspReplies) -> RouteTable:
     )
 
 
-def encode_ocsp_error(status: OcspStatus) -> bytes:
+def encode_ocsp_error(status: ResponseStatus) -> bytes:
     """OCSPResponse with a status and nothing else (RFC 6960 4.2.1)."""
     return bytes((0x30, 0x03, 0x0A, 0x01, status))
 
@@ -285,7 +274,7 @@ def refusal_of(error: VagusError) -> OcspReply:
     return _refuse(OCSP_STATUS[error.reason], is_too_large=is_too_large)
 
 
-def _refuse(status: OcspStatus, *, is_too_large: bool = False) -> OcspReply:
+def _refuse(status: ResponseStatus, *, is_too_large: bool = False) -> OcspReply:
     body = encode_ocsp_error(status)
     if not is_too_large:
         return OcspReply(HTTPStatus.OK, _NO_STORE, body)

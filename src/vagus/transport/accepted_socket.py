@@ -122,6 +122,10 @@ class AcceptedSocket(asyncio.Transport, asyncio.Protocol):
         """Whether `close` or `abort` was called, or the socket is gone."""
         return self._is_closing
 
+    def can_write_eof(self) -> bool:
+        """One direction may end alone: FIN and close_notify (RFC 8446 6.1) leave the other open."""
+        return True
+
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand over to another upper protocol."""
         if isinstance(protocol, asyncio.Protocol):

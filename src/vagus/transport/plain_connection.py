@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from vagus.transport.accepted_socket import AcceptedSocket
@@ -49,14 +49,6 @@ class PlainConnection(AcceptedSocket):
         """Send."""
         if not self._is_closing:
             self._socket.write(data)
-
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
-        """Send several pieces."""
-        self.write(b"".join(list_of_data))
-
-    def can_write_eof(self) -> bool:
-        """TCP can."""
-        return True
 
     def write_eof(self) -> None:
         """Send no more; reading goes on."""

@@ -236,10 +236,6 @@ class TlsConnection(AcceptedSocket):
         for data in list_of_data:
             self.write(data)
 
-    def can_write_eof(self) -> bool:
-        """close_notify ends one direction only (RFC 8446 6.1)."""
-        return True
-
     def write_eof(self) -> None:
         """Send close_notify after what is queued; reading goes on."""
         if not self._is_eof_due:

@@ -50,7 +50,7 @@ class SnapshotStatus:
         self._memory = memory or VolatileCrlMemory()
         self._honours_no_rev_avail = honours_no_rev_avail
         self._turn = threading.Lock()
-        self._snapshot: Snapshot | None = None
+        self.snapshot: Snapshot | None = None
 
     def load(self, snapshot_der: bytes, at: datetime) -> Snapshot:
         """Take a snapshot into use in place of the older one.
@@ -73,13 +73,8 @@ class SnapshotStatus:
                 raise NotTrusted(Reason.SNAPSHOT_ROLLBACK, f"{msg}; fetch the newest")
             if mark != newest:
                 self._memory.remember(name, mark)
-            self._snapshot = snapshot
+            self.snapshot = snapshot
         return snapshot
-
-    @property
-    def snapshot(self) -> Snapshot | None:
-        """What is in use, for health reports."""
-        return self._snapshot
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Return if `certificate` was not revoked as of the snapshot, or `on_hit` says that it is good.
@@ -104,7 +99,7 @@ class SnapshotStatus:
         # 1. RFC 9608 4: missing status is no fault, by policy, if the issuer says that it publishes none
         is_excused = self._honours_no_rev_avail and excuses_missing_status(certificate)
         # 2. missing status refuses: no snapshot, or an issuer that the snapshot does not cover
-        snapshot = self._snapshot
+        snapshot = self.snapshot
         if snapshot is None or issuer.spki_sha256 not in snapshot.facts.issuers:
             if is_excused:
                 return

@@ -30,7 +30,7 @@ class NameForm(StrEnum):
 
 
 class KeyUsage(StrEnum):
-    """RFC 5280 4.2.1.3, spelt as there."""
+    """RFC 5280 4.2.1.3, spelt as there and in the order of its bits, from bit 0 on."""
 
     DIGITAL_SIGNATURE = "digitalSignature"
     CONTENT_COMMITMENT = "contentCommitment"

@@ -26,17 +26,7 @@ if TYPE_CHECKING:
 
     from vagus.x509 import Certificate
 
-KEY_USAGE_BITS: Mapping[KeyUsage, int] = MappingProxyType(
-    {
-        KeyUsage.DIGITAL_SIGNATURE: 0,
-        KeyUsage.CONTENT_COMMITMENT: 1,
-        KeyUsage.KEY_ENCIPHERMENT: 2,
-        KeyUsage.DATA_ENCIPHERMENT: 3,
-        KeyUsage.KEY_AGREEMENT: 4,
-        KeyUsage.KEY_CERT_SIGN: 5,
-        KeyUsage.CRL_SIGN: 6,
-    }
-)
+KEY_USAGE_BITS: Mapping[KeyUsage, int] = MappingProxyType({use: bit for bit, use in enumerate(KeyUsage)})
 _VERSION_3 = b"\xa0\x03\x02\x01\x02"
 NOWHERE = "none.invalid"  # RFC 6761: no one can own this name; used where a constraint needs a name that nothing has
 

@@ -19,13 +19,13 @@ from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.x509.algorithms import ECDSA_SHA256
 from vagus.x509.crls.building import RevocationReason
-from vagus.x509.der import octet_string
+from vagus.x509.der import bit_string, octet_string
 from vagus.x509.keys import key_identifier
 from vagus.x509.ocsp.building import (
     SingleStatus,
-    assemble_response,
     build_response_tbs,
     cert_id,
+    wrap_signed,
 )
 from vagus.x509.ocsp.messages import decode_ocsp_response
 
@@ -40,7 +40,8 @@ REASONS = [None, *(one for one in RevocationReason if one is not RevocationReaso
 def response(answers: list[SingleStatus], nonce: bytes | None = None) -> bytes:
     value = None if nonce is None else octet_string(nonce)
     tbs = build_response_tbs(answers, key_identifier(SPKI), AT, value)
-    return assemble_response(tbs, ECDSA_SHA256, KEY.sign(tbs, ec.ECDSA(hashes.SHA256())), CERTIFICATE)
+    signature = bit_string(KEY.sign(tbs, ec.ECDSA(hashes.SHA256())))
+    return wrap_signed(tbs + ECDSA_SHA256.identifier_der + signature, CERTIFICATE)
 
 
 def answer(serial: int, hash_name: str, **changes: object) -> SingleStatus:

@@ -37,10 +37,6 @@ SerialOption = Annotated[
 CertificateOption = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="The certificates in a file, PEM or DER. Repeatable.")
 ]
-DeviceOption = Annotated[_Many, typer.Option(metavar="DEVICE", help="A device id, or MODEL:SERIAL. Repeatable.")]
-UnitOption = Annotated[_Many, typer.Option(metavar="HOSPITAL/UNIT", help="All devices of a unit. Repeatable.")]
-HospitalOption = Annotated[str | None, typer.Option(metavar="LABEL", help="All devices of a hospital, as in h1.")]
-ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help="All devices of a model.")]
 BatchOption = Annotated[
     str | None, typer.Option(metavar="MODEL:FIRST..LAST", help="A range of a model's serial numbers, both ends in it.")
 ]
@@ -50,7 +46,6 @@ KeyOption = Annotated[
 AuthorityOption = Annotated[
     _Many, typer.Option(metavar="NAME[#N]", help="All that it issued, also to servers and responders. Repeatable.")
 ]
-ReasonOption = Annotated[str | None, typer.Option(metavar="REASON", help=f"{REASONS}. Left out: unspecified.")]
 StagesOption = Annotated[
     str, typer.Option(metavar="PERCENTS", help="Pause after each of these; the last stage does the rest.")
 ]
@@ -95,14 +90,14 @@ def revoke(
     *,
     serial: SerialOption = None,
     certificate: CertificateOption = None,
-    device: DeviceOption = None,
-    unit: UnitOption = None,
-    hospital: HospitalOption = None,
-    model: ModelOption = None,
+    device: Annotated[_Many, typer.Option(metavar="DEVICE", help="A device id, or MODEL:SERIAL. Repeatable.")] = None,
+    unit: Annotated[_Many, typer.Option(metavar="HOSPITAL/UNIT", help="All devices of a unit. Repeatable.")] = None,
+    hospital: Annotated[str | None, typer.Option(metavar="LABEL", help="All devices of a hospital, as in h1.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="All devices of a model.")] = None,
     batch: BatchOption = None,
     key: KeyOption = None,
     authority: AuthorityOption = None,
-    reason: ReasonOption = None,
+    reason: Annotated[str | None, typer.Option(metavar="REASON", help=f"{REASONS}. Left out: unspecified.")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Suspend them instead; --release takes it back.")] = False,
     release: Annotated[bool, typer.Option("--release", help="End their holds instead.")] = False,
     certificates_only: Annotated[

@@ -31,7 +31,7 @@ _FINAL: Final = 200  # RFC 9110 15.2: below are interim responses
 _CONTINUE_SECONDS: Final = 1.0
 
 Reset = Callable[[], None]
-Keep = Callable[["_Exchange", UpstreamConnection], None]
+Keep = Callable[[bytes, UpstreamConnection], None]
 
 
 class ClientGone(Exception):
@@ -70,7 +70,7 @@ class HttpRelay:
             if connection is None:
                 connection = await connect(self._upstream)
             try:
-                await exchange.run(connection, self._keep)
+                await exchange.run(connection, self._idle.keep)
             except UpstreamBroken as error:
                 # RFC 9110 9.2.2: a safe request without a body may be sent once more. An idle connection may have been
                 # closing when it was taken, and no byte of a response has come.
@@ -91,9 +91,6 @@ class HttpRelay:
         if exchange.method not in _SAFE:
             return None  # an idle connection may just be closing, and such a request must not be sent twice
         return self._idle.take(exchange.key)
-
-    def _keep(self, exchange: _Exchange, connection: UpstreamConnection) -> None:
-        self._idle.keep(exchange.key, connection)
 
 
 class _Exchange:
@@ -221,7 +218,7 @@ class _Exchange:
     def _finish(self, connection: UpstreamConnection, keep: Keep) -> None:
         self._is_done = True
         if self._is_sent.is_set():
-            keep(self, connection)
+            keep(self.key, connection)
         else:
             connection.give_up()  # it responded before it had the whole body
 

@@ -45,8 +45,8 @@ class TcpRelay(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Read nothing until the upstream is there to take it."""
-        self._to_client: asyncio.Transport = transport  # type: ignore[assignment]
-        self._to_client.pause_reading()
+        self.to_client: asyncio.Transport = transport  # type: ignore[assignment]
+        self.to_client.pause_reading()
         self._dialling = asyncio.get_running_loop().create_task(self._dial())
 
     async def _dial(self) -> None:
@@ -56,15 +56,15 @@ class TcpRelay(asyncio.Protocol):
                 transport, _ = await loop.create_connection(lambda: _UpstreamHalf(self), where.host, where.port)
         except OSError as error:  # a time-out is one
             self._record_failure(unreachable(where, error))
-            self._to_client.abort()
+            self.to_client.abort()
             return
-        if self._to_client.is_closing():
+        if self.to_client.is_closing():
             reset(transport)
             return
         self._to_upstream = transport
         if self._is_writing_paused:
             transport.pause_reading()
-        self._to_client.resume_reading()
+        self.to_client.resume_reading()
 
     def _record_failure(self, error: VagusError) -> None:
         of = self._client
@@ -87,7 +87,7 @@ class TcpRelay(asyncio.Protocol):
         """One direction has ended; with both, so does the connection."""
         self._ended_ways += 1
         if self.is_complete:
-            self._to_client.close()
+            self.to_client.close()
             if self._to_upstream is not None:
                 self._to_upstream.close()
 
@@ -108,11 +108,6 @@ class TcpRelay(asyncio.Protocol):
         self._is_writing_paused = False
         if self._to_upstream is not None:
             self._to_upstream.resume_reading()
-
-    @property
-    def to_client(self) -> asyncio.Transport:
-        """The client's transport."""
-        return self._to_client
 
     @property
     def is_complete(self) -> bool:

@@ -254,6 +254,4 @@ def status_spec(installation: Installation, listener: PlannedListener, app: ASGI
 def address_of(installation: Installation, listener: PlannedListener) -> tuple[str, int]:
     """Where a listener binds: the settings of this node may put it elsewhere than the plan."""
     address = installation.settings.serve.addresses.get(listener.name)
-    if address is not None:
-        return split_address(address)
-    return listener.address
+    return listener.address if address is None else split_address(address)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from vagus.x509.algorithms import SignatureAlgorithm
     from vagus.x509.crls.building import RevocationReason
 
 NONCE = "1.3.6.1.5.5.7.48.1.2"
@@ -96,15 +95,11 @@ def _before_nonce(size: int) -> bytes:
     return der.explicit(1, der.sequence(extension(NONCE, bytes(size))))[:-size]
 
 
-def assemble_response(
-    tbs_der: bytes, algorithm: SignatureAlgorithm, signature: bytes, responder_certificate_der: bytes
-) -> bytes:
-    """The whole successful OCSPResponse, the delegated responder's certificate inside."""
-    return wrap_signed(tbs_der + algorithm.identifier_der + der.bit_string(signature), responder_certificate_der)
-
-
 def wrap_signed(signed: bytes, responder_certificate_der: bytes) -> bytes:
-    """`assemble_response` for a stored response: `signed` is TBS, algorithm and signature one after the other."""
+    """The whole successful OCSPResponse, the delegated responder's certificate inside.
+
+    `signed` is the TBS, the algorithm's identifier and the signature's BIT STRING, one after the other.
+    """
     basic = der.encode_tlv(der.SEQUENCE, signed + _certificates(responder_certificate_der))
     typed = der.encode_tlv(der.SEQUENCE, _BASIC_RESPONSE + der.octet_string(basic))
     return der.encode_tlv(der.SEQUENCE, _SUCCESSFUL + der.explicit(0, typed))
