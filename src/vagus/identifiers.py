@@ -116,3 +116,8 @@ def draw_serial(entropy: Entropy) -> int:
 def serial_bytes(serial: int) -> bytes:
     """The serial as stored in tables: big-endian, at least one byte, no leading zero byte."""
     return serial.to_bytes(max(1, (serial.bit_length() + 7) // 8), "big")
+
+
+def serial_contents(serial: int) -> bytes:
+    """The serial, not negative, as the contents of a DER INTEGER (X.690 8.3)."""
+    return serial.to_bytes(serial.bit_length() // 8 + 1, "big")

@@ -215,10 +215,8 @@ class Hierarchy:
         return self._writer.submit(lambda batch: rows.find_newest(batch.connection, name, state=None)).result()
 
     def _key(self, name: str, generation: int, algorithm: KeyAlgorithm) -> SoftwareSigningKey:
-        keystore, key_id = self._keystore_or_new(name), _key_id(generation)
-        if keystore.has(key_id):  # left by an interrupted request
-            return keystore.load(key_id)
-        return keystore.generate(key_id, algorithm, _CA_PURPOSES, f"authority:{name}#{generation}")
+        owner = f"authority:{name}#{generation}"
+        return self._keystore_or_new(name).load_or_generate(_key_id(generation), algorithm, _CA_PURPOSES, owner)
 
     def _record(
         self,
@@ -238,21 +236,21 @@ class Hierarchy:
             raise Conflict(Reason.KEY_REUSE, msg, authority=reference)
         if owner is None:
             key_rows.insert_key(connection, public_key.spki_sha256, f"authority:{reference}", at=batch.at)
+        above = None if parent is None else parent.reference
+        is_offline = self.rule(planned.kind).is_offline
         authority_id = rows.insert_authority(
             connection,
             name=planned.name,
             generation=generation,
             kind=planned.kind,
             parent_id=None if parent is None else parent.id,
-            is_offline=self.rule(planned.kind).is_offline,
+            is_offline=is_offline,
             key_id=key.key_id,
             keystore=slug_of(planned.name),
             spki_sha256=public_key.spki_sha256,
             request_der=request_der,
             constrain_dn=planned.constrain_dn,
         )
-        above = None if parent is None else parent.reference
-        is_offline = self.rule(planned.kind).is_offline
         append(batch, AuthorityCreated(reference, planned.kind, public_key.spki_sha256, above, is_offline))
         append(batch, OperatorAct("authority-requested", by, subject=f"authority:{reference}"))
         return authority_id

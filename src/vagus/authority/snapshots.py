@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vagus.errors import PolicyRefusal
+from vagus.identifiers import serial_contents
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
@@ -47,9 +48,7 @@ class MadeSnapshot:
 
 def open_snapshot_key(keystore: SoftwareKeystore, origin: str) -> SigningKey:
     """The key that signs this installation's snapshots, made now if there is none. It may sign only data."""
-    if keystore.has(_KEY):
-        return keystore.load(_KEY)
-    return keystore.generate(_KEY, KeyAlgorithm.P256, [Purpose.DATA], f"snapshot:{origin}")
+    return keystore.load_or_generate(_KEY, KeyAlgorithm.P256, [Purpose.DATA], f"snapshot:{origin}")
 
 
 class SnapshotMaker:
@@ -109,13 +108,8 @@ def _read_revoked(connection: Connection, made_at: datetime) -> tuple[list[bytes
             continue
         issuers.append(row.spki_sha256)
         revoked += [
-            (row.spki_sha256, _serial_bytes(one.serial))
+            (row.spki_sha256, serial_contents(one.serial))
             for one in iterate_revoked(connection, row.id)
             if one.not_after > at
         ]
     return issuers, revoked
-
-
-def _serial_bytes(serial: int) -> bytes:
-    """The contents of the DER INTEGER."""
-    return serial.to_bytes(serial.bit_length() // 8 + 1, "big")

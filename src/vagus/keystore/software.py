@@ -114,6 +114,12 @@ class SoftwareKeystore:
         """
         return self._keep(key_id, private_keys.generate(algorithm), algorithm, purposes, owner)
 
+    def load_or_generate(
+        self, key_id: str, algorithm: KeyAlgorithm, purposes: Iterable[Purpose], owner: str
+    ) -> SoftwareSigningKey:
+        """The key `key_id` that an interrupted act left, or a new one. Raises as `load` and `generate`."""
+        return self.load(key_id) if self.has(key_id) else self.generate(key_id, algorithm, purposes, owner)
+
     def import_pkcs8(
         self, key_id: str, pem: bytes, password: Passphrase | None, purposes: Iterable[Purpose], owner: str
     ) -> SoftwareSigningKey:

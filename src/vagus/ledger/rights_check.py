@@ -58,7 +58,7 @@ from vagus.records.authorities import ACTIVE, REQUESTED, RETIRED, REVOKED, Autho
 from vagus.records.devices import host_names_digest
 from vagus.records.engine.database import Connection
 from vagus.records.installation import load_installation
-from vagus.records.keys import BLOCKED
+from vagus.records.keys import BLOCKED, find_key
 from vagus.records.models import facts_digest, list_maker_anchors, list_models
 from vagus.x509.crls.building import RevocationReason
 
@@ -235,7 +235,8 @@ class RightsCheck:
             if row.state == BLOCKED and not row.is_compromised and row.spki_sha256 not in replayed:
                 raise contradiction(f"{name} is blocked in the tables, and the log never blocked it")
         for spki_sha256 in sorted(replayed):
-            if not audit_rows.is_blocked(self._connection, spki_sha256):
+            known = find_key(self._connection, spki_sha256)
+            if known is None or not known.is_blocked:
                 raise contradiction(f"key {spki_sha256.hex()} is blocked by the log and not in the tables")
 
     # models and their makers' anchors, the policy

@@ -233,12 +233,6 @@ def iterate_keys_beside_certificates(connection: Connection, compromises: tuple[
         yield RecordedKey(bytes(spki_sha256), owner, state, bool(carried), bool(lost))
 
 
-def is_blocked(connection: Connection, spki_sha256: bytes) -> bool:
-    """Whether no certificate may be issued for this key."""
-    query = select(keys.c.state).where(keys.c.spki_sha256 == spki_sha256)
-    return connection.execute(query).scalar_one_or_none() == "blocked"
-
-
 @dataclass(frozen=True, slots=True)
 class RecordedDevice:
     """A device as the tables have it."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Table, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import BindParameter, ColumnElement, Table, and_, bindparam, delete, func, insert, select, update
 
 from vagus.records.engine.database import Connection
 from vagus.records.engine.row_forms import RowForm
@@ -74,10 +74,15 @@ _DELTA = RowForm(DeltaRow)
 _RESPONDER = RowForm(ResponderRow)
 _FACTS = tuple(column for column in crl_publications.columns if column.key != "crl_der")
 """All columns but the bytes, which may be 50 MB."""
-_MINE = (crl_publications.c.authority_id == bindparam("authority"), crl_publications.c.shard == bindparam("place"))
-_BESIDE = and_(
-    crl_deltas.c.authority_id == crl_publications.c.authority_id, crl_deltas.c.shard == crl_publications.c.shard
-)
+
+
+def _is_of(table: Table, authority_id: Any, shard: Any) -> ColumnElement[bool]:
+    """The condition for the row of one shard."""
+    return and_(table.c.authority_id == authority_id, table.c.shard == shard)
+
+
+_MINE = _is_of(crl_publications, bindparam("authority"), bindparam("place"))
+_BESIDE = _is_of(crl_deltas, crl_publications.c.authority_id, crl_publications.c.shard)
 _LISTED = ("number", "this_update", "next_update", "sequence", "crl_der")
 _CHANGED = ("base_number", "base_sequence", "number", "this_update", "next_update", "crl_der")
 _SHARD_STATE = Statement(
@@ -86,18 +91,14 @@ _SHARD_STATE = Statement(
         crl_deltas.c.number.label("delta_number"),
     )
     .select_from(crl_publications.outerjoin(crl_deltas, _BESIDE))
-    .where(*_MINE)
+    .where(_MINE)
 )
 _NAMED: dict[str, BindParameter[int]] = {"authority_id": bindparam("authority"), "shard": bindparam("place")}
 _INSERT = Statement(insert(crl_publications).values(_NAMED), *_LISTED)
-_UPDATE = Statement(update(crl_publications).where(*_MINE), *_LISTED)
+_UPDATE = Statement(update(crl_publications).where(_MINE), *_LISTED)
 _INSERT_DELTA = Statement(insert(crl_deltas).values(_NAMED), *_CHANGED)
-_UPDATE_DELTA = Statement(
-    update(crl_deltas).where(
-        crl_deltas.c.authority_id == bindparam("authority"), crl_deltas.c.shard == bindparam("place")
-    ),
-    *_CHANGED,
-)
+_IS_DELTA = _is_of(crl_deltas, bindparam("authority"), bindparam("place"))
+_UPDATE_DELTA = Statement(update(crl_deltas).where(_IS_DELTA), *_CHANGED)
 
 
 def find_shard_state(connection: Connection, authority_id: int, shard: int) -> ShardState:
@@ -136,30 +137,28 @@ def put_publication(connection: Connection, publication: Publication) -> None:
 
 def find_publication(connection: Connection, authority_id: int, shard: int) -> Publication | None:
     """The newest CRL of a shard."""
-    query = select(crl_publications).where(
-        crl_publications.c.authority_id == authority_id, crl_publications.c.shard == shard
-    )
-    return _PUBLICATION.find(connection, query)
+    return _PUBLICATION.find(connection, select(crl_publications).where(_is_of(crl_publications, authority_id, shard)))
 
 
 def find_facts(connection: Connection, authority_id: int, shard: int) -> Publication | None:
     """As `find_publication`, without the bytes, which may be 50 MB of them."""
-    table = crl_publications.c
-    query = select(*_FACTS).where(table.authority_id == authority_id, table.shard == shard)
-    found = connection.execute(query).one_or_none()
+    found = connection.execute(select(*_FACTS).where(_is_of(crl_publications, authority_id, shard))).one_or_none()
     return None if found is None else _facts(found)
 
 
 def find_number(connection: Connection, authority_id: int, shard: int, *, is_delta: bool) -> int | None:
     """The number of the newest CRL (or delta) of a shard, without its bytes."""
     table = crl_deltas if is_delta else crl_publications
-    query = select(table.c.number).where(table.c.authority_id == authority_id, table.c.shard == shard)
-    return connection.execute(query).scalar_one_or_none()
+    return connection.execute(select(table.c.number).where(_is_of(table, authority_id, shard))).scalar_one_or_none()
 
 
-def list_numbers(connection: Connection) -> dict[int, dict[int, int]]:
-    """The number of the newest CRL of each shard, by authority and shard, without their bytes."""
-    return _list_numbers(connection, crl_publications)
+def list_numbers(connection: Connection, *, is_delta: bool = False) -> dict[int, dict[int, int]]:
+    """The number of the newest CRL (or delta) of each shard, by authority and shard, without their bytes."""
+    table = crl_deltas if is_delta else crl_publications
+    found: dict[int, dict[int, int]] = {}
+    for row in connection.execute(select(table.c.authority_id, table.c.shard, table.c.number)):
+        found.setdefault(row.authority_id, {})[row.shard] = row.number
+    return found
 
 
 def list_outdated(connection: Connection) -> frozenset[tuple[int, int]]:
@@ -171,26 +170,13 @@ def list_outdated(connection: Connection) -> frozenset[tuple[int, int]]:
 
 def outdate_crl(connection: Connection, authority_id: int, shard: int, number: int) -> None:
     """A newer CRL than this was published, of `number` at least: the next one is due and takes a greater number."""
-    mine = (crl_publications.c.authority_id == authority_id, crl_publications.c.shard == shard)
-    connection.execute(update(crl_publications).where(*mine).values(sequence=OUTDATED, number=number))
-
-
-def list_delta_numbers(connection: Connection) -> dict[int, dict[int, int]]:
-    """As `list_numbers`, of the deltas."""
-    return _list_numbers(connection, crl_deltas)
-
-
-def _list_numbers(connection: Connection, table: Table) -> dict[int, dict[int, int]]:
-    found: dict[int, dict[int, int]] = {}
-    for row in connection.execute(select(table.c.authority_id, table.c.shard, table.c.number)):
-        found.setdefault(row.authority_id, {})[row.shard] = row.number
-    return found
+    mine = _is_of(crl_publications, authority_id, shard)
+    connection.execute(update(crl_publications).where(mine).values(sequence=OUTDATED, number=number))
 
 
 def find_size(connection: Connection, authority_id: int, shard: int) -> int:
     """The size of the newest CRL of a shard in bytes, without reading them; 0 before the first."""
-    table = crl_publications
-    query = select(func.length(table.c.crl_der)).where(table.c.authority_id == authority_id, table.c.shard == shard)
+    query = select(func.length(crl_publications.c.crl_der)).where(_is_of(crl_publications, authority_id, shard))
     return int(connection.execute(query).scalar_one_or_none() or 0)
 
 
@@ -223,14 +209,14 @@ def list_dated_after(connection: Connection, at: int) -> tuple[tuple[int, int], 
 
 def forget_date(connection: Connection, authority_id: int, shard: int) -> None:
     """Date the newest CRL of a shard back to 1970: it is due, and any date may follow. Number and nextUpdate stay."""
-    mine = (crl_publications.c.authority_id == authority_id, crl_publications.c.shard == shard)
-    connection.execute(update(crl_publications).where(*mine).values(this_update=0))
+    connection.execute(
+        update(crl_publications).where(_is_of(crl_publications, authority_id, shard)).values(this_update=0)
+    )
 
 
 def find_delta(connection: Connection, authority_id: int, shard: int) -> DeltaRow | None:
     """Base and newest delta of a shard."""
-    query = select(crl_deltas).where(crl_deltas.c.authority_id == authority_id, crl_deltas.c.shard == shard)
-    return _DELTA.find(connection, query)
+    return _DELTA.find(connection, select(crl_deltas).where(_is_of(crl_deltas, authority_id, shard)))
 
 
 def put_responder(connection: Connection, row: ResponderRow) -> None:

@@ -160,8 +160,10 @@ def publish_sealed(
         unpublished: list[Publication] = []
         for publication, serial_text in crls:
             serial = int(serial_text, 16)
-            if not _is_published(batch, issuer, publication):
-                _check_crl(batch, issuer, publication)
+            newest = publications.find_publication(batch.connection, issuer.id, publication.shard)
+            # a call that was interrupted after its commit is repeated: then this very CRL is the newest
+            if newest is None or newest.crl_der != publication.crl_der:
+                _check_crl(batch, issuer, publication, newest)
                 unpublished.append(publication)
         certificate = certificate_rows.find_certificate(batch.connection, issuer.id, serial)
         if certificate is None:
@@ -186,16 +188,8 @@ def publish_sealed(
 
 
 def _decode(found: dict[str, object]) -> tuple[Publication, str]:
-    publication = Publication(
-        authority_id=0,
-        shard=int(str(found["shard"])),
-        number=int(str(found["number"])),
-        this_update=int(str(found["this_update"])),
-        next_update=int(str(found["next_update"])),
-        sequence=int(str(found["sequence"])),
-        crl_der=base64.b64decode(str(found["crl"])),
-    )
-    return publication, str(found["serial"])
+    numbers = {name: int(str(found[name])) for name in ("shard", *_OUTSIDE, "sequence")}
+    return Publication(authority_id=0, crl_der=base64.b64decode(str(found["crl"])), **numbers), str(found["serial"])
 
 
 def _find(connection: Connection, reference: str) -> AuthorityRow:
@@ -207,12 +201,6 @@ def _find(connection: Connection, reference: str) -> AuthorityRow:
     return row
 
 
-def _is_published(batch: Batch, issuer: AuthorityRow, publication: Publication) -> bool:
-    """Whether this very CRL is the newest one: a call that was interrupted after its commit is repeated."""
-    newest = publications.find_publication(batch.connection, issuer.id, publication.shard)
-    return newest is not None and newest.crl_der == publication.crl_der
-
-
 def _covers_all(batch: Batch, publication: Publication, serial: int) -> bool:
     """Whether only the revocation that it was sealed for happened in its shard since: then it covers the sequence."""
     place = (publication.authority_id, publication.shard)
@@ -220,8 +208,7 @@ def _covers_all(batch: Batch, publication: Publication, serial: int) -> bool:
     return {one.serial for one in changes} <= {serial}
 
 
-def _check_crl(batch: Batch, issuer: AuthorityRow, publication: Publication) -> None:
-    newest = publications.find_publication(batch.connection, issuer.id, publication.shard)
+def _check_crl(batch: Batch, issuer: AuthorityRow, publication: Publication, newest: Publication | None) -> None:
     if newest is not None and (newest.number >= publication.number or newest.this_update >= publication.this_update):
         msg = f"a newer CRL of {issuer.reference} is published than the sealed one; hold a ceremony"
         raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=issuer.reference)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vagus.authority.clock_bound import SLACK
 from vagus.authority.issuers import is_live
+from vagus.identifiers import serial_contents
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as certificate_rows
 from vagus.records import publications
@@ -90,11 +91,7 @@ def _are_published(connection: Connection, authority_id: int, *, after: int) -> 
     """
     crls = [decode_crl(one.crl_der) for one in publications.list_publications(connection, authority_id)]
     return all(
-        any(one.find_reason(one.issuer, _serial_bytes(event.serial)) == event.reason for one in crls)
+        any(one.find_reason(one.issuer, serial_contents(event.serial)) == event.reason for one in crls)
         for event in revocation_rows.list_events(connection, authority_id, after=after)
         if event.act != revocation_rows.RELEASE
     )
-
-
-def _serial_bytes(serial: int) -> bytes:
-    return serial.to_bytes(serial.bit_length() // 8 + 1, "big")

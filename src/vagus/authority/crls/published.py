@@ -181,7 +181,7 @@ class PublishedCrls:
             commits, refreshed_at = self._commits, self._clock.now()
             with self._database.bounded_reading() as connection:
                 full = publication_rows.list_numbers(connection)
-                deltas = publication_rows.list_delta_numbers(connection)
+                deltas = publication_rows.list_numbers(connection, is_delta=True)
                 outdated = publication_rows.list_outdated(connection)
             self._numbers = _numbers(full, deltas, outdated)
             self._seen_commits, self._refreshed_at = commits, refreshed_at

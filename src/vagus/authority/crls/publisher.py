@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from vagus.authority import leases
 from vagus.authority.clock_bound import SLACK
 from vagus.authority.crls import deltas
 from vagus.authority.crls.deltas import DeltaFacts
@@ -53,7 +54,7 @@ _LOG = logging.getLogger(__name__)
 _KEPT_AFTER_EXPIRY = timedelta(hours=24)
 """An entry stays this long after its certificate expired, so that at least one later CRL has it (RFC 5280 3.3)."""
 
-_LEASE = timedelta(seconds=10)
+_LEASE_SECONDS = 10
 """The other servers wait this long at most for a server that died."""
 _PAUSE = timedelta(seconds=5)
 """The pause after a failure: long enough for another server, which tries each second, to take the lease."""
@@ -139,7 +140,7 @@ class CrlPublisher:
         failed = self._failed.get(issuer.authority_id)
         if failed is not None and timedelta(0) <= now - failed[0] < _PAUSE:
             raise failed[1].with_traceback(None)
-        if not self._has_lease(issuer):
+        if not leases.take(self._writer, f"crl:{issuer.authority_id}", self._holder, _LEASE_SECONDS):
             return ()
         done, failures = [], []
         for shard in due:
@@ -198,22 +199,9 @@ class CrlPublisher:
         patience = int(self._pack.crl.publish_within.total_seconds()) // 2
         return newest.shard == COMPLETE and shards > 1 and self._age(newest, now) < patience
 
-    def _has_lease(self, issuer: Issuer) -> bool:
-        holder = self._holder
-        if holder is None:
-            return True
-        name = f"crl:{issuer.authority_id}"
-        seconds = int(_LEASE.total_seconds())
-        return self._writer.submit(
-            lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, seconds=seconds)
-        ).result()
-
     def release(self, issuer: Issuer) -> None:
         """Give this authority's lease back at an orderly end, so that the next server need not wait."""
-        holder = self._holder
-        if holder is not None:
-            name = f"crl:{issuer.authority_id}"
-            self._writer.submit(lambda batch: rows.drop_lease(batch.connection, name, holder)).result()
+        leases.give_back(self._writer, f"crl:{issuer.authority_id}", self._holder)
 
     def publish_all(self, issuer: Issuer) -> tuple[Publication, ...]:
         """Publish every CRL of an issuer now, except those of this very second. For ceremonies and first starts."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from vagus.authority import leases
 from vagus.authority.issuance import Issuance, IssuanceOrder
 from vagus.errors import IntegrityFailure, Misconfigured, Unavailable, VagusError
 from vagus.keystore.signing import Purpose
@@ -45,7 +45,7 @@ _REFUSED = frozenset({REVOKED, HELD})
 
 
 _LOG = logging.getLogger(__name__)
-_LEASE = timedelta(seconds=60)
+_LEASE_SECONDS = 60
 
 
 def _warn(reference: str, error: VagusError) -> None:
@@ -103,19 +103,14 @@ class ResponderRenewal:
         end = issuer.facts.not_after
         if (end is not None and end <= self._clock.now()) or self._find_present(issuer)[1]:
             return False
-        holder = self._holder
-        if holder is None:
-            return self._renew(issuer)
         # 2. one server at a time; a server that waited finds the work done
-        name, seconds = f"ocsp:{issuer.authority_id}", int(_LEASE.total_seconds())
-        if not self._writer.submit(
-            lambda batch: rows.take_lease(batch.connection, name, holder, at=batch.at, seconds=seconds)
-        ).result():
+        name = f"ocsp:{issuer.authority_id}"
+        if not leases.take(self._writer, name, self._holder, _LEASE_SECONDS):
             return False
         try:
             return self._renew(issuer)
         finally:
-            self._writer.submit(lambda batch: rows.drop_lease(batch.connection, name, holder)).result()
+            leases.give_back(self._writer, name, self._holder)
 
     def _renew(self, issuer: Issuer) -> bool:
         present, is_good = self._find_present(issuer)
@@ -123,16 +118,13 @@ class ResponderRenewal:
             return False
         # 3. a new key for each certificate, on the disk first
         key_id = self._next_key_id(issuer, present)
-        if self._keystore.has(key_id):
-            key = self._keystore.load(key_id)
-        else:
-            owner = f"ocsp:{issuer.reference}"
-            key = self._keystore.generate(key_id, KeyAlgorithm.P256, [Purpose.OCSP], owner)
+        owner = f"ocsp:{issuer.reference}"
+        key = self._keystore.load_or_generate(key_id, KeyAlgorithm.P256, [Purpose.OCSP], owner)
         # 4. certified by the authority itself (RFC 6960 4.2.2.2), with nocheck from the profile
         order = IssuanceOrder(
             request_id=f"ocsp:{key_id}",
             profile=_PROFILE,
-            owner=f"ocsp:{issuer.reference}",
+            owner=owner,
             public_key=decode_public_key(key.spki_der),
             subject=SubjectFields("OCSP", None, f"{slug_of(issuer.name)} {key_id.rpartition('.')[2]}"),
         )
