@@ -123,7 +123,7 @@ def test_no_other_change_of_a_transferred_device_opens_its_old_compartment_again
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
     hospital.stock.clock.advance(hours=25)
     hospital.follower.catch_up()
-    hospital.stock.inventory.place(device.id, "Bay 7").result(10)
+    hospital.stock.place(device.id, "Bay 7")
     hospital.stock.inventory.change_state(device.id, DeviceState.IN_SERVICE, by=BY).result(10)
     assert reason_of(hospital.admit_device, issued, TELEMETRY) is Reason.WRONG_COMPARTMENT
 

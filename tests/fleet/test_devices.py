@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from tests.simulator.queries import list_tokens_of
-from tests.simulator.refusals import reason_of
 from tests.simulator.stock import BY, ER, ICU, OVERLAP, Stock
-from vagus.errors import Conflict, Malformed, NotAuthorised, VagusError
+from vagus.errors import Conflict, NotAuthorised, VagusError
 from vagus.events.devices import DeviceFollower
 from vagus.fleet.devices import Inventory, NewDevice, load_device, owner_of
 from vagus.fleet.lifecycle import DeviceState
@@ -55,6 +54,7 @@ def test_a_serial_number_is_added_once_for_each_model(site: Stock) -> None:
         (NewDevice(unit=ICU, model="pump", maker_serial=""), Reason.BAD_ARGUMENT),
         (NewDevice(unit=ICU, model="pump", maker_serial="x" * 81), Reason.BAD_ARGUMENT),
         (NewDevice(unit=ICU, model="pump", maker_serial="a\nb"), Reason.BAD_ARGUMENT),
+        (NewDevice(unit=ICU, model="pump", maker_serial="2", place="x" * 121), Reason.BAD_ARGUMENT),
         (NewDevice(unit=ER, model="pump", maker_serial="SN-1"), Reason.ALREADY_EXISTS),
     ],
 )
@@ -78,7 +78,6 @@ def test_an_unknown_device_moves_nowhere(site: Stock) -> None:
     unknown = DeviceId.draw(SeededEntropy(1))
     assert _reason(site.inventory.change_state(unknown, DeviceState.RECALLED, by=BY)) is Reason.NOT_IN_INVENTORY
     assert _reason(site.inventory.transfer(unknown, ER, by=BY)) is Reason.NOT_IN_INVENTORY
-    assert _reason(site.inventory.place(unknown, "bay 1")) is Reason.NOT_IN_INVENTORY
     with site.database.reading() as connection, pytest.raises(NotAuthorised):
         load_device(connection, unknown)
 
@@ -127,12 +126,6 @@ def test_the_ended_are_not_transferred(site: Stock) -> None:
     assert _reason(site.inventory.transfer(device.id, ER, by=BY)) is Reason.DEVICE_STATE
 
 
-def test_a_place_is_noted_and_bounded(site: Stock) -> None:
-    device = site.add()
-    assert site.inventory.place(device.id, "bay 3").result(10).place == "bay 3"
-    assert reason_of(site.inventory.place, device.id, "x" * 121, error=Malformed) is Reason.BAD_ARGUMENT
-
-
 def test_owners_are_named_alike_everywhere() -> None:
     device_id = DeviceId.draw(SeededEntropy(1))
     assert owner_of(device_id) == f"device:{device_id}"
@@ -143,7 +136,7 @@ def test_only_changes_that_may_end_a_connection_move_the_sequence(site: Stock) -
     follower.subscribe(lambda changes: changed.extend(one.device_id for one in changes))
     follower.follow(site.writer)
     pump, hub = site.add("SN-1"), site.add("SN-2")
-    site.inventory.place(pump.id, "room 4").result(10)
+    site.place(pump.id, "room 4")
     assert changed == []
     site.inventory.change_state(pump.id, DeviceState.COMMISSIONED, by=BY).result(10)
     site.inventory.transfer(hub.id, ER, by=BY).result(10)

@@ -53,12 +53,12 @@ def test_the_sweep_goes_page_by_page_from_where_it_was(
     monkeypatch.setattr(rows, "list_alive", partial(whole, count=2))
     kept: list[int] = []
     while supply.presign() < 60.0:
-        kept.append(clinic.responses.cached_count)
+        kept.append(len(clinic.responses._cached))
     assert kept == [2, 4, 6], "five devices and the responder's own"
     clinic.issue()
     while supply.presign() < 60.0:
         pass
-    assert clinic.responses.cached_count == 7
+    assert len(clinic.responses._cached) == 7
 
 
 def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(

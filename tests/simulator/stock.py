@@ -10,8 +10,9 @@ from datetime import timedelta
 from tests.simulator.devices import ER, ICU, stocked_database
 from vagus.fleet.devices import Inventory, NewDevice
 from vagus.fleet.tokens import TokenIssuer
+from vagus.identifiers import DeviceId
 from vagus.ledger.entries import Entry, decode_entry
-from vagus.records.devices import DeviceRow
+from vagus.records.devices import DeviceRow, set_device_place
 from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.writer import Writer
 from vagus.records.installation import InstallationRow, insert_installation
@@ -37,6 +38,10 @@ class Stock:
         """A pump of the ICU."""
         new = NewDevice(unit=ICU, model="pump", maker_serial=serial, **more)  # type: ignore[arg-type]
         return self.inventory.add(new, by=BY).result(10)
+
+    def place(self, device_id: DeviceId, place: str) -> None:
+        """Record where a device is, as a plan does."""
+        self.writer.submit(lambda batch: set_device_place(batch.connection, device_id, place, at=batch.at)).result(10)
 
     def settle(self) -> None:
         """Wait until everything that was submitted is written."""

@@ -288,7 +288,8 @@ def _certify(batch: Batch, authority_id: int, reference: str, found: imports.Imp
     imports.block_foreign_keys(batch, found, by=by)
     issuer = None if parent is None else parent.reference
     chain = hashlib.sha256(b"".join(foreign)).digest() if foreign else None
-    append(batch, AuthorityCertified(reference, found.serial, found.sha256, issuer, chain))
+    fingerprint = hashlib.sha256(found.certificate_der).digest()
+    append(batch, AuthorityCertified(reference, found.fields.serial, fingerprint, issuer, chain))
     append(batch, OperatorAct("authority-certified", by, subject=f"authority:{reference}"))
 
 

@@ -53,16 +53,6 @@ class ImportedChain:
     fields: TbsFields
 
     @property
-    def serial(self) -> int:
-        """Its serial number at its issuer."""
-        return self.fields.serial
-
-    @property
-    def sha256(self) -> bytes:
-        """Its fingerprint."""
-        return hashlib.sha256(self.certificate_der).digest()
-
-    @property
     def not_before(self) -> int:
         """Seconds since 1970 UTC."""
         return int(self.fields.not_before.timestamp())

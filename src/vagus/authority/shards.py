@@ -45,19 +45,15 @@ class ShardPlan:
     without it: a certificate that was prepared with an older value takes its place in that older shard.
     """
 
-    __slots__ = ("_authority_id", "_blocks", "_current", "_full", "_turn")
+    __slots__ = ("_authority_id", "_blocks", "_full", "_turn", "current")
 
     def __init__(self, authority_id: int, current: int = 0) -> None:
         self._authority_id = authority_id
-        self._current = current
+        self.current = current
+        """The shard whose URL the next certificate carries."""
         self._blocks: dict[int, _Block] = {}
         self._full: set[int] = set()
         self._turn = threading.Lock()
-
-    @property
-    def current(self) -> int:
-        """The shard whose URL the next certificate carries."""
-        return self._current
 
     def take_place(self, connection: Connection, shard: int) -> None:
         """Take a place in `shard` for a certificate that names it; called in the transaction of its intent.
@@ -95,7 +91,7 @@ class ShardPlan:
         return _Block(BLOCK, mark, connection.get_transaction())
 
     def _move_on(self, shard: int) -> None:
-        self._current = max(self._current, shard + 1)
+        self.current = max(self.current, shard + 1)
 
 
 def load_shard_plan(connection: Connection, authority_id: int) -> ShardPlan:

@@ -29,7 +29,6 @@ from vagus.records.devices import (
     host_names_digest,
     insert_device,
     set_device_host_names,
-    set_device_place,
     set_device_profile,
     set_device_state,
     set_device_unit,
@@ -122,17 +121,6 @@ class Inventory:
         The future raises NotAuthorised(NOT_IN_INVENTORY), Malformed(BAD_ARGUMENT), Conflict(DEVICE_STATE).
         """
         return self._writer.submit(lambda batch: transfer_device(batch, device_id, unit, by=by, overlap=self._overlap))
-
-    def place(self, device_id: DeviceId, place: str | None) -> Future[DeviceRow]:
-        """Record where a device is. No ledger entry: it changes nothing that the device may do."""
-        _check_text("place", place)
-
-        def act(batch: Batch) -> DeviceRow:
-            load_device(batch.connection, device_id)
-            set_device_place(batch.connection, device_id, place, at=batch.at)
-            return load_device(batch.connection, device_id)
-
-        return self._writer.submit(act)
 
 
 def load_device(connection: Connection, device_id: DeviceId) -> DeviceRow:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from vagus.durable_files import GROUP_FILE, FolderLocked, lock_folder, replace_durably, replace_file, sync_folder
@@ -118,14 +119,11 @@ class LogPublisher:
     def _load_edge(self, old: Checkpoint | None) -> TileEdge:
         if old is None or old.size == 0:
             return TileEdge()
-        edge = TileEdge.load(old.size, self._load_tile)
+        edge = TileEdge.load(old.size, partial(load_tile, self._folder))
         if edge.root != old.root:
             msg = f"the published tiles do not lead to the root of their checkpoint of {old.size} leaves"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=old.size)
         return edge
-
-    def _load_tile(self, tile: Tile) -> bytes:
-        return load_tile(self._folder, tile)
 
 
 def load_published(folder: Path, key: NoteKey) -> Checkpoint | None:

@@ -160,7 +160,9 @@ class PublishedCrls:
             self._refresh_if_due(is_due=True)
             certified = {self._ids[named] for named in tuple(self._certificates)}
             if not {place[0] for place in self._numbers} <= certified:
-                self._learn_names()
+                with self._database.bounded_reading() as connection:
+                    for row in authority_rows.list_authorities(connection):
+                        self._learn(row)
             for place in tuple(self._numbers):
                 self._load(place)
         except Unavailable as error:
@@ -215,11 +217,6 @@ class PublishedCrls:
         with self._database.bounded_reading() as connection:
             row = authority_rows.find_generation(connection, name, generation)
         return None if row is None else self._learn(row)
-
-    def _learn_names(self) -> None:
-        with self._database.bounded_reading() as connection:
-            for row in authority_rows.list_authorities(connection):
-                self._learn(row)
 
     def _learn(self, row: authority_rows.AuthorityRow) -> int:
         self._ids[row.name, row.generation] = row.id

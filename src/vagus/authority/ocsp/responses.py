@@ -276,11 +276,6 @@ class OcspResponses:
         """The nextUpdate: at the latest the end of the responder's certificate, for clients accept nothing after it."""
         return min(this_update + self._rules.presigned_lifetime, _moment(responder.not_after))
 
-    @property
-    def cached_count(self) -> int:
-        """How many responses are cached."""
-        return len(self._cached)
-
     def _find_responder(self, asked: Sequence[CertId]) -> Responder:
         found = {self._by_hash.get((one.hash_name, one.name_hash, one.key_hash)) for one in asked}
         responder = found.pop()

@@ -170,14 +170,11 @@ class Planning:
         """The plan in force. Raises Conflict(CEREMONY_NEEDED) when none was applied yet, Misconfigured(BAD_PLAN)."""
         if not self._adopted.exists():
             msg = "no plan was applied yet; run: vagus plan apply PLAN"
-            if self._has_authorities():
-                msg = f"{self._adopted} is not here, though a plan was applied to this database; copy it from there"
+            with self._database.reading() as connection:
+                if list_authorities(connection):
+                    msg = f"{self._adopted} is not here, though a plan was applied to this database; copy it from there"
             raise Conflict(Reason.CEREMONY_NEEDED, msg)
         return load_plan(self._adopted)
-
-    def _has_authorities(self) -> bool:
-        with self._database.reading() as connection:
-            return bool(list_authorities(connection))
 
     def load_served(self) -> Plan:
         """The plan in force, to sign and serve by.
