@@ -278,9 +278,8 @@ class RightsCheck:
 
     def _check_policy(self) -> None:
         digest = load_installation(self._connection).policy_sha256
-        said = None if self._policy is None else self._policy[1]
-        if digest != said and not (self._policy is not None and self._is_excused(self._policy[0])):
-            leaf = None if self._policy is None else self._policy[0]
+        leaf, said = self._policy or (None, None)
+        if digest != said and not (leaf is not None and self._is_excused(leaf)):
             raise contradiction(f"the policy in force is {_as_text(digest)}, the log says {_as_text(said)}", leaf)
 
     # devices and their tokens

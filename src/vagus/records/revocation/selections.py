@@ -18,11 +18,12 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
+    Select,
     String,
     and_,
     bindparam,
@@ -40,8 +41,6 @@ from vagus.records.engine.query_hints import PAGE, IndexedTable, by_index, hidde
 from vagus.records.engine.statements import Statement
 from vagus.records.engine.tables import authorities, certificates, devices, revocations
 from vagus.x509.crls.building import RevocationReason
-
-T = TypeVar("T")
 
 LIVE = (INTENDED, ISSUED, HELD)
 _STATES = (INTENDED, ISSUED, HELD, REVOKED)
@@ -341,12 +340,8 @@ def _read(connection: Connection, leaves: Sequence[int]) -> list[CertificateRow]
     """Certificates by leaf. SQLite gets one statement for each: with a list it would scan a small table."""
     if connection.dialect.name == "sqlite":
         return [row for leaf in leaves if (row := find_by_leaf(connection, leaf)) is not None]
-    query = select(certificates)
-    return [
-        CERTIFICATE.read(found)
-        for page in paged(leaves)
-        for found in connection.execute(query.where(is_among(connection, certificates.c.leaf_index, page)))
-    ]
+    found = _read_pages(connection, select(certificates), certificates.c.leaf_index, leaves)
+    return [CERTIFICATE.read(row) for row in found]
 
 
 def _compromised(connection: Connection, leaves: Sequence[int]) -> set[int]:
@@ -354,11 +349,7 @@ def _compromised(connection: Connection, leaves: Sequence[int]) -> set[int]:
     if connection.dialect.name == "sqlite":
         return {leaf for leaf in leaves if (_REASON.find(connection, leaf=leaf) or (0,))[0] in _COMPROMISES}
     query = select(revocations.c.leaf_index).where(hidden(revocations.c.reason.in_(_COMPROMISES)))
-    return {
-        leaf
-        for page in paged(leaves)
-        for leaf in connection.execute(query.where(is_among(connection, revocations.c.leaf_index, page))).scalars()
-    }
+    return {leaf for (leaf,) in _read_pages(connection, query, revocations.c.leaf_index, leaves)}
 
 
 def _of_model(connection: Connection, selection: Selection, named: Iterable[str | None]) -> set[str]:
@@ -370,11 +361,15 @@ def _of_model(connection: Connection, selection: Selection, named: Iterable[str 
         return {one for one in ids if _IS_OF_MODEL.find(connection, device=one, **values) is not None}
     fits = hidden(*_are_of_model(devices.c, *wanted))
     query = select(devices.c.id).where(fits)
-    return {
-        one
-        for page in paged(ids)
-        for one in connection.execute(query.where(is_among(connection, devices.c.id, page))).scalars()
-    }
+    return {one for (one,) in _read_pages(connection, query, devices.c.id, ids)}
+
+
+def _read_pages(
+    connection: Connection, query: Select[Any], column: ColumnElement[Any], named: Sequence[Any]
+) -> Iterator[Any]:
+    """The rows of `query` whose `column` is one of `named`, by pages of these."""
+    for page in paged(named):
+        yield from connection.execute(query.where(is_among(connection, column, page)))
 
 
 def _named_model(selection: Selection) -> tuple[BindParameter[str | None], ...]:
