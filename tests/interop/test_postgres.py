@@ -64,7 +64,7 @@ def test_the_ledger_and_the_second_apply(on_postgres: Hospital, tmp_path: Path) 
     checkpoint.write_bytes(hospital.fetch("/log/checkpoint"))
     hospital.vagus("audit", "verify", "--against", str(checkpoint))
     before = hospital.vagus("export")
-    hospital.vagus("plan", "apply", str(hospital.files / "plan.toml"), "--yes")
+    hospital.vagus("plan", "apply", str(hospital.folder / "test-plan.toml"), "--yes")
     assert hospital.vagus("export") == before
 
 
