@@ -153,8 +153,7 @@ def _connect(options: Options, device: Device) -> Iterator[Result]:
     device.settle_clock()
     session = None
     for number in range(1, options.connections + 1):
-        sent, ticket = device.connect(options.count, session if options.resume else None)
-        session = ticket
+        sent, session = device.connect(options.count, session if options.resume else None)
         yield {
             "ok": True,
             "connection": number,
@@ -189,10 +188,10 @@ def _run(options: Options, device: Device, entropy: Entropy, sleep: Callable[[fl
             failures += 1
             if failures >= options.attempts:
                 raise
-            wait = retry_wait(failures, entropy)
             asked = error.facts.get("retry_after") if isinstance(error, Unavailable) else None
-            yield _tell_retry(error, max(wait, float(asked or 0)))
-            sleep(max(wait, float(asked or 0)))
+            wait = max(retry_wait(failures, entropy), float(asked or 0))
+            yield {"ok": False, "reason": str(error.reason), "message": error.message, "again_in": round(wait, 1)}
+            sleep(wait)
             continue
         failures = 0
         batch += 1
@@ -205,10 +204,6 @@ def _tell_side_problem(device: Device) -> dict[str, Value]:
     """What was wrong with log or CRL since the last result, once."""
     problem, device.side_problem = device.side_problem, None
     return {} if problem is None else {"side_problem": problem}
-
-
-def _tell_retry(error: VagusError, wait: float) -> Result:
-    return {"ok": False, "reason": str(error.reason), "message": error.message, "again_in": round(wait, 1)}
 
 
 def _tell_credential(device: Device, credential: Credential) -> Result:

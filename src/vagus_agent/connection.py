@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from vagus.errors import Malformed, NotTrusted, Unavailable
 from vagus.reasons import Reason
@@ -21,7 +21,6 @@ from vagus_agent.verification import verify_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
-    from types import TracebackType
 
     from cryptography.x509 import Certificate
 
@@ -122,14 +121,6 @@ class Channel:
     def close(self) -> None:
         """Say goodbye (close_notify) and hang up."""
         self._wire.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Wire:

@@ -5,6 +5,7 @@ Every act leaves the state folder working, whatever happens in the middle of it.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -106,7 +107,7 @@ class Device:
         except NotTrusted as wrong:
             caller = self._new_caller(None, now=lambda: None)
             try:
-                with caller.open(self._server()) as channel:
+                with closing(caller.open(self._server())) as channel:
                     self._learn(channel)
             except (Unavailable, Refused, Malformed, Misconfigured) as error:
                 msg = f"{wrong.message}. Signed time was asked for: {error.message}"
@@ -188,7 +189,7 @@ class Device:
         request = build_request(pending.key, current)
         # 2. Over a connection whose server is verified, the authorities first, then the request (RFC 7030 4.1, 4.2).
         try:
-            with caller.open(self._server()) as channel:
+            with closing(caller.open(self._server())) as channel:
                 authorities = decode_chain(est.load_cacerts(channel), limit=est.MAX_AUTHORITIES)
                 issued = decode_chain(ask(channel, request))
                 self._learn_on_the_way(channel)
@@ -309,7 +310,7 @@ class Device:
     def refresh(self) -> None:
         """Fetch the newest checkpoint and CRL and store them. Raises IntegrityFailure where the log went back."""
         self.store.open()
-        with self._caller_for(self._current()).open(self._server()) as channel:
+        with closing(self._caller_for(self._current()).open(self._server())) as channel:
             self._learn(channel)
 
     def refresh_if_due(self) -> None:

@@ -100,10 +100,7 @@ class StateFolder:
         """Remember them for later commands."""
         found = {key: getattr(orders, key) for key in _READERS}
         document = {key: None if value is None else str(value) for key, value in found.items()}
-        content = json.dumps(document, indent=1).encode("ascii")
-        path = self.path / "agent.json"
-        if not path.exists() or path.read_bytes() != content:
-            replace_durably(path, content)
+        _replace_changed(self.path / "agent.json", json.dumps(document, indent=1).encode("ascii"))
 
     def load_anchors(self) -> tuple[Certificate, ...]:
         """The pinned anchors. Raises Misconfigured(BAD_SETTINGS) before any were given."""
@@ -118,9 +115,7 @@ class StateFolder:
         content = _load_bounded(source)
         if not decode_certificates(content, str(source)):
             raise Malformed(Reason.BAD_ENCODING, f"{source} holds no certificate; give the anchors as PEM")
-        path = self.path / "anchors.pem"
-        if not path.exists() or path.read_bytes() != content:
-            replace_durably(path, content)
+        _replace_changed(self.path / "anchors.pem", content)
 
     def keep_idevid(self, certificate: Path, key: Path) -> None:
         """Take the maker's certificate and its key into the folder; a key that is there is never replaced.
@@ -140,8 +135,7 @@ class StateFolder:
             raise Conflict(Reason.ALREADY_EXISTS, msg)
         folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         for name in ("key.pem", "certificate.pem"):
-            if not (folder / name).exists() or (folder / name).read_bytes() != content[name]:
-                replace_durably(folder / name, content[name])
+            _replace_changed(folder / name, content[name])
 
     def find_idevid(self) -> TlsCredential | None:
         """The maker's certificate and key as a TLS credential, if the device has them."""
@@ -151,6 +145,12 @@ class StateFolder:
         from vagus.tls import Credential as TlsCredential  # loads OpenSSL, which not every command needs
 
         return TlsCredential((folder / "certificate.pem").read_bytes(), load_private(folder / "key.pem"))
+
+
+def _replace_changed(path: Path, content: bytes) -> None:
+    """Write the file where it does not hold `content` already."""
+    if not path.exists() or path.read_bytes() != content:
+        replace_durably(path, content)
 
 
 def _load_bounded(path: Path) -> bytes:

@@ -210,9 +210,7 @@ def test_certificates_of_authorities_are_handed_out_in_any_case(node: Node) -> N
 def test_a_listener_staples_nothing_while_ocsp_is_kept_back(node: Node) -> None:
     clinic = node.clinic
     issued = clinic.issue()
-    shown = ListenerCertificate(
-        Credential(b"", b""), issued.der, issued.issuer.certificate_der, issued.serial, not_after=2**40
-    )
+    shown = ListenerCertificate(Credential(b"", b""), issued.der, issued.issuer.certificate_der, issued.serial)
     staple = Stapler(clinic.responses, node.setback_watch, clinic.built.clock).of(shown)
     assert decode_ocsp_response(staple()).singles[0].status is CertStatus.GOOD
     set_back(node)

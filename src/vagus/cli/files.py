@@ -44,24 +44,21 @@ def check_place(path: Path) -> None:
         raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(path))
 
 
-def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The file's content. Raises OSError, Malformed(TOO_LARGE)."""
-    with path.open("rb") as stream:
-        raw = stream.read(most + 1)
-    if len(raw) > most:
-        raise Malformed(Reason.TOO_LARGE, f"{path} is larger than {most} bytes; is it the right file?")
-    return raw
-
-
 def decode_file(path: Path, decode: Callable[[bytes], _Decoded]) -> _Decoded:
-    """What `decode` makes of the file's content. Raises as `read_file`, and as `decode` with the file's name."""
-    raw = read_file(path)
+    """What `decode` makes of the file's content.
+
+    Raises OSError, Malformed(TOO_LARGE), and as `decode` with the file's name.
+    """
+    with path.open("rb") as stream:
+        raw = stream.read(MOST_BYTES + 1)
+    if len(raw) > MOST_BYTES:
+        raise Malformed(Reason.TOO_LARGE, f"{path} is larger than {MOST_BYTES} bytes; is it the right file?")
     with naming(path):
         return decode(raw)
 
 
 def read_blocks(path: Path, label: str) -> tuple[bytes, ...]:
-    """The DER objects of a PEM or DER file. Raises as `read_file` and `decode_blocks`, with the file's name."""
+    """The DER objects of a PEM or DER file. Raises as `decode_file` with `decode_blocks`."""
     from vagus.x509.pem import decode_blocks
 
     return decode_file(path, lambda raw: decode_blocks(raw, label))

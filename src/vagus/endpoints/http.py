@@ -15,24 +15,8 @@ from vagus.events.log import REFUSALS
 from vagus.reasons import Reason
 from vagus.wire.problems import CONTENT_TYPE, Problem, encode_problem, problem_from
 
-__all__ = [
-    "STATUS",
-    "ASGIApp",
-    "Headers",
-    "Message",
-    "Receive",
-    "Scope",
-    "Send",
-    "check_framing",
-    "check_target",
-    "problem_headers",
-    "read_body",
-    "refusing",
-    "reporting_errors",
-    "send_problem",
-    "send_response",
-    "status_of",
-]
+# The types of ASGI, which other modules import from here.
+__all__ = ["ASGIApp", "Message", "Receive", "Scope", "Send"]
 
 Headers = Sequence[tuple[bytes, bytes]]
 

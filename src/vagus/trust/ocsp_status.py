@@ -26,11 +26,9 @@ class OcspStatus:
     replay by nextUpdate alone.
     """
 
-    def __init__(
-        self, *, rules: OcspRules = DEFAULT_OCSP_RULES, verdicts: SignatureVerdicts | None = None, size: int = 4096
-    ) -> None:
+    def __init__(self, *, rules: OcspRules = DEFAULT_OCSP_RULES, size: int = 4096) -> None:
         self._rules = replace(rules, nonce=None)
-        self._verdicts = verdicts or SignatureVerdicts()
+        self._verdicts = SignatureVerdicts()
         self._size = size
         self._lock = threading.Lock()
         self._responses: dict[bytes, bytes] = {}

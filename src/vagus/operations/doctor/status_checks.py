@@ -39,14 +39,13 @@ def check_published(components: Components, connect_to: tuple[str, int] | None) 
     """What a relying party gets at the status URL, compared with the database."""
     if not components.settings.plan.exists():
         return
-    fetch = HttpFetch(connect_to, seconds=3.0)
     url = components.status_url
     prober = Prober(
         components.pack,
         components.database,
         components.clock,
         components.entropy,
-        fetch,
+        HttpFetch(connect_to, seconds=3.0),
         status_url=url,
         writer=None,
     )

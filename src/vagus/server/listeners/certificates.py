@@ -45,7 +45,6 @@ class ListenerCertificate:
     certificate_der: bytes
     issuer_der: bytes
     serial: int
-    not_after: int
 
 
 class ListenerCertificates:
@@ -78,7 +77,7 @@ class ListenerCertificates:
         row, der, issuer_der = found
         chain = encode_certificates((der, issuer_der))
         credential = Credential(chain, keystore.tls_key_pem(key.key_id))
-        return ListenerCertificate(credential, der, issuer_der, row.serial, row.not_after)
+        return ListenerCertificate(credential, der, issuer_der, row.serial)
 
     def _find_key(self, keystore: SoftwareKeystore, name: str, owner: str) -> SigningKey:
         """The first of `name`, `name.2`, … that may still be certified; made now if none may."""
