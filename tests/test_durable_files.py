@@ -155,3 +155,13 @@ def test_a_locked_folder_is_closed_to_others_until_its_holder_ends_or_dies(tmp_p
         with lock_folder(lock, seconds=10):  # the kernel gave it back
             pass
     assert lock.exists()
+
+
+def test_processes_that_write_one_file_at_once_have_temporary_names_of_their_own(tmp_path: Path) -> None:
+    write = "import sys; from pathlib import Path; from vagus.durable_files import replace_durably as put\n"
+    write += "for _ in range(100): put(Path(sys.argv[1]), sys.argv[2].encode() * 5_000, has_rivals=True)"
+    command = [sys.executable, "-c", write, str(tmp_path / "shared")]
+    writers = [subprocess.Popen([*command, letter], env={**os.environ, "PYTHONPATH": "src"}) for letter in "ab"]
+    assert [one.wait(60) for one in writers] == [0, 0]
+    assert (tmp_path / "shared").read_bytes() in {b"a" * 5_000, b"b" * 5_000}
+    assert [one.name for one in tmp_path.iterdir()] == ["shared"]

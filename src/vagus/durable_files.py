@@ -58,21 +58,21 @@ def create_file(path: Path, mode: int = PRIVATE_FILE) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "w+b")
 
 
-def replace_file(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+def replace_file(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, has_rivals: bool = False) -> None:
     """Put `content` at `path` in one step, with its bytes on the disk; call `sync_folder` for the name.
 
-    For one writer at a time: it overwrites what a killed one left under the temporary name. A file that does not fit
-    on the disk is taken away again, since others need the room. `PUBLIC_FILE` holds whatever the umask is. Raises
-    OSError.
+    For one writer at a time: it overwrites what a killed one left under the temporary name. Where another process may
+    write the same file meanwhile (`has_rivals`), each has a temporary name of its own. A file that does not fit on the
+    disk is taken away again, since others need the room. `PUBLIC_FILE` holds whatever the umask is. Raises OSError.
     """
-    scratch = path.with_name(f".{path.name}.new")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.new" if has_rivals else f".{path.name}.new")
     _write_scratch(scratch, content, mode)
     scratch.replace(path)
 
 
-def replace_durably(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+def replace_durably(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, has_rivals: bool = False) -> None:
     """`replace_file`, then `sync_folder`: after a power cut `path` holds the old content or the new. Raises OSError."""
-    replace_file(path, content, mode)
+    replace_file(path, content, mode, has_rivals=has_rivals)
     sync_folder(path.parent)
 
 

@@ -21,6 +21,8 @@ MAX_BODY: Final = 8 * 1024 * 1024  # a complete CRL of 100,000 entries fits
 
 _TOO_LARGE: Final = 431  # what h11 suggests for a head, a chunk line or a trailer past its limit
 _UNKNOWN_CODING: Final = 501
+_HIGHEST_STATUS: Final = 599
+_FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,12 @@ class HttpExchange:
             raise _refusal_of(fault) from fault
 
     def _take_head(self, head: h11.Response) -> None:
+        """Check what h11 leaves to its user: version and status, the size of a head that came at once, framing."""
+        if head.http_version not in {b"1.0", b"1.1"} or head.status_code > _HIGHEST_STATUS:
+            what = f"HTTP/{head.http_version.decode('ascii')} {head.status_code}"
+            raise Malformed(Reason.BAD_ENCODING, f"this is not a response of HTTP/1.1 ({what}); check the address")
+        if sum(len(name) + len(value) + 4 for name, value in head.headers) > MAX_HEAD:
+            raise _head_too_large()
         self._head = head
         self._headers = _joined(head.headers)
         length = self._headers.get("content-length")
@@ -125,7 +133,9 @@ class HttpExchange:
             raise Malformed(Reason.BAD_ENCODING, f"{len(after)} bytes follow a complete response; the server is broken")
         if self._head is None:  # h11 gives no end without a head
             raise Malformed(Reason.BAD_ENCODING, "a body came without a head; the server is broken")
-        keeps_alive = self._http.their_state is h11.DONE
+        # A body without length or chunks ended with the connection, whatever the state machine says.
+        ends_by_itself = self._head.status_code in {204, 304} or not _FRAMING.isdisjoint(self._headers)
+        keeps_alive = self._http.their_state is h11.DONE and ends_by_itself
         return Response(self._head.status_code, self._headers, bytes(self._body), keeps_alive)
 
 
@@ -142,11 +152,15 @@ def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
+def _head_too_large() -> LimitExceeded:
+    msg = f"a head or a line of the response is over {MAX_HEAD} bytes; this is not the server we expect"
+    return LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_HEAD)
+
+
 def _refusal_of(fault: h11.RemoteProtocolError) -> VagusError:
     """What h11 refused, as an error of ours."""
     if fault.error_status_hint == _TOO_LARGE:
-        msg = f"a head or a line of the response is over {MAX_HEAD} bytes; this is not the server we expect"
-        return LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_HEAD)
+        return _head_too_large()
     if fault.error_status_hint == _UNKNOWN_CODING or "conflicting" in str(fault):
         return Malformed(Reason.SMUGGLING, f"the response is framed in a way that is not read ({fault})")
     return Malformed(

@@ -255,8 +255,9 @@ def test_a_request_with_an_unknown_critical_extension_is_malformed(app: ASGIApp,
 
 
 def test_another_media_type_is_malformed_and_none_at_all_is_forgiven(app: ASGIApp, issued: IssuedCertificate) -> None:
-    wrong = call(app, "POST", "/ocsp", question(issued), headers={"Content-Type": "text/plain"})
-    assert _status(wrong) == ResponseStatus.MALFORMED_REQUEST
+    for wrong in ("text/plain", ""):
+        refused = call(app, "POST", "/ocsp", question(issued), headers={"Content-Type": wrong})
+        assert _status(refused) == ResponseStatus.MALFORMED_REQUEST
     assert _response(call(app, "POST", "/ocsp", question(issued))).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 

@@ -45,9 +45,10 @@ def test_no_content_ends_at_once() -> None:
     assert not response.keeps_alive
 
 
-def test_without_a_length_the_body_ends_with_the_connection() -> None:
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_without_a_length_the_body_ends_with_the_connection(version: bytes) -> None:
     reader = asked()
-    assert reader.feed(b"HTTP/1.0 200 OK\r\n\r\nabc") is None
+    assert reader.feed(b"HTTP/" + version + b" 200 OK\r\n\r\nabc") is None
     assert reader.feed(b"def") is None
     response = reader.end()
     assert (response.body, response.keeps_alive) == (b"abcdef", False)
@@ -94,6 +95,9 @@ def test_a_flipped_byte_never_escapes_the_error_tree(at: int, value: int) -> Non
     [
         (b"SSH-2.0-OpenSSH\r\n\r\n", Malformed, Reason.BAD_ENCODING),
         (b"HTTP/2 200\r\n\r\n", Malformed, Reason.BAD_ENCODING),
+        (b"HTTP/2.0 200 OK\r\n\r\n", Malformed, Reason.BAD_ENCODING),
+        (b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", Malformed, Reason.BAD_ENCODING),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"b" * MAX_HEAD + b"\r\n\r\n", LimitExceeded, Reason.TOO_LARGE),
         (b"HTTP/1.1 101 Switching\r\n\r\n", Malformed, Reason.BAD_ENCODING),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", Malformed, Reason.BAD_ENCODING),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n", LimitExceeded, Reason.TOO_LARGE),

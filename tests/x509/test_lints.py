@@ -562,3 +562,10 @@ def test_the_shipped_profiles_pass_under_their_authorities() -> None:
             continue
         issuer = {"tls-server": infrastructure, "idevid": line}.get(name, unit)
         check_tbs(build_tbs(contents(name), issuer.facts), profile, issuer.facts)
+
+
+@pytest.mark.parametrize("bit", [7, 8, 9, 12, 15])
+def test_a_key_usage_bit_that_no_profile_has_is_found(bit: int) -> None:
+    parts = device()
+    parts.put(oids.KEY_USAGE, der.named_bit_string([0, bit]), is_critical=True)
+    assert "rfc5280-der" in parts.broken()

@@ -258,7 +258,7 @@ class Hierarchy:
     def _write_request(self, name: str, generation: int, request_der: bytes) -> None:
         self._requests.mkdir(mode=0o700, parents=True, exist_ok=True)
         place = self._requests / f"{slug_of(name)}.{generation}.csr"
-        replace_durably(place, encode_block(request_der, "CERTIFICATE REQUEST"))
+        replace_durably(place, encode_block(request_der, "CERTIFICATE REQUEST"), has_rivals=True)
 
 
 def _check_no_delta(crl: Crl) -> None:

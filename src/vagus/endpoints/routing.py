@@ -63,8 +63,9 @@ class Request:
         before: no byte of the body is read until then.
         """
         route = self.route
-        media_type = self.headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-        if media_type != route.media_type and (media_type or not route.is_media_type_optional):
+        given = self.headers.get(b"content-type")
+        media_type = (given or b"").decode("latin-1").partition(";")[0].strip().lower()
+        if media_type != route.media_type and (given is not None or not route.is_media_type_optional):
             error = _HttpRefusal(Reason.BAD_REQUEST, f"the body must be {route.media_type}; set Content-Type so")
             raise error.with_status(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, b"accept", route.media_type)  # RFC 9110 15.5.16
         return await read_body(self.scope, self.receive, route.body_limit)

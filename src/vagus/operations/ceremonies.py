@@ -21,6 +21,7 @@ from vagus.records.publications import list_facts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from vagus.components import Components
     from vagus.monitoring.unpublished_revocations import UnpublishedRevocations
     from vagus.operations.actor import Actor
     from vagus.policy.plans import PlannedAuthority
@@ -96,34 +97,9 @@ class Ceremonies(Acts):
                 or any(not list_facts(connection, row.id) for row in offline)
             )
         seals = self.components.settings.kind == "hospital" and self.components.sources.find(EMERGENCY) is not None
-        if is_due or self._unpublished() or (seals and self.find_sealed().missing):
+        if is_due or self._unpublished() or (seals and find_sealed(self.components).missing):
             return self.hold(actor, advance=advance)
         return None
-
-    def find_sealed(self) -> SealedCrls:
-        """Which sealed emergency CRLs lie beside the offline keys; they stay closed, their labels say enough."""
-        ready: list[str] = []
-        missing: list[str] = []
-        outdated: list[str] = []
-        now = self.components.clock.now()
-        at = int(now.timestamp())
-        with self.components.database.reading() as connection:
-            for above in list_authorities(connection):
-                if not above.is_offline or not is_live(above, at):
-                    continue
-                newest = list_facts(connection, above.id)
-                folder = self.components.settings.keystores / above.slug / "emergency"
-                for below in list_children(connection, above.id):
-                    envelope = folder / f"{below.slug}.{below.generation}.sealed"
-                    if not is_live(below, at):
-                        continue
-                    if not envelope.exists():
-                        missing.append(below.reference)
-                    elif is_ready(envelope.read_bytes(), newest, now):
-                        ready.append(below.reference)
-                    else:
-                        outdated.append(below.reference)
-        return SealedCrls(tuple(ready), tuple(missing), tuple(outdated))
 
     def _prepare(self, by: str, advance: Callable[[str], None]) -> Ceremony:
         components, settings = self.components, self.components.settings
@@ -185,3 +161,29 @@ def _names_without_key(planned: Iterable[PlannedAuthority], existing: Iterable[A
     """The planned offline authorities whose key no ceremony has made yet."""
     alive = {row.name for row in existing if row.state in {REQUESTED, ACTIVE}}
     return [one.name for one in planned if one.kind.is_offline and one.name not in alive]
+
+
+def find_sealed(components: Components) -> SealedCrls:
+    """Which sealed emergency CRLs lie beside the offline keys; they stay closed, their labels say enough."""
+    ready: list[str] = []
+    missing: list[str] = []
+    outdated: list[str] = []
+    now = components.clock.now()
+    at = int(now.timestamp())
+    with components.database.reading() as connection:
+        for above in list_authorities(connection):
+            if not above.is_offline or not is_live(above, at):
+                continue
+            newest = list_facts(connection, above.id)
+            folder = components.settings.keystores / above.slug / "emergency"
+            for below in list_children(connection, above.id):
+                envelope = folder / f"{below.slug}.{below.generation}.sealed"
+                if not is_live(below, at):
+                    continue
+                if not envelope.exists():
+                    missing.append(below.reference)
+                elif is_ready(envelope.read_bytes(), newest, now):
+                    ready.append(below.reference)
+                else:
+                    outdated.append(below.reference)
+    return SealedCrls(tuple(ready), tuple(missing), tuple(outdated))

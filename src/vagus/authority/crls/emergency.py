@@ -66,7 +66,7 @@ def seal_emergency_crls(
         label = _label(issuer, row, crls)
         content = sealer.seal(label, json.dumps(crls, sort_keys=True).encode("ascii"))
         place = folder / f"{slug_of(row.name)}.{row.generation}{_SUFFIX}"
-        replace_durably(place, content)
+        replace_durably(place, content, has_rivals=True)
         made[place] = content
     return made
 

@@ -10,7 +10,7 @@ from vagus.fleet.maker_crls import FOLDER, MakerCrls
 from vagus.fleet.verifier_memory import ReadOnlyCrlMemory
 from vagus.ledger.entries import decode_entry
 from vagus.ledger.publish import load_published
-from vagus.operations.ceremonies import Ceremonies
+from vagus.operations.ceremonies import find_sealed
 from vagus.operations.doctor.findings import Finding, State, some_of, spell_time
 from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities
 from vagus.records.log import iterate_leaves, load_head
@@ -126,7 +126,7 @@ def check_emergency_crls(components: Components) -> Iterator[Finding]:
     """Whether each subordinate of an offline authority could be revoked now, without the key of the one above it."""
     if components.settings.kind != "hospital" or _is_status_node(components):  # sealed CRLs lie beside the offline keys
         return
-    found = Ceremonies(components).find_sealed()
+    found = find_sealed(components)
     remedy = f"vagus ceremony --passphrase-source {EMERGENCY}=fd:N"
     if found.missing:
         finding = f"no sealed emergency CRL could revoke {some_of(found.missing)} without the key above it"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vagus.x509.templates import IssuerFacts
 
 _Value = TypeVar("_Value")
-_NOT_OURS = ext.UsageBit.ENCIPHER_ONLY | ext.UsageBit.DECIPHER_ONLY
+_OURS = sum(1 << bit for bit in KEY_USAGE_BITS.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ def _authority_key_id(value: bytes) -> bytes:
 @lru_cache(maxsize=256)
 def _key_usage(value: bytes) -> frozenset[KeyUsage]:
     bits = ext.decode_key_usage(value)
-    if bits & _NOT_OURS:
+    if bits & ~_OURS:
         der.fail("keyUsage has bits that no profile uses")
     return frozenset(use for use, bit in KEY_USAGE_BITS.items() if bits >> bit & 1)
 
