@@ -36,7 +36,7 @@ class Response:
 
 
 class HttpExchange:
-    """One request and its response. Every part is bounded; what a server may not send is refused, not repaired.
+    """One request and its response. Every part is bounded; docs/adr/0016 says where h11 is lenient.
 
     Send `request`, then give `feed` the bytes that arrive, and call `end` when the peer closes. Both return the
     response once it is whole.
