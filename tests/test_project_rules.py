@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import module_table
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for path in (ROOT / "src").rglob("*.py") if "migrations" not in path.parts)
 PACKAGES = sorted({path.parent for path in SOURCES})
@@ -135,3 +137,8 @@ def test_a_relative_link_leads_to_a_file(page: Path) -> None:
 def test_no_committed_file_names_a_package_index_or_a_home_folder() -> None:
     for path in [*ROOT.glob("requirements/*"), ROOT / "pyproject.toml"]:
         assert not re.search(r"index-url|find-links|://[^\s\"']*/simple|^-e ", path.read_text(), re.MULTILINE), path
+
+
+def test_the_index_of_modules_is_true() -> None:
+    page = module_table.PAGE.read_text()
+    assert page == module_table.replace_table(page), "run: python -m tests.module_table"
