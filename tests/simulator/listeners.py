@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
 import threading
@@ -13,12 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
+import pytest
 import uvloop
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-from tests.simulator.certificates import TestAuthority, authority
+from tests.simulator.certificates import TestAuthority, authority, pump
 from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
 from vagus.errors import Conflict, NotTrusted
 from vagus.fleet.admission import Admitted, PeerCredential
@@ -131,6 +133,12 @@ class PeerJudge:
         return self.told(outcome)[-1]
 
 
+@pytest.fixture
+def judge() -> PeerJudge:
+    """A judge that has refused no peer yet."""
+    return PeerJudge()
+
+
 def wait_until(is_so: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Look again and again; a test that waits in vain says so."""
     until = time.monotonic() + seconds
@@ -148,6 +156,11 @@ class Served:
 
     def port(self, name: str = "gate") -> int:
         return self.running.addresses[name][1]
+
+    def check_admits(self) -> None:
+        """A good device is served."""
+        with Client(self.port(), pump().credential) as client:
+            assert client.get().status == 200
 
     def on_loop(self, act: Callable[[], object]) -> object:
         """Do something on the loop's thread and wait for it."""
@@ -205,6 +218,11 @@ class Response:
     status: int
     headers: dict[str, str]
     body: bytes
+
+    @property
+    def refusal(self) -> tuple[int, str]:
+        """The status, and the reason in the problem document of the body."""
+        return self.status, json.loads(self.body)["reason"]
 
 
 class Client:

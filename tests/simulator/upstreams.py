@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from tests.simulator.listeners import Client
+
 PATIENCE = 10.0
 
 
@@ -156,6 +158,17 @@ def read_head(connection: socket.socket) -> bytes:
             raise ConnectionResetError
         data += part
     return data
+
+
+def check_stops(client: Client) -> None:
+    """A client that sends for ever to an upstream that does not read is stopped soon."""
+    client.socket.settimeout(0.3)
+    sent = 0
+    with suppress(TimeoutError):
+        while sent < 100_000_000:
+            client.send(b"x" * 65_536)
+            sent += 65_536
+    assert sent < 30_000_000  # the kernel's buffers, not ours
 
 
 def unused_port() -> int:

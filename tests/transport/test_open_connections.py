@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from tests.simulator.certificates import authority, pump
-from tests.simulator.listeners import Client, PeerJudge, admitted, serving, wait_until
+from tests.simulator.listeners import Client, PeerJudge, Served, admitted, serving, wait_until
 from tests.transport.test_listeners import gate
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.tcp_relay import AdmittedStream
@@ -32,11 +33,6 @@ class Silent(asyncio.Protocol):
         pass
 
 
-@pytest.fixture
-def judge() -> PeerJudge:
-    return PeerJudge()
-
-
 async def mark(scope: Scope, _receive: Receive, send: Send) -> None:
     """Say whether the connection is degraded."""
     degraded = scope["extensions"]["tls"]["degraded"]
@@ -44,23 +40,34 @@ async def mark(scope: Scope, _receive: Receive, send: Send) -> None:
     await send_response(send, 200, [(b"content-length", b"%d" % len(text))], text)
 
 
+@contextmanager
+def two_streams(judge: PeerJudge) -> Iterator[tuple[Served, Client, Client]]:
+    """Open streams of the pump and of its twin."""
+    with (
+        serving(gate(judge, app=None, stream=Silent), judges=[judge]) as served,
+        Client(served.port(), pump().credential) as bad,
+        Client(served.port(), authority().issue("twin.icu.h1.test").credential) as good,
+    ):
+        wait_until(lambda: len(served.running.connections) == 2)
+        yield served, bad, good
+
+
+def cut_within_two_seconds(act: Callable[[], None], served: Served, bad: Client, good: Client) -> None:
+    """What `act` does cuts the one stream and not the other."""
+    began = time.monotonic()
+    act()
+    assert bad.was_cut()
+    assert time.monotonic() - began < 2
+    good.send(b"x")
+    wait_until(lambda: len(served.running.connections) == 1)
+
+
 class TestRevocation:
     def test_an_open_stream_of_a_revoked_device_is_cut_within_two_seconds_and_its_twin_goes_on(
         self, judge: PeerJudge
     ) -> None:
-        twin = authority().issue("twin.icu.h1.test")
-        with (
-            serving(gate(judge, app=None, stream=Silent), judges=[judge]) as served,
-            Client(served.port(), pump().credential) as bad,
-            Client(served.port(), twin.credential) as good,
-        ):
-            wait_until(lambda: len(served.running.connections) == 2)
-            began = time.monotonic()
-            judge.revoke(pump().serial)
-            assert bad.was_cut()
-            assert time.monotonic() - began < 2
-            good.send(b"x")
-            wait_until(lambda: len(served.running.connections) == 1)
+        with two_streams(judge) as (served, bad, good):
+            cut_within_two_seconds(lambda: judge.revoke(pump().serial), served, bad, good)
             good.socket.settimeout(0.1)
             with pytest.raises(TimeoutError):
                 good.receive()
@@ -93,8 +100,7 @@ class TestRevocation:
         with serving(gate(judge)) as served, Client(served.port(), pump().credential) as client:
             assert client.get().status == 200
             judge.revoke(pump().serial)
-            response = client.get()
-            assert (response.status, json.loads(response.body)["reason"]) == (403, Reason.REVOKED)
+            assert client.get().refusal == (403, Reason.REVOKED)
             assert client.is_closed()
 
     def test_a_function_that_may_not_stop_is_marked_and_goes_on(self, judge: PeerJudge) -> None:
@@ -207,6 +213,13 @@ class Crowd:
         asyncio.run(run())
 
 
+def why_refused(right: ConnectionRight) -> Reason:
+    """The reason why it may not go on."""
+    objection = right.find_objection()
+    assert objection is not None
+    return objection.reason
+
+
 class TestQuickCheck:
     def test_a_peer_below_a_revoked_authority_is_cut_by_the_quick_check_alone(self) -> None:
         crowd = Crowd(300)
@@ -272,9 +285,7 @@ class TestQuickCheck:
         crowd.judge.revoked.add(1)
         crowd.judge.position += 1
         for _ in range(2):
-            objection = one.right.find_objection()
-            assert objection is not None
-            assert objection.reason is Reason.REVOKED
+            assert why_refused(one.right) is Reason.REVOKED
         assert crowd.order == []
         assert len(crowd.judge.decisions) == 1
 
@@ -301,20 +312,10 @@ class TestDeviceChanges:
     def test_an_open_stream_of_a_changed_device_is_judged_anew_and_its_twin_is_left_alone(
         self, judge: PeerJudge
     ) -> None:
-        twin = authority().issue("twin.icu.h1.test")
-        with (
-            serving(gate(judge, app=None, stream=Silent), judges=[judge]) as served,
-            Client(served.port(), pump().credential) as bad,
-            Client(served.port(), twin.credential) as good,
-        ):
-            wait_until(lambda: len(served.running.connections) == 2)
-            began, judged = time.monotonic(), judge.judged
-            judge.change("pump", Reason.DEVICE_STATE)
-            assert bad.was_cut()
-            assert time.monotonic() - began < 2
+        with two_streams(judge) as (served, bad, good):
+            judged = judge.judged
+            cut_within_two_seconds(lambda: judge.change("pump", Reason.DEVICE_STATE), served, bad, good)
             assert judge.judged == judged + 1
-            good.send(b"x")
-            wait_until(lambda: len(served.running.connections) == 1)
         assert [(each.reason, each.device) for each in judge.told(Outcome.CLOSED)] == [
             (Reason.DEVICE_STATE, "pump.icu.h1.test")
         ]
@@ -332,8 +333,7 @@ class TestDeviceChanges:
         with serving(gate(judge)) as served, Client(served.port(), pump().credential) as client:
             assert client.get().status == 200
             judge.change("pump", Reason.DEVICE_STATE)
-            response = client.get()
-            assert (response.status, json.loads(response.body)["reason"]) == (403, Reason.DEVICE_STATE)
+            assert client.get().refusal == (403, Reason.DEVICE_STATE)
 
 
 class TestBooks:
@@ -373,6 +373,4 @@ class TestBooks:
         rules = Rules("gate", admit, judge.decisions.append, lambda: position[0])  # type: ignore[arg-type]
         right = ConnectionRight(rules, peer, "127.0.0.1")
         assert right.refusal is None
-        objection = right.find_objection()
-        assert objection is not None
-        assert objection.reason is Reason.REVOKED
+        assert why_refused(right) is Reason.REVOKED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -124,8 +124,7 @@ class TestSameWords:
     """Whatever is sent, both listeners say the same."""
 
     def test_each_ocsp_request_by_each_method(self, asked: Pair) -> None:
-        questions = asked.questions
-        for one in questions:
+        for one in asked.questions:
             for stream in (post(one), get(one), get(one).replace(b"%2F", b"/"), get(one).replace(b"=", b"%3d")):
                 assert asked.check(stream + LAST).count(b"HTTP/1.1 ") in {1, 2}
 
@@ -224,14 +223,8 @@ class TestSameWords:
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_whatever_is_sent(self, asked: Pair, data: st.DataObject) -> None:
-        questions = asked.questions
-        fields = st.sampled_from(
-            ["", "User-Agent: a\r\n", "Connection: keep-alive\r\n", "Accept: */*\r\nPragma: no-cache\r\n", SLOW_FIELD]
-        )
-        one = st.builds(
-            lambda form, asked, extra: form(asked, extra), st.sampled_from([post, get]), _any(questions), fields
-        )
-        stream = bytearray(b"".join(data.draw(st.lists(one, min_size=1, max_size=4))))
+        fields = ("Connection: keep-alive\r\n", "Accept: */*\r\nPragma: no-cache\r\n")
+        stream = bytearray(data.draw(_requests(asked.questions, [post, get], *fields)))
         for _ in range(data.draw(st.integers(0, 2))):
             at = data.draw(st.integers(0, len(stream) - 1))
             new = data.draw(st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b":", b"\0", b"0", b"GET ", b"\xff"]))
@@ -248,14 +241,7 @@ class TestSameWords:
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_wherever_requests_are_cut(self, asked: Pair, data: st.DataObject) -> None:
-        fields = st.sampled_from(["", "User-Agent: a\r\n", SLOW_FIELD, "Expect: 100-continue\r\n"])
-        one = st.builds(
-            lambda form, asked, extra: form(asked, extra),
-            st.sampled_from([post, post, get]),
-            _any(asked.questions),
-            fields,
-        )
-        stream = b"".join(data.draw(st.lists(one, min_size=1, max_size=4)))
+        stream = data.draw(_requests(asked.questions, [post, post, get], "Expect: 100-continue\r\n"))
         cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=6)))
         pieces = [stream[begin:end] for begin, end in pairwise([0, *cuts, len(stream)])]
         pieces[-1] += LAST
@@ -266,14 +252,15 @@ class TestSameWords:
     ) -> None:
         for limits in (Limits(header_bytes=100), Limits(header_fields=3)):
             with both(status, limits) as served:
-                heard = Pair(status, served, []).check(
-                    post(question(issued), "User-Agent: a\r\nAccept: */*\r\n") + LAST
-                )
-                assert heard.startswith(b"HTTP/1.1 431 ")
+                stream = post(question(issued), "User-Agent: a\r\nAccept: */*\r\n") + LAST
+                assert Pair(status, served, []).check(stream).startswith(b"HTTP/1.1 431 ")
 
 
-def _any(questions: list[bytes]) -> st.SearchStrategy[bytes]:
-    return st.sampled_from(questions)
+def _requests(questions: list[bytes], forms: list[Callable[..., bytes]], *more: str) -> st.SearchStrategy[bytes]:
+    """One to four requests in a stream, with a field among `more` and some others, or with none."""
+    fields = st.sampled_from(["", "User-Agent: a\r\n", SLOW_FIELD, *more])
+    one = st.builds(lambda form, *given: form(*given), st.sampled_from(forms), st.sampled_from(questions), fields)
+    return st.lists(one, min_size=1, max_size=4).map(b"".join)
 
 
 class _Broken:
@@ -350,19 +337,13 @@ class TestCached:
         spec = ListenerSpec("fast", "127.0.0.1", 0, app=status.app, ocsp_cache=OcspCache(replies))
         with serving(spec) as served, PlainClient(served.port("fast")) as client:
             for _ in range(2):
-                client.send(post(question(issued)))
-                assert status_of(client.read_response()) is ocsp.OCSPResponseStatus.INTERNAL_ERROR
+                assert ask(client, post(question(issued))) is ocsp.OCSPResponseStatus.INTERNAL_ERROR
         assert "the disk is gone" in caplog.text
 
     def test_max_age_falls_as_the_end_comes_near(self, status: StatusListeners, issued: IssuedCertificate) -> None:
         responses = status.clinic.responses
-        responses._rules = type(responses._rules)(
-            presigned_lifetime=responses._rules.presigned_lifetime,
-            renew_after=responses._rules.presigned_lifetime,
-            http_max_age=responses._rules.http_max_age,
-            replace_within=responses._rules.replace_within,
-            responder_renew_before=responses._rules.responder_renew_before,
-        )
+        whole = responses._rules.presigned_lifetime
+        responses._rules = responses._rules.model_copy(update={"renew_after": whole})
         stream, found = post(question(issued)), []
         for wait in (0, 11 * 3600 + 59 * 60 - 1, 1, 1, 1, 57):
             status.clinic.advance(seconds=wait)
@@ -393,6 +374,21 @@ class TestCached:
         for stream in (post(question(issued)), get(question(issued))):
             assert under.find_response(stream, 0) is None
             assert under.find_response(stream.replace(b"/ocsp", b"/pki/ocsp", 1), 0) is not None
+
+
+def connection_of(served: Served) -> PlainConnection:
+    """The server's side of the only connection."""
+    closers = served.running._every["fast"].listener.closers
+    wait_until(lambda: len(closers) == 1)
+    (connection,) = closers
+    assert isinstance(connection, PlainConnection)
+    return connection
+
+
+def protocol_of(connection: PlainConnection) -> StatusHttp:
+    """What speaks HTTP on it."""
+    assert isinstance(connection._upper, StatusHttp)
+    return connection._upper
 
 
 class TestConnections:
@@ -456,8 +452,8 @@ class TestConnections:
     def test_a_header_that_does_not_come_to_its_end_is_cut_wherever_it_begins(
         self, issued: IssuedCertificate, fast: int, before: bytes
     ) -> None:
-        good = {b"": b"", b"fast": post(question(issued)), b"slow": post(question(issued), SLOW_FIELD)}[before]
         whole = post(question(issued))
+        good = {b"": b"", b"fast": whole, b"slow": post(question(issued), SLOW_FIELD)}[before]
         for begun in (b"POST /ocsp HTT", whole[:-1], whole[: whole.index(b"\r\n\r\n") + 4], b"G"):
             with PlainClient(fast) as client:
                 client.send(good + begun)
@@ -489,12 +485,7 @@ class TestConnections:
         stream = post(question(issued))
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
             client.send(stream[:-5])
-            closers = served.running._every["fast"].listener.closers
-            wait_until(lambda: len(closers) == 1)
-            (connection,) = closers
-            assert isinstance(connection, PlainConnection)
-            http = connection._upper
-            assert isinstance(http, StatusHttp)
+            http = protocol_of(connection_of(served))
             wait_until(lambda: bool(http._held))
             served.on_loop(http.shutdown)
             assert ask(client, stream[-5:]) is GOOD
@@ -506,8 +497,7 @@ class TestConnections:
         short = Limits(keep_alive_seconds=1.5, linger_seconds=0.2, header_seconds=0.4)
         with serving(status.spec("fast", short)) as served, PlainClient(served.port("fast")) as client:
             for _ in range(10):
-                client.send(get(question(issued)))
-                assert client.read_response().status == 200
+                assert ask(client, get(question(issued))) is GOOD
                 time.sleep(0.2)
             assert client.receive() == b""
 
@@ -550,11 +540,7 @@ class TestConnections:
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
             client.send(slow + more * 200)
             wait_until(lambda: status.seen == ["/slow"])
-            (connection,) = served.running._every["fast"].listener.closers
-            assert isinstance(connection, PlainConnection)
-            http = connection._upper
-            assert isinstance(http, StatusHttp)
-            assert len(http.pipeline) == PIPELINED + 1
+            assert len(protocol_of(connection_of(served)).pipeline) == PIPELINED + 1
             assert client.read_response().body == b"slow"
             for _ in range(PIPELINED + 1):
                 last = client.read_response()
@@ -575,8 +561,7 @@ class TestConnections:
     ) -> None:
         with serving(status.spec("fast", Limits())) as served, PlainClient(served.port("fast")) as client:
             assert ask(client, post(question(issued))) is GOOD
-            (connection,) = served.running._every["fast"].listener.closers
-            assert isinstance(connection, PlainConnection)
+            connection = connection_of(served)
             served.on_loop(connection.pause_writing)
             client.send(post(question(issued)))
             wait_until(lambda: status.seen == ["/ocsp"])
@@ -605,8 +590,7 @@ class TestConnections:
         with serving(status.spec("fast", limits)) as served:
             with PlainClient(served.port("fast")) as one, PlainClient(served.port("fast")) as two:
                 for client in (one, two):
-                    client.send(post(question(issued)))
-                    assert client.read_response().status == 200
+                    assert ask(client, post(question(issued))) is GOOD
                 with PlainClient(served.port("fast")) as third, contextlib.suppress(ConnectionError):
                     third.send(post(question(issued)))
                     assert third.receive() == b""
@@ -633,8 +617,7 @@ class TestConnections:
     def test_a_stop_ends_idle_connections(self, status: StatusListeners, issued: IssuedCertificate) -> None:
         with serving(status.spec("fast"), grace=10 * PATIENCE) as served:
             client = PlainClient(served.port("fast"))
-            client.send(post(question(issued)))
-            client.read_response()
+            assert ask(client, post(question(issued))) is GOOD
         with client:
             assert client.is_closed()
 
