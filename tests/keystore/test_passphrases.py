@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import Malformed, Misconfigured
 from vagus.keystore.passphrases import Passphrase, read_passphrase
 from vagus.reasons import Reason
@@ -57,8 +57,7 @@ def test_another_form_is_refused_and_not_repeated(source: str) -> None:
 
 @pytest.mark.parametrize("source", ["env:VAGUS_NOT_SET", "file:/nonexistent/secret", "fd:987"])
 def test_a_source_that_gives_nothing_says_so(source: str) -> None:
-    with refuses(Reason.BAD_SETTINGS, Misconfigured):
-        read_passphrase(source)
+    assert reason_of(read_passphrase, source, error=Misconfigured) is Reason.BAD_SETTINGS
 
 
 def test_an_empty_or_endless_passphrase_is_refused(tmp_path: Path) -> None:
@@ -66,13 +65,11 @@ def test_an_empty_or_endless_passphrase_is_refused(tmp_path: Path) -> None:
         place = tmp_path / "secret"
         place.write_bytes(content)
         place.chmod(0o600)
-        with refuses(Reason.BAD_SETTINGS, Misconfigured):
-            read_passphrase(f"file:{place}")
+        assert reason_of(read_passphrase, f"file:{place}", error=Misconfigured) is Reason.BAD_SETTINGS
 
 
 def test_a_folder_is_no_passphrase_file(tmp_path: Path) -> None:
-    with refuses(Reason.BAD_SETTINGS, Misconfigured):
-        read_passphrase(f"file:{tmp_path}")
+    assert reason_of(read_passphrase, f"file:{tmp_path}", error=Misconfigured) is Reason.BAD_SETTINGS
 
 
 def test_a_passphrase_never_shows_itself() -> None:

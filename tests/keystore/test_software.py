@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from tests.simulator.programs import succeed
 from tests.simulator.queries import list_key_ids
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import (
     Conflict,
     IntegrityFailure,
@@ -111,8 +111,7 @@ def test_a_key_refuses_every_purpose_but_its_own(keystore: SoftwareKeystore, pur
     if purpose in CA:
         assert key.sign(purpose, b"x")
         return
-    with refuses(Reason.PURPOSE_FORBIDDEN, NotAuthorised):
-        key.sign(purpose, b"x")
+    assert reason_of(key.sign, purpose, b"x", error=NotAuthorised) is Reason.PURPOSE_FORBIDDEN
 
 
 @pytest.mark.parametrize(
@@ -135,8 +134,7 @@ def test_only_a_tls_key_leaves_in_clear(keystore: SoftwareKeystore) -> None:
     keystore.generate("tls", KeyAlgorithm.P256, [Purpose.TLS], "tls:gate")
     keystore.generate("ca-1", KeyAlgorithm.P256, CA, "authority:h1/icu#1")
     assert serialization.load_pem_private_key(keystore.tls_key_pem("tls"), None)
-    with refuses(Reason.PURPOSE_FORBIDDEN, NotAuthorised):
-        keystore.tls_key_pem("ca-1")
+    assert reason_of(keystore.tls_key_pem, "ca-1", error=NotAuthorised) is Reason.PURPOSE_FORBIDDEN
 
 
 def test_files_are_private_and_nothing_rests_in_clear(keystore: SoftwareKeystore) -> None:
@@ -179,8 +177,7 @@ def test_a_short_passphrase_makes_no_keystore(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(keystore: SoftwareKeystore) -> None:
     keystore.generate("ca-1", KeyAlgorithm.P256, CA, "a")
     before = (keystore.folder / "ca-1.key").read_bytes()
-    with refuses(Reason.ALREADY_EXISTS, Conflict):
-        keystore.generate("ca-1", KeyAlgorithm.P256, CA, "a")
+    assert reason_of(keystore.generate, "ca-1", KeyAlgorithm.P256, CA, "a", error=Conflict) is Reason.ALREADY_EXISTS
     assert (keystore.folder / "ca-1.key").read_bytes() == before
     with pytest.raises(Conflict):
         SoftwareKeystore.create(keystore.folder, SECRET, entropy=SeededEntropy(), unsafe_fast=True)
@@ -188,14 +185,12 @@ def test_nothing_is_overwritten(keystore: SoftwareKeystore) -> None:
 
 def test_what_is_not_there_is_named(keystore: SoftwareKeystore, tmp_path: Path) -> None:
     for act in (lambda: keystore.load("ca-9"), lambda: SoftwareKeystore.open(tmp_path / "none", SECRET)):
-        with refuses(Reason.KEY_NOT_OPEN, Unavailable):
-            act()
+        assert reason_of(act, error=Unavailable) is Reason.KEY_NOT_OPEN
 
 
 @pytest.mark.parametrize("key_id", ["", "../ca-1", "CA", "a/b", ".hidden", "a\0b", "x" * 81, "a\n"])
 def test_a_key_id_is_never_a_path(keystore: SoftwareKeystore, key_id: str) -> None:
-    with refuses(Reason.BAD_ARGUMENT, Malformed):
-        keystore.load(key_id)
+    assert reason_of(keystore.load, key_id, error=Malformed) is Reason.BAD_ARGUMENT
 
 
 def test_a_file_swapped_edited_or_brought_from_elsewhere_does_not_open(
@@ -219,8 +214,7 @@ def test_a_file_swapped_edited_or_brought_from_elsewhere_does_not_open(
         b"x" * 70_000,
     ):
         path.write_bytes(content)
-        with refuses(Reason.KEYSTORE_DAMAGED, IntegrityFailure):
-            keystore.load("ca-1")
+        assert reason_of(keystore.load, "ca-1", error=IntegrityFailure) is Reason.KEYSTORE_DAMAGED
     path.write_bytes(genuine)
     assert keystore.load("ca-1")
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from tests.x509.chains import spki
 from vagus.errors import IntegrityFailure, Malformed, VagusError
 from vagus.reasons import Reason
@@ -83,8 +83,7 @@ def test_one_bad_signature_of_the_known_key_rejects_the_note() -> None:
 def test_a_note_of_another_key_or_log_is_refused() -> None:
     renamed = NoteKey("log.example.org/other", KEY.public_key)
     for note, key in [(NOTE, renamed), (sign(Checkpoint("elsewhere", 1, bytes(32))), KEY)]:
-        with refuses(Reason.CHECKPOINT_INVALID, IntegrityFailure):
-            verify_checkpoint(note, key)
+        assert reason_of(verify_checkpoint, note, key, error=IntegrityFailure) is Reason.CHECKPOINT_INVALID
 
 
 @given(st.integers(0, len(NOTE) - 1), st.integers(0, 7))
@@ -129,15 +128,12 @@ SIGNATURE = "\n— a " + base64.b64encode(bytes(68)).decode() + "\n"
     ],
 )
 def test_a_note_of_another_format_is_refused(note: str) -> None:
-    with refuses(Reason.BAD_ENCODING, Malformed):
-        decode_checkpoint(note.encode())
+    assert reason_of(decode_checkpoint, note.encode(), error=Malformed) is Reason.BAD_ENCODING
 
 
 def test_size_and_number_of_signatures_are_bounded() -> None:
-    with refuses(Reason.TOO_LARGE, Malformed):
-        decode_checkpoint(b"a" * 100_001)
-    with refuses(Reason.TOO_MANY, Malformed):
-        decode_checkpoint(NOTE + SIGNATURE[1:].encode() * 64)
+    assert reason_of(decode_checkpoint, b"a" * 100_001, error=Malformed) is Reason.TOO_LARGE
+    assert reason_of(decode_checkpoint, NOTE + SIGNATURE[1:].encode() * 64, error=Malformed) is Reason.TOO_MANY
 
 
 def test_extension_lines_are_allowed() -> None:
@@ -146,8 +142,7 @@ def test_extension_lines_are_allowed() -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\u2003b", "a\nb"])
 def test_a_key_name_that_would_break_the_line_is_refused(name: str) -> None:
-    with refuses(Reason.BAD_ENCODING, Malformed):
-        NoteKey(name, bytes(32))
+    assert reason_of(NoteKey, name, bytes(32), error=Malformed) is Reason.BAD_ENCODING
 
 
 @pytest.mark.parametrize(
@@ -159,5 +154,4 @@ def test_a_verifier_key_that_contradicts_itself_is_refused(text: str) -> None:
 
 
 def test_only_ed25519_keys_sign_checkpoints() -> None:
-    with refuses(Reason.UNSUPPORTED_ALGORITHM, Malformed):
-        NoteKey.of_spki("a", b"\x30" * 91)
+    assert reason_of(NoteKey.of_spki, "a", b"\x30" * 91, error=Malformed) is Reason.UNSUPPORTED_ALGORITHM

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import IntegrityFailure, Malformed
 from vagus.reasons import Reason
 from vagus.tlog.merkle import (
@@ -129,8 +129,7 @@ def test_a_frontier_grows_the_same_in_one_step_and_in_two(first: int, second: in
 
 @pytest.mark.parametrize(("size", "length"), [(1, 0), (1, 64), (2, 33), (3, 32), (0, 32)])
 def test_a_frontier_that_does_not_fit_its_size_is_refused(size: int, length: int) -> None:
-    with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
-        Frontier.decode(size, b"x" * length)
+    assert reason_of(Frontier.decode, size, b"x" * length, error=IntegrityFailure) is Reason.LOG_TAMPERED
 
 
 def test_a_frontier_of_too_few_hashes_is_refused() -> None:
@@ -212,11 +211,9 @@ def test_equal_sizes_need_equal_roots() -> None:
 
 @pytest.mark.parametrize(("index", "size"), [(0, 0), (5, 5), (-1, 5)])
 def test_no_proof_is_made_for_a_leaf_that_is_not_there(index: int, size: int) -> None:
-    with refuses(Reason.BAD_ARGUMENT, Malformed):
-        inclusion_proof(index, size, TREE.read)
+    assert reason_of(inclusion_proof, index, size, TREE.read, error=Malformed) is Reason.BAD_ARGUMENT
 
 
 @pytest.mark.parametrize(("old_size", "size"), [(0, 3), (4, 3)])
 def test_no_consistency_proof_is_made_from_nothing_or_backwards(old_size: int, size: int) -> None:
-    with refuses(Reason.BAD_ARGUMENT, Malformed):
-        consistency_proof(old_size, size, TREE.read)
+    assert reason_of(consistency_proof, old_size, size, TREE.read, error=Malformed) is Reason.BAD_ARGUMENT

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.tlog.merkle import (
@@ -82,8 +82,7 @@ def test_paths_are_those_of_the_specification(tile: Tile, path: str) -> None:
     ],
 )
 def test_a_second_spelling_of_a_tile_is_no_tile(path: str) -> None:
-    with refuses(Reason.NON_CANONICAL, Malformed):
-        Tile.parse(path)
+    assert reason_of(Tile.parse, path, error=Malformed) is Reason.NON_CANONICAL
 
 
 @given(st.integers(0, 63) | st.none(), st.integers(0, 10**10), st.integers(1, 256))
@@ -95,8 +94,7 @@ def test_every_path_parses_back(level: int | None, index: int, width: int) -> No
 
 @pytest.mark.parametrize("arguments", [(0, -1, 1), (0, 0, 0), (0, 0, 257), (64, 0, 1)])
 def test_an_impossible_tile_is_refused(arguments: tuple[int, int, int]) -> None:
-    with refuses(Reason.BAD_ARGUMENT, Malformed):
-        Tile(*arguments)
+    assert reason_of(Tile, *arguments, error=Malformed) is Reason.BAD_ARGUMENT
 
 
 def test_a_tree_of_seventy_thousand_has_the_tiles_that_the_specification_counts() -> None:
@@ -161,8 +159,7 @@ def test_bundles_come_back(entries: list[bytes]) -> None:
 
 @pytest.mark.parametrize("contents", [b"\x00", b"\x00\x01", b"\x00\x02a", b"\x00\x01ab"])
 def test_a_bundle_that_ends_inside_an_entry_is_refused(contents: bytes) -> None:
-    with refuses(Reason.BAD_ENCODING, Malformed):
-        decode_bundle(contents, 1)
+    assert reason_of(decode_bundle, contents, 1, error=Malformed) is Reason.BAD_ENCODING
 
 
 def test_a_bundle_holds_as_many_entries_as_its_name_says() -> None:
@@ -172,11 +169,9 @@ def test_a_bundle_holds_as_many_entries_as_its_name_says() -> None:
 
 def test_an_entry_larger_than_two_bytes_of_length_is_refused() -> None:
     assert len(encode_bundle([b"a" * 65_535])) == 65_537
-    with refuses(Reason.TOO_LARGE, Malformed):
-        encode_bundle([b"a" * 65_536])
+    assert reason_of(encode_bundle, [b"a" * 65_536], error=Malformed) is Reason.TOO_LARGE
 
 
 def test_a_tile_of_another_width_is_refused() -> None:
     assert decode_tile(encode_tile(LEAVES[:3]), 3) == tuple(LEAVES[:3])
-    with refuses(Reason.BAD_ENCODING, Malformed):
-        decode_tile(encode_tile(LEAVES[:3]), 4)
+    assert reason_of(decode_tile, encode_tile(LEAVES[:3]), 4, error=Malformed) is Reason.BAD_ENCODING

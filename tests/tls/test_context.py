@@ -9,7 +9,7 @@ from cryptography.x509 import ocsp
 from OpenSSL import SSL
 
 from tests.simulator.certificates import Issued, authority, pump, server_credential
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from tests.tls.test_stream import client_context, connected, server_context, shake
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
@@ -85,8 +85,7 @@ class TestSwap:
         server = server_context()
         mixed = Credential(authority().issue("localhost").credential.chain_pem, server_credential().key_pem)
         for bad in (mixed, Credential(b"no PEM", b"no PEM"), Credential(server_credential().chain_pem, b"")):
-            with refuses(Reason.BAD_SETTINGS, Misconfigured):
-                server.swap(credential=bad, epoch=b"9")
+            assert reason_of(server.swap, credential=bad, epoch=b"9", error=Misconfigured) is Reason.BAD_SETTINGS
         assert server.epoch == b"1"
         connected(server, client_context(pump().credential))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from tests.simulator.certificates import authority, pump, server_credential, stranger
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.tls import TLS_1_2, TLS_1_3, ClientContext, ClientTls, Credential, ServerContext, ServerTls, TlsStream
@@ -81,8 +81,7 @@ class TestPeer:
                 shake(near, far)
                 assert far.peer().version == TLS_1_2
             else:
-                with refuses(Reason.TLS_HANDSHAKE, NotTrusted):
-                    shake(near, far)
+                assert reason_of(shake, near, far, error=NotTrusted) is Reason.TLS_HANDSHAKE
 
     def test_a_server_with_an_ml_dsa_key(self) -> None:
         server = ServerContext(authority().issue("localhost", key=mldsa.MLDSA65PrivateKey.generate()).credential)
@@ -151,8 +150,7 @@ class TestData:
         data = bytearray(near.take())
         data[-1] ^= 1
         far.feed(bytes(data))
-        with refuses(Reason.TLS_HANDSHAKE, Malformed):
-            far.read()
+        assert reason_of(far.read, error=Malformed) is Reason.TLS_HANDSHAKE
         assert far.take()  # the alert
         with pytest.raises(Malformed):
             far.write(b"more")

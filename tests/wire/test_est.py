@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
 from vagus.wire import est
@@ -63,8 +63,7 @@ def test_any_body_decodes_or_is_refused_by_our_own_error(body: bytes) -> None:
     ],
 )
 def test_a_body_that_is_neither_base64_nor_der_is_refused(body: bytes) -> None:
-    with refuses(Reason.BAD_ENCODING, Malformed):
-        est.decode_body(body)
+    assert reason_of(est.decode_body, body, error=Malformed) is Reason.BAD_ENCODING
 
 
 def test_a_body_above_the_limit_is_refused_before_it_is_decoded() -> None:
@@ -101,8 +100,7 @@ def test_another_scheme_is_no_basic_credential() -> None:
 
 @pytest.mark.parametrize("header", ["Basic", "Basic !!!", "Basic bm9jb2xvbg==", "Basic /w==", "basic " + "QUFB" * 1000])
 def test_a_broken_basic_credential_is_refused(header: str) -> None:
-    with refuses(Reason.BAD_ENCODING, Malformed):
-        est.decode_basic(header)
+    assert reason_of(est.decode_basic, header, error=Malformed) is Reason.BAD_ENCODING
 
 
 def test_csr_attributes_ask_for_the_key_of_the_profile() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.wire.golomb import decode_gaps, encode_gaps, rice_bits
@@ -52,8 +52,7 @@ def test_random_values_take_hardly_more_than_the_bound(mean: int) -> None:
 
 @pytest.mark.parametrize("unsorted", [[3, 3], [5, 2], [-1]])
 def test_only_ascending_values_are_written(unsorted: list[int]) -> None:
-    with refuses(Reason.BAD_ARGUMENT, Malformed):
-        encode_gaps(unsorted, 3)
+    assert reason_of(encode_gaps, unsorted, 3, error=Malformed) is Reason.BAD_ARGUMENT
 
 
 @pytest.mark.parametrize(
@@ -72,5 +71,4 @@ def test_only_ascending_values_are_written(unsorted: list[int]) -> None:
     ],
 )
 def test_anything_else_is_refused(data: bytes, bits: int, count: int, limit: int) -> None:
-    with refuses(Reason.BAD_ENCODING, Malformed):
-        decode_gaps(data, bits, count, limit)
+    assert reason_of(decode_gaps, data, bits, count, limit, error=Malformed) is Reason.BAD_ENCODING

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import LimitExceeded, Malformed, NotAuthorised, VagusError
 from vagus.reasons import Reason
 from vagus.wire import problems
@@ -47,8 +47,7 @@ def test_any_bytes_decode_or_are_refused_by_our_own_error(body: bytes) -> None:
     [b"", b"[]", b"{}", b'{"status":200,"reason":"A","detail":"b"}', b"[" * 5000, b'{"status":"400"}', b"\xff"],
 )
 def test_what_is_no_problem_document_is_refused(body: bytes) -> None:
-    with refuses(Reason.BAD_ENCODING, Malformed):
-        problems.decode_problem(body)
+    assert reason_of(problems.decode_problem, body, error=Malformed) is Reason.BAD_ENCODING
 
 
 def test_a_huge_document_is_refused() -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from tests.x509 import chains
 from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
@@ -119,13 +119,11 @@ def test_an_empty_snapshot_finds_no_certificate() -> None:
     "said", [facts(one_in=1), facts(one_in=(1 << 24) + 1), facts(salt=b"short"), facts(key_sha256=b"short")]
 )
 def test_what_no_reader_would_take_is_not_written(said: SnapshotFacts) -> None:
-    with refuses(Reason.BAD_ARGUMENT, Malformed):
-        encode_content(said, [])
+    assert reason_of(encode_content, said, [], error=Malformed) is Reason.BAD_ARGUMENT
 
 
 def test_a_certificate_that_is_not_in_the_snapshot_is_not_found() -> None:
-    with refuses(Reason.BAD_ARGUMENT, Malformed):
-        encode_content(facts(), [(bytes(32), serial(1))])
+    assert reason_of(encode_content, facts(), [(bytes(32), serial(1))], error=Malformed) is Reason.BAD_ARGUMENT
 
 
 def test_a_snapshot_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,8 +131,7 @@ def test_a_snapshot_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     with refuses(Reason.TOO_MANY, LimitExceeded):
         encode_content(facts(), [(ISSUERS[0], serial(number)) for number in range(4)])
     monkeypatch.setattr(snapshots, "MAX_SNAPSHOT", 100)
-    with refuses(Reason.TOO_LARGE, LimitExceeded):
-        decode_snapshot(bytes(101))
+    assert reason_of(decode_snapshot, bytes(101), error=LimitExceeded) is Reason.TOO_LARGE
 
 
 def test_no_snapshot_is_written_that_no_reader_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +141,7 @@ def test_no_snapshot_is_written_that_no_reader_accepts(monkeypatch: pytest.Monke
     monkeypatch.setattr(snapshots, "MAX_SNAPSHOT", len(whole) - 1)
     with pytest.raises(LimitExceeded):
         decode_snapshot(whole)
-    with refuses(Reason.TOO_LARGE, LimitExceeded):
-        encode_content(facts(one_in=1 << 24), many)
+    assert reason_of(encode_content, facts(one_in=1 << 24), many, error=LimitExceeded) is Reason.TOO_LARGE
     monkeypatch.setattr(snapshots, "MAX_SNAPSHOT", 1 << 15)
     decode_snapshot(signed(encode_content(facts(one_in=1 << 16), many)))
 
@@ -232,5 +228,4 @@ def test_the_unspoiled_content_decodes() -> None:
     ],
 )
 def test_a_spoiled_field_has_its_reason(changes: dict[str, bytes], reason: Reason) -> None:
-    with refuses(reason, Malformed):
-        decode_snapshot(signed(content(**changes)))
+    assert reason_of(decode_snapshot, signed(content(**changes)), error=Malformed) is reason

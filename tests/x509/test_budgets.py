@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of
 from vagus.errors import LimitExceeded
 from vagus.reasons import Reason
 from vagus.x509.budgets import DEFAULT_LIMITS, Budget, Limits, check_input
@@ -16,22 +16,19 @@ def test_each_count_may_be_spent_to_the_last_and_no_further(what: str) -> None:
     spend = getattr(budget, f"spend_{what}")
     for _ in range(3):
         spend()
-    with refuses(Reason.BUDGET_EXHAUSTED, LimitExceeded):
-        spend()
+    assert reason_of(spend, error=LimitExceeded) is Reason.BUDGET_EXHAUSTED
 
 
 def test_comparisons_are_spent_many_at_once() -> None:
     budget = Budget(Limits(comparisons=10))
     budget.spend_comparisons(10)
-    with refuses(Reason.BUDGET_EXHAUSTED, LimitExceeded):
-        budget.spend_comparisons(1)
+    assert reason_of(budget.spend_comparisons, 1, error=LimitExceeded) is Reason.BUDGET_EXHAUSTED
 
 
 def test_input_is_bounded_before_it_is_read() -> None:
     check_input(4, 100, DEFAULT_LIMITS)
     for count, total_bytes, reason in ((20_000, 10, Reason.TOO_MANY), (1, 17 << 20, Reason.TOO_LARGE)):
-        with refuses(reason, LimitExceeded):
-            check_input(count, total_bytes, DEFAULT_LIMITS)
+        assert reason_of(check_input, count, total_bytes, DEFAULT_LIMITS, error=LimitExceeded) is reason
 
 
 def test_the_bounds_are_those_that_the_documents_state() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
@@ -38,14 +38,12 @@ def test_the_second_arc_under_two_may_be_large() -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "1.40", "3.1", "1.2.x", "1..2", "1.02", "-1.2", "1.2.", "٣.1"])
 def test_what_is_no_object_identifier_is_refused(text: str) -> None:
-    with refuses(Reason.BAD_ENCODING, Malformed):
-        der.object_identifier(text)
+    assert reason_of(der.object_identifier, text, error=Malformed) is Reason.BAD_ENCODING
 
 
 @pytest.mark.parametrize("content", ["", "80", "8001", "2a80", "2a8001", "86"])
 def test_an_object_identifier_with_padding_or_a_cut_is_refused(content: str) -> None:
-    with refuses(Reason.NON_DER, Malformed):
-        der.decode_object_identifier(bytes.fromhex(content))
+    assert reason_of(der.decode_object_identifier, bytes.fromhex(content), error=Malformed) is Reason.NON_DER
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 65535, 65536])
@@ -70,8 +68,7 @@ def test_lengths_are_the_shortest_at_every_edge(size: int) -> None:
     ],
 )
 def test_what_is_not_der_is_refused(data: str) -> None:
-    with refuses(Reason.NON_DER, Malformed):
-        der.content_of(bytes.fromhex(data), der.SEQUENCE)
+    assert reason_of(der.content_of, bytes.fromhex(data), der.SEQUENCE, error=Malformed) is Reason.NON_DER
 
 
 def test_times_change_their_form_in_2050() -> None:

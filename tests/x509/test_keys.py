@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from tests.x509 import chains
 from tests.x509.hierarchy import public_key
 from vagus.errors import Malformed, PolicyRefusal, VagusError
@@ -99,8 +99,7 @@ def test_curves_under_256_bits_are_refused_with_the_reason(oid: str, name: str, 
     ],
 )
 def test_a_key_that_names_no_curve_is_refused(parameters: bytes) -> None:
-    with refuses(Reason.EC_PARAMS, Malformed):
-        decode_public_key(ec_key(parameters, b"\x04" + bytes(64)))
+    assert reason_of(decode_public_key, ec_key(parameters, b"\x04" + bytes(64)), error=Malformed) is Reason.EC_PARAMS
 
 
 def test_an_unknown_curve_is_refused() -> None:
@@ -109,8 +108,7 @@ def test_an_unknown_curve_is_refused() -> None:
         .public_key()
         .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     )
-    with refuses(Reason.UNSUPPORTED_ALGORITHM, PolicyRefusal):
-        decode_public_key(spki)
+    assert reason_of(decode_public_key, spki, error=PolicyRefusal) is Reason.UNSUPPORTED_ALGORITHM
 
 
 def test_compressed_hybrid_and_off_curve_points_are_refused() -> None:
@@ -121,8 +119,7 @@ def test_compressed_hybrid_and_off_curve_points_are_refused() -> None:
     hybrid = bytes((6 | full[-1] & 1,)) + full[1:]
     off = full[:-1] + bytes((full[-1] ^ 1,))
     for point in (short, hybrid, off, b"\x00", b"", full + b"\x00"):
-        with refuses(Reason.BAD_ENCODING, Malformed):
-            decode_public_key(ec_key(P256_OID, point))
+        assert reason_of(decode_public_key, ec_key(P256_OID, point), error=Malformed) is Reason.BAD_ENCODING
 
 
 @pytest.mark.parametrize("bits", [512, 1024, 2047])
@@ -146,8 +143,7 @@ def test_bad_rsa_exponents_are_refused(exponent: int) -> None:
 
 
 def test_an_even_modulus_is_refused() -> None:
-    with refuses(Reason.WEAK_KEY, PolicyRefusal):
-        decode_public_key(rsa_key(coprime(2048, 1) - 1))
+    assert reason_of(decode_public_key, rsa_key(coprime(2048, 1) - 1), error=PolicyRefusal) is Reason.WEAK_KEY
 
 
 def refused(modulus: int) -> str:
@@ -218,13 +214,11 @@ def test_what_is_not_a_key_in_its_one_spelling_is_malformed(spki: bytes) -> None
 
 
 def test_bytes_after_a_key_are_refused() -> None:
-    with refuses(Reason.NON_DER, Malformed):
-        decode_public_key(chains.spki(chains.key("p256")) + b"\x00")
+    assert reason_of(decode_public_key, chains.spki(chains.key("p256")) + b"\x00", error=Malformed) is Reason.NON_DER
 
 
 def test_an_oversized_key_is_refused_unread() -> None:
-    with refuses(Reason.TOO_LARGE, Malformed):
-        decode_public_key(bytes(5000))
+    assert reason_of(decode_public_key, bytes(5000), error=Malformed) is Reason.TOO_LARGE
 
 
 def test_keys_that_sign_nothing_here_are_refused_by_name() -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of
 from tests.x509 import chains
 from tests.x509.hierarchy import sign
 from vagus.errors import LimitExceeded, Malformed, NotTrusted, PolicyRefusal, VagusError
@@ -153,8 +153,7 @@ MANY = [attribute(f"1.2.3.{number}", der.NULL_DER) for number in range(33)]
     ids=["other-key", "changed", "version", "oversized", "attributes"],
 )
 def test_a_request_with_a_fault_is_refused(content: bytes, kind: type[VagusError], reason: Reason) -> None:
-    with refuses(reason, kind):
-        decode_request(content)
+    assert reason_of(decode_request, content, error=kind) is reason
 
 
 def test_a_request_signed_with_sha1_or_another_algorithm_is_refused() -> None:
@@ -163,8 +162,7 @@ def test_a_request_signed_with_sha1_or_another_algorithm_is_refused() -> None:
     )
     rsa_sha256 = der.sequence(der.object_identifier("1.2.840.113549.1.1.11"), der.NULL_DER)
     for algorithm in (sha1, SignatureAlgorithm("rsa", "", rsa_sha256, "sha256")):
-        with refuses(Reason.POP_FAILED, NotTrusted):
-            decode_request(request(algorithm=algorithm))
+        assert reason_of(decode_request, request(algorithm=algorithm), error=NotTrusted) is Reason.POP_FAILED
 
 
 def test_a_weak_key_is_refused_before_its_signature_is_checked() -> None:
@@ -172,8 +170,7 @@ def test_a_weak_key_is_refused_before_its_signature_is_checked() -> None:
         der.sequence(der.object_identifier("1.2.840.10045.2.1"), der.object_identifier("1.3.132.0.33")),
         der.bit_string(b"\x04" + bytes(56)),
     )
-    with refuses(Reason.WEAK_KEY, PolicyRefusal):
-        decode_request(request(spki=weak))
+    assert reason_of(decode_request, request(spki=weak), error=PolicyRefusal) is Reason.WEAK_KEY
 
 
 @pytest.mark.parametrize(
@@ -217,8 +214,7 @@ def test_non_shortest_lengths_are_refused() -> None:
     good = request()
     assert good[1] == 0x81
     padded = bytes((0x30, 0x82, 0x00, good[2])) + good[3:]
-    with refuses(Reason.NON_DER, Malformed):
-        decode_request(padded)
+    assert reason_of(decode_request, padded, error=Malformed) is Reason.NON_DER
 
 
 @given(st.binary(max_size=400))

@@ -7,7 +7,7 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of
 from tests.x509.hierarchy import chain, contents
 from vagus.errors import Malformed, VagusError
 from vagus.reasons import Reason
@@ -42,14 +42,12 @@ def test_the_first_of_repeated_extensions_counts() -> None:
 
 
 def test_an_oversized_tbs_is_refused_unread() -> None:
-    with refuses(Reason.TOO_LARGE, Malformed):
-        decode_tbs(bytes(100_000))
+    assert reason_of(decode_tbs, bytes(100_000), error=Malformed) is Reason.TOO_LARGE
 
 
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_are_not_der(data: bytes) -> None:
-    with refuses(Reason.NON_DER, Malformed):
-        decode_tbs(data)
+    assert reason_of(decode_tbs, data, error=Malformed) is Reason.NON_DER
 
 
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4))
