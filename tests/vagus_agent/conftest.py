@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,6 @@ from vagus.testing import FrozenClock, SeededEntropy
 from vagus_agent.device import Device
 from vagus_agent.routes import Patience
 from vagus_agent.state import Orders, StateFolder
-
-MakeDevice = Callable[..., Device]
 
 
 def write_papers(folder: Path, hierarchy: Hierarchy) -> None:
@@ -40,33 +38,37 @@ def clock() -> FrozenClock:
     return FrozenClock()
 
 
-@pytest.fixture
-def make_device(tmp_path: Path, hierarchy: Hierarchy, server: Server, clock: FrozenClock) -> MakeDevice:
-    """Builds a device in one folder with pinned anchors and the maker's certificate; call again for a restart."""
+class Ward:
+    """A server to enrol at, a clock, and the folder of one device that trusts the server."""
 
-    def make(*, has_idevid: bool = True, crash_point: Callable[[str], None] | None = None, **orders: object) -> Device:
-        folder = StateFolder(tmp_path / "state")
+    def __init__(self, folder: Path, hierarchy: Hierarchy, server: Server, clock: FrozenClock) -> None:
+        self.folder, self.hierarchy, self.server, self.clock = folder, hierarchy, server, clock
+        self.behaviour = server.behaviour
+
+    def device(self, *, has_idevid: bool = True, **orders: object) -> Device:
+        """The device with pinned anchors and the maker's certificate; call again for a restart."""
+        folder = StateFolder(self.folder / "state")
         folder.create()
-        write_papers(tmp_path, hierarchy)
-        folder.keep_anchors(tmp_path / "anchors.pem")
+        write_papers(self.folder, self.hierarchy)
+        folder.keep_anchors(self.folder / "anchors.pem")
         if has_idevid and folder.find_idevid() is None:
-            folder.keep_idevid(tmp_path / "idevid.pem", tmp_path / "idevid-key.pem")
-        told = {"server": server.route(), "relay": server.route(), "category": "infusion-pump", **orders}
-        return Device(
-            folder,
-            Orders(**told),  # type: ignore[arg-type]
-            system_clock=clock,
-            entropy=SeededEntropy(1),
-            patience=Patience(connect=5, response=5),
-            crash_point=crash_point or (lambda _name: None),
-        )
+            folder.keep_idevid(self.folder / "idevid.pem", self.folder / "idevid-key.pem")
+        route = self.server.route()
+        given = Orders(**{"server": route, "relay": route, "category": "infusion-pump", **orders})  # type: ignore[arg-type]
+        patience = Patience(connect=5, response=5)
+        return Device(folder, given, system_clock=self.clock, entropy=SeededEntropy(1), patience=patience)
 
-    return make
+    def enrolled(self, **orders: object) -> Device:
+        """The device with a certificate."""
+        made = self.device(**orders)  # type: ignore[arg-type]
+        made.enrol()
+        return made
+
+    def pass_time(self, **by: float) -> None:
+        """For the device and the server alike."""
+        self.behaviour.now = self.clock.advance(**by)
 
 
 @pytest.fixture
-def device(make_device: MakeDevice) -> Device:
-    """A device that has enrolled."""
-    made = make_device()
-    made.enrol()
-    return made
+def ward(tmp_path: Path, hierarchy: Hierarchy, server: Server, clock: FrozenClock) -> Ward:
+    return Ward(tmp_path, hierarchy, server, clock)

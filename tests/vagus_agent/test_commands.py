@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.est_server import Hierarchy, Server, problem
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of
 from tests.vagus_agent.conftest import write_papers
 from vagus.errors import Conflict, NotAuthorised, VagusError
 from vagus.reasons import Reason
@@ -60,8 +60,7 @@ def test_a_year_on_the_ward_renews_once_inside_the_window(life: Life) -> None:
 
 def test_failures_wait_longer_each_time_and_end(life: Life) -> None:
     life.server.behaviour.refuse["/telemetry"] = problem(503, Reason.OVERLOADED)
-    with refuses(Reason.OVERLOADED):
-        list(life.run(attempts=5))
+    assert reason_of(list, life.run(attempts=5)) is Reason.OVERLOADED
     assert len(life.slept) == 4
     assert all(2 ** (n - 1) <= wait <= 2**n for n, wait in enumerate(life.slept))
 

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import Certificate
 
 from tests.simulator.est_server import DEVICE_NAME, Hierarchy
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import IntegrityFailure, NotAuthorised
 from vagus.reasons import Reason
 from vagus_agent.credentials import Credential, CredentialStore
@@ -55,6 +55,14 @@ def opened(folder: Path, crash_point: CrashAt | None = None) -> CredentialStore:
     return store
 
 
+@pytest.fixture
+def store(tmp_path: Path, hierarchy: Hierarchy) -> CredentialStore:
+    """A store in `tmp_path` with one proven pair."""
+    made = opened(tmp_path)
+    new_pair(made, hierarchy)
+    return made
+
+
 def test_a_new_store_is_empty(tmp_path: Path) -> None:
     assert opened(tmp_path / "state").find_current() is None
 
@@ -65,12 +73,9 @@ def test_files_are_readable_by_their_owner_alone(tmp_path: Path, hierarchy: Hier
     assert modes == {0}
 
 
-def test_a_key_that_others_may_read_is_refused(tmp_path: Path, hierarchy: Hierarchy) -> None:
-    store = opened(tmp_path)
-    new_pair(store, hierarchy)
+def test_a_key_that_others_may_read_is_refused(store: CredentialStore, tmp_path: Path) -> None:
     (tmp_path / "current" / "key.pem").chmod(0o640)
-    with refuses(Reason.PERMISSIONS_TOO_OPEN, NotAuthorised, match="chmod 600"):
-        store.find_current()
+    assert reason_of(store.find_current, error=NotAuthorised, match="chmod 600") is Reason.PERMISSIONS_TOO_OPEN
 
 
 def test_the_same_key_waits_until_it_is_certified(tmp_path: Path) -> None:
@@ -79,9 +84,7 @@ def test_the_same_key_waits_until_it_is_certified(tmp_path: Path) -> None:
     assert opened(tmp_path).begin(DeviceKeyAlgorithm.P384).key_pem != first.key_pem
 
 
-def test_a_chain_for_another_key_changes_nothing(tmp_path: Path, hierarchy: Hierarchy) -> None:
-    store = opened(tmp_path)
-    new_pair(store, hierarchy)
+def test_a_chain_for_another_key_changes_nothing(store: CredentialStore, hierarchy: Hierarchy) -> None:
     before = store.find_current()
     stranger = ec.generate_private_key(ec.SECP256R1())
     with refuses(Reason.KEY_MISMATCH, IntegrityFailure):
@@ -125,9 +128,9 @@ def test_a_crash_at_any_point_leaves_a_working_pair(
     assert [path.name for path in (tmp_path / "credentials").iterdir()] == [f"{newest.generation:06d}"]
 
 
-def test_stepping_back_needs_an_unproven_pair_and_an_older_one(tmp_path: Path, hierarchy: Hierarchy) -> None:
-    store = opened(tmp_path)
-    new_pair(store, hierarchy)
+def test_stepping_back_needs_an_unproven_pair_and_an_older_one(
+    store: CredentialStore, tmp_path: Path, hierarchy: Hierarchy
+) -> None:
     first = store.find_current()
     assert first is not None
     assert store.step_back(first) is None
@@ -136,9 +139,9 @@ def test_stepping_back_needs_an_unproven_pair_and_an_older_one(tmp_path: Path, h
     assert opened(tmp_path).find_current() == first
 
 
-def test_a_crash_while_stepping_back_ends_at_the_old_pair(tmp_path: Path, hierarchy: Hierarchy) -> None:
-    new_pair(opened(tmp_path), hierarchy)
-    store = opened(tmp_path)
+def test_a_crash_while_stepping_back_ends_at_the_old_pair(
+    store: CredentialStore, tmp_path: Path, hierarchy: Hierarchy
+) -> None:
     first = store.find_current()
     second = unproven_pair(store, hierarchy)
     crash = CrashAt(1)
@@ -151,10 +154,8 @@ def test_a_crash_while_stepping_back_ends_at_the_old_pair(tmp_path: Path, hierar
 @pytest.mark.parametrize("name", ["key.pem", "chain.pem"])
 @pytest.mark.parametrize("content", [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", None])
 def test_a_damaged_pair_gives_way_to_the_one_before_or_says_so(
-    tmp_path: Path, hierarchy: Hierarchy, name: str, content: bytes | None
+    store: CredentialStore, tmp_path: Path, hierarchy: Hierarchy, name: str, content: bytes | None
 ) -> None:
-    store = opened(tmp_path)
-    new_pair(store, hierarchy)
     first = store.find_current()
     unproven_pair(store, hierarchy)
     damaged = tmp_path / "credentials" / "000002" / name
@@ -164,15 +165,11 @@ def test_a_damaged_pair_gives_way_to_the_one_before_or_says_so(
         damaged.write_bytes(content)
     assert opened(tmp_path).find_current() == first
     (tmp_path / "credentials" / "000001" / "key.pem").write_bytes(b"gone")
-    with refuses(Reason.KEYSTORE_DAMAGED, IntegrityFailure):
-        opened(tmp_path).find_current()
+    assert reason_of(opened(tmp_path).find_current, error=IntegrityFailure) is Reason.KEYSTORE_DAMAGED
 
 
-def test_a_swapped_key_is_noticed(tmp_path: Path, hierarchy: Hierarchy) -> None:
-    store = opened(tmp_path)
-    new_pair(store, hierarchy)
+def test_a_swapped_key_is_noticed(store: CredentialStore, tmp_path: Path) -> None:
     other = store.begin(P256)
     (tmp_path / "current" / "key.pem").write_bytes(other.key_pem)
-    with refuses(Reason.KEY_MISMATCH, IntegrityFailure):
-        store.find_current()
+    assert reason_of(store.find_current, error=IntegrityFailure) is Reason.KEY_MISMATCH
     assert public_key_der(other.key)

@@ -1,21 +1,17 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.est_server import Hierarchy
-from tests.simulator.refusals import refuses
-from vagus.errors import VagusError
+from tests.simulator.refusals import reason_of
 from vagus.reasons import Reason
 from vagus.testing import NOON
 from vagus_agent.crl_memory import decode_list
 
 
 def refused(crl: bytes, hierarchy: Hierarchy) -> Reason:
-    with pytest.raises(VagusError) as error:
-        decode_list(crl, [hierarchy.infrastructure.certificate])
-    return error.value.reason
+    return reason_of(decode_list, crl, [hierarchy.infrastructure.certificate])
 
 
 def test_only_a_list_that_the_anchor_itself_signed_counts(hierarchy: Hierarchy) -> None:
@@ -38,5 +34,4 @@ def test_a_list_of_an_impossible_version_is_malformed(hierarchy: Hierarchy) -> N
 @given(st.binary(max_size=120))
 @settings(max_examples=60, deadline=None)
 def test_junk_is_malformed(junk: bytes) -> None:
-    with refuses(Reason.NON_DER):
-        decode_list(junk, [])
+    assert reason_of(decode_list, junk, []) is Reason.NON_DER

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.simulator.est_server import DEVICE_NAME, HOST, Behaviour, Hierarchy, Server, problem
-from tests.simulator.refusals import refuses
-from tests.vagus_agent.conftest import MakeDevice
+from tests.simulator.refusals import reason_of, refuses
+from tests.vagus_agent.conftest import Ward
 from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, NotTrusted, Unavailable, VagusError
 from vagus.reasons import Reason
-from vagus.testing import NOON, FrozenClock
+from vagus.testing import NOON
 from vagus.tlog.checkpoint import Checkpoint, NoteKey, encode_note
 from vagus_agent.credentials import Credential
 from vagus_agent.device import Device
@@ -28,10 +27,6 @@ from vagus_agent.routes import Route
 from vagus_agent.verification import identity_of
 
 
-def reason_of(error: pytest.ExceptionInfo[VagusError]) -> Reason:
-    return error.value.reason
-
-
 def current(device: Device) -> Credential:
     found = device.store.find_current()
     assert found is not None
@@ -39,15 +34,13 @@ def current(device: Device) -> Credential:
 
 
 class TestEnrolment:
-    def test_with_the_makers_certificate_gives_a_pair_that_connects(
-        self, make_device: MakeDevice, server: Server
-    ) -> None:
-        device = make_device()
+    def test_with_the_makers_certificate_gives_a_pair_that_connects(self, ward: Ward) -> None:
+        device = ward.device()
         credential = device.enrol()
         assert identity_of(credential.leaf) == DEVICE_NAME
         sent, _ = device.connect(3)
         assert sent.lines == 3
-        telemetry = server.requests[-1]
+        telemetry = ward.server.requests[-1]
         assert telemetry.path == "/telemetry"
         lines = [json.loads(line) for line in telemetry.body.splitlines()]
         assert [line["sequence"] for line in lines] == [1, 2, 3]
@@ -55,37 +48,34 @@ class TestEnrolment:
         assert telemetry.peer.leaf_der is not None
         assert len(telemetry.peer.chain_der) == 2  # unit CA and device CA, without the root
 
-    def test_with_a_token_needs_no_certificate(self, make_device: MakeDevice, server: Server) -> None:
-        server.behaviour.token = "once-only-0123456789"
-        device = make_device(has_idevid=False)
+    def test_with_a_token_needs_no_certificate(self, ward: Ward) -> None:
+        ward.behaviour.token = "once-only-0123456789"
+        device = ward.device(has_idevid=False)
         assert device.enrol(Token("once-only-0123456789")).generation == 1
-        assert all(peer.leaf_der is None for peer in server.peers)
+        assert all(peer.leaf_der is None for peer in ward.server.peers)
 
-    def test_without_any_proof_says_what_to_give(self, make_device: MakeDevice) -> None:
+    def test_without_any_proof_says_what_to_give(self, ward: Ward) -> None:
         with refuses(Reason.CREDENTIAL_MISSING, Conflict, match="--token"):
-            make_device(has_idevid=False).enrol()
+            ward.device(has_idevid=False).enrol()
 
-    def test_twice_keeps_the_first_certificate(self, make_device: MakeDevice, server: Server) -> None:
-        first = make_device().enrol()
-        asked = len(server.requests)
-        assert make_device().enrol().leaf == first.leaf
-        assert len(server.requests) == asked
+    def test_twice_keeps_the_first_certificate(self, ward: Ward) -> None:
+        first = ward.device().enrol()
+        asked = len(ward.server.requests)
+        assert ward.device().enrol().leaf == first.leaf
+        assert len(ward.server.requests) == asked
 
     @pytest.mark.parametrize("algorithm", list(DeviceKeyAlgorithm))
-    def test_makes_every_kind_of_key(self, make_device: MakeDevice, algorithm: DeviceKeyAlgorithm) -> None:
-        device = make_device(key_algorithm=algorithm)
-        device.enrol()
-        assert device.connect(1)[0].lines == 1
+    def test_makes_every_kind_of_key(self, ward: Ward, algorithm: DeviceKeyAlgorithm) -> None:
+        assert ward.enrolled(key_algorithm=algorithm).connect(1)[0].lines == 1
 
-    def test_a_lost_answer_is_asked_for_again_with_the_same_key(self, make_device: MakeDevice, server: Server) -> None:
-        server.behaviour.drops_before_answer = 1
+    def test_a_lost_answer_is_asked_for_again_with_the_same_key(self, ward: Ward) -> None:
+        ward.behaviour.drops_before_answer = 1
         with pytest.raises(VagusError):
-            make_device().enrol()
-        make_device().enrol()
-        posts = [request.body for request in server.requests if request.method == "POST"]
+            ward.enrolled()
+        ward.enrolled()
+        posts = [request.body for request in ward.server.requests if request.method == "POST"]
         assert len(posts) == 2
-        keys = {certified_key_der(make_device().store.find_current().leaf)}  # type: ignore[union-attr]
-        assert len(keys) == 1
+        assert certified_key_der(current(ward.device()).leaf)
 
     @pytest.mark.parametrize(
         ("bend", "reason"),
@@ -97,119 +87,102 @@ class TestEnrolment:
         ],
     )
     def test_a_certificate_that_is_not_ours_replaces_nothing(
-        self, make_device: MakeDevice, server: Server, bend: dict[str, object], reason: Reason
+        self, ward: Ward, bend: dict[str, object], reason: Reason
     ) -> None:
         for name, value in bend.items():
-            setattr(server.behaviour, name, value)
-        device = make_device()
-        with refuses(reason, NotTrusted):
-            device.enrol()
+            setattr(ward.behaviour, name, value)
+        device = ward.device()
+        assert reason_of(device.enrol, error=NotTrusted) is reason
         assert device.store.find_current() is None
 
     @pytest.mark.parametrize("reason", [Reason.NOT_IN_INVENTORY, Reason.DEVICE_STATE, Reason.TOKEN_REUSED])
-    def test_a_refusal_carries_the_servers_reason_and_a_remedy(
-        self, make_device: MakeDevice, server: Server, reason: Reason
-    ) -> None:
-        server.behaviour.refuse["simpleenroll"] = problem(403, reason)
-        with refuses(reason, NotAuthorised, match=";"):
-            make_device().enrol()
+    def test_a_refusal_carries_the_servers_reason_and_a_remedy(self, ward: Ward, reason: Reason) -> None:
+        ward.behaviour.refuse["simpleenroll"] = problem(403, reason)
+        assert reason_of(ward.enrolled, error=NotAuthorised, match=";") is reason
 
-    def test_a_refused_key_is_dropped_and_another_made(self, make_device: MakeDevice, server: Server) -> None:
-        server.behaviour.refuse["simpleenroll"] = problem(403, Reason.KEY_BLOCKED)
-        device = make_device()
+    def test_a_refused_key_is_dropped_and_another_made(self, ward: Ward) -> None:
+        ward.behaviour.refuse["simpleenroll"] = problem(403, Reason.KEY_BLOCKED)
+        device = ward.device()
         with pytest.raises(NotAuthorised):
             device.enrol()
         assert not (device.store._state / "pending").exists()
 
     @pytest.mark.parametrize("status", [202, 429, 500, 503])
-    def test_what_may_pass_later_is_unavailable(self, make_device: MakeDevice, server: Server, status: int) -> None:
-        server.behaviour.refuse["simpleenroll"] = (status, b"busy")
+    def test_what_may_pass_later_is_unavailable(self, ward: Ward, status: int) -> None:
+        ward.behaviour.refuse["simpleenroll"] = (status, b"busy")
         with pytest.raises(Unavailable):
-            make_device().enrol()
+            ward.enrolled()
 
-    def test_an_answer_cut_short_leaves_the_pending_key(self, make_device: MakeDevice, server: Server) -> None:
-        server.behaviour.cut_answer = 40
-        device = make_device()
-        with refuses(Reason.BAD_ENCODING):
-            device.enrol()
+    def test_an_answer_cut_short_leaves_the_pending_key(self, ward: Ward) -> None:
+        ward.behaviour.cut_answer = 40
+        device = ward.device()
+        assert reason_of(device.enrol) is Reason.BAD_ENCODING
         assert (device.store._state / "pending" / "key.pem").exists()
 
 
 class TestRenewal:
-    def test_waits_for_its_window(self, make_device: MakeDevice, clock: FrozenClock) -> None:
-        device = make_device()
-        device.enrol()
-        clock.set(NOON + timedelta(days=300))
-        assert make_device().renew() is None
+    def test_waits_for_its_window(self, ward: Ward) -> None:
+        ward.enrolled()
+        ward.clock.set(NOON + timedelta(days=300))
+        assert ward.device().renew() is None
 
-    def test_inside_the_window_swaps_key_and_certificate_and_keeps_the_name(
-        self, make_device: MakeDevice, server: Server, clock: FrozenClock
-    ) -> None:
-        old = make_device().enrol()
-        server.behaviour.now = clock.advance(days=310)
-        renewed = make_device().renew()
+    def test_inside_the_window_swaps_key_and_certificate_and_keeps_the_name(self, ward: Ward) -> None:
+        old = ward.device().enrol()
+        ward.pass_time(days=310)
+        renewed = ward.device().renew()
         assert renewed is not None
         assert renewed.generation == 2
         assert certified_key_der(renewed.leaf) != certified_key_der(old.leaf)
-        assert server.requests[-3].path.endswith("cacerts") or any(
-            request.path.endswith("simplereenroll") for request in server.requests
+        assert ward.server.requests[-3].path.endswith("cacerts") or any(
+            request.path.endswith("simplereenroll") for request in ward.server.requests
         )
 
-    def test_keeps_the_old_pair_until_the_new_one_has_worked(
-        self, device: Device, server: Server, clock: FrozenClock
-    ) -> None:
+    def test_keeps_the_old_pair_until_the_new_one_has_worked(self, ward: Ward) -> None:
+        device = ward.enrolled()
         device.connect(1)
-        server.behaviour.now = clock.advance(days=310)
+        ward.pass_time(days=310)
         device.renew()
         assert device.store.find_previous() is not None
         device.connect(1)
         assert device.store.find_previous() is None
 
-    def test_a_new_pair_that_the_gate_refuses_gives_way_to_the_old_one(
-        self, make_device: MakeDevice, server: Server, clock: FrozenClock
-    ) -> None:
-        device = make_device()
+    def test_a_new_pair_that_the_gate_refuses_gives_way_to_the_old_one(self, ward: Ward) -> None:
+        device = ward.device()
         first = device.enrol()
         device.connect(1)
-        server.behaviour.now = clock.advance(days=310)
+        ward.pass_time(days=310)
         renewed = device.renew()
         assert renewed is not None
         refused = renewed.leaf.public_bytes(Encoding.DER)
-        answer = server._answer
-        server._answer = lambda request: (  # type: ignore[method-assign]
+        answer = ward.server._answer
+        ward.server._answer = lambda request: (  # type: ignore[method-assign]
             b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n" if request.peer.leaf_der == refused else answer(request)
         )
         assert device.connect(1)[0].lines == 1
         assert current(device).leaf == first.leaf
 
-    def test_a_refusal_of_the_device_itself_is_not_blamed_on_the_new_pair(
-        self, device: Device, server: Server, clock: FrozenClock
-    ) -> None:
+    def test_a_refusal_of_the_device_itself_is_not_blamed_on_the_new_pair(self, ward: Ward) -> None:
+        device = ward.enrolled()
         device.connect(1)
-        server.behaviour.now = clock.advance(days=310)
+        ward.pass_time(days=310)
         device.renew()
-        server.behaviour.refuse["/telemetry"] = problem(403, Reason.WRONG_COMPARTMENT)
-        with refuses(Reason.WRONG_COMPARTMENT, NotAuthorised):
-            device.connect(1)
+        ward.behaviour.refuse["/telemetry"] = problem(403, Reason.WRONG_COMPARTMENT)
+        assert reason_of(device.connect, 1, error=NotAuthorised) is Reason.WRONG_COMPARTMENT
         assert current(device).generation == 2
 
-    def test_of_an_expired_certificate_says_so_and_asks_nobody(
-        self, make_device: MakeDevice, server: Server, clock: FrozenClock
-    ) -> None:
-        make_device().enrol()
-        asked = len(server.peers)
-        clock.advance(days=400)
-        with refuses(Reason.EXPIRED, NotTrusted, match="enrol again"):
-            make_device().renew()
-        assert len(server.peers) == asked
+    def test_of_an_expired_certificate_says_so_and_asks_nobody(self, ward: Ward) -> None:
+        ward.enrolled()
+        asked = len(ward.server.peers)
+        ward.clock.advance(days=400)
+        assert reason_of(ward.device().renew, error=NotTrusted, match="enrol again") is Reason.EXPIRED
+        assert len(ward.server.peers) == asked
 
-    def test_refuses_another_name(self, make_device: MakeDevice, server: Server, clock: FrozenClock) -> None:
-        before = make_device().enrol()
-        server.behaviour.now = clock.advance(days=310)
-        server.behaviour.name = DEVICE_NAME.replace("icu", "er")
-        with refuses(Reason.NAMES_CHANGED, NotTrusted):
-            make_device().renew()
-        assert current(make_device()).leaf == before.leaf
+    def test_refuses_another_name(self, ward: Ward) -> None:
+        before = ward.device().enrol()
+        ward.pass_time(days=310)
+        ward.behaviour.name = DEVICE_NAME.replace("icu", "er")
+        assert reason_of(ward.device().renew, error=NotTrusted) is Reason.NAMES_CHANGED
+        assert current(ward.device()).leaf == before.leaf
 
 
 class TestRogues:
@@ -218,19 +191,16 @@ class TestRogues:
     @pytest.mark.parametrize(
         "kind", ["look-alike", "other hospital", "expired", "not yet valid", "no role", "critical"]
     )
-    def test_get_no_application_byte_and_not_even_our_certificate(
-        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server, kind: str
-    ) -> None:
-        device = make_device()
-        device.enrol()
-        rogue, reason = hierarchy, Reason.UNTRUSTED_ANCHOR
+    def test_get_no_application_byte_and_not_even_our_certificate(self, ward: Ward, kind: str) -> None:
+        device = ward.enrolled()
+        rogue, reason = ward.hierarchy, Reason.UNTRUSTED_ANCHOR
         changes: dict[str, object] = {}
         match kind:
             case "look-alike":
                 rogue = Hierarchy()  # the same names, other keys
             case "other hospital":
                 rogue = Hierarchy("h2")
-                rogue.root = hierarchy.root
+                rogue.root = ward.hierarchy.root
             case "expired":
                 changes, reason = {"lifetime": timedelta(minutes=1)}, Reason.EXPIRED
             case "not yet valid":
@@ -241,23 +211,18 @@ class TestRogues:
                 odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.32473.9"), b"\x05\x00")
                 changes, reason = {"critical": odd}, Reason.UNKNOWN_CRITICAL
         with Server(rogue, rogue.server_credential(changes=changes)) as station:
-            fooled = make_device(relay=station.route())
-            with pytest.raises(NotTrusted) as error:
-                fooled.connect(2)
-        assert reason_of(error) is reason
+            assert reason_of(ward.device(relay=station.route()).connect, 2, error=NotTrusted) is reason
         assert station.application_bytes == 0
         assert station.peers == []  # the handshake never ended, so our certificate never left
         assert device.connect(2)[0].lines == 2  # the twin
 
-    def test_under_another_name_are_refused(self, make_device: MakeDevice, server: Server) -> None:
-        make_device().enrol()
+    def test_under_another_name_are_refused(self, ward: Ward) -> None:
+        ward.enrolled()
         with refuses(Reason.NAME_MISMATCH, NotTrusted):
-            make_device(relay=server.route("gate.h1.group.example")).connect(1)
+            ward.device(relay=ward.server.route("gate.h1.group.example")).connect(1)
 
-    def test_that_speak_no_tls_or_hang_up_are_unreachable_or_broken(
-        self, make_device: MakeDevice, server: Server
-    ) -> None:
-        make_device().enrol()
+    def test_that_speak_no_tls_or_hang_up_are_unreachable_or_broken(self, ward: Ward) -> None:
+        ward.enrolled()
         with socket.create_server(("127.0.0.1", 0)) as listener:
 
             def greet() -> None:
@@ -269,146 +234,117 @@ class TestRogues:
             thread = threading.Thread(target=greet)
             thread.start()
             route = Route(HOST, "127.0.0.1", listener.getsockname()[1])
-            with pytest.raises(VagusError) as error:
-                make_device(relay=route).connect(1)
+            assert reason_of(ward.device(relay=route).connect, 1) in {Reason.TLS_HANDSHAKE, Reason.UPSTREAM_UNREACHABLE}
             thread.join(10)
-        assert reason_of(error) in {Reason.TLS_HANDSHAKE, Reason.UPSTREAM_UNREACHABLE}
 
-    def test_an_absent_server_is_unavailable(self, make_device: MakeDevice) -> None:
-        make_device().enrol()
+    def test_an_absent_server_is_unavailable(self, ward: Ward) -> None:
+        ward.enrolled()
         with socket.create_server(("127.0.0.1", 0)) as closed:
             port = closed.getsockname()[1]
         with refuses(Reason.UPSTREAM_UNREACHABLE, Unavailable, match="check the address"):
-            make_device(relay=Route(HOST, "127.0.0.1", port)).connect(1)
+            ward.device(relay=Route(HOST, "127.0.0.1", port)).connect(1)
 
 
 class TestRevokedServers:
-    def test_are_refused_once_the_list_is_known_and_get_no_byte(
-        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server, clock: FrozenClock
-    ) -> None:
-        device = make_device()
-        device.enrol()
-        with Server(hierarchy) as stolen:
-            astray = make_device(relay=stolen.route())
+    def test_are_refused_once_the_list_is_known_and_get_no_byte(self, ward: Ward) -> None:
+        ward.enrolled()
+        with Server(ward.hierarchy) as stolen:
+            astray = ward.device(relay=stolen.route())
             assert astray.connect(1)[0].lines == 1
             before = stolen.application_bytes
-            server.behaviour.now = clock.advance(hours=7)
-            server.behaviour.revoked = (stolen.serial,)
+            ward.pass_time(hours=7)
+            ward.behaviour.revoked = (stolen.serial,)
             astray.refresh()
             with pytest.raises(NotTrusted, match="do not use this server") as error:
                 astray.connect(1)
             assert stolen.application_bytes == before
-        assert reason_of(error) is Reason.REVOKED
-        assert make_device().connect(1)[0].lines == 1
+        assert error.value.reason is Reason.REVOKED
+        assert ward.device().connect(1)[0].lines == 1
 
-    def test_stay_revoked_when_an_older_list_is_replayed(
-        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server, clock: FrozenClock
-    ) -> None:
-        make_device().enrol()
-        with Server(hierarchy) as stolen:
-            astray = make_device(relay=stolen.route())
-            server.behaviour.now = clock.advance(hours=7)
-            server.behaviour.revoked = (stolen.serial,)
+    def test_stay_revoked_when_an_older_list_is_replayed(self, ward: Ward) -> None:
+        ward.enrolled()
+        with Server(ward.hierarchy) as stolen:
+            astray = ward.device(relay=stolen.route())
+            ward.pass_time(hours=7)
+            ward.behaviour.revoked = (stolen.serial,)
             astray.refresh()
-            server.behaviour.now, server.behaviour.revoked = NOON, ()
+            ward.behaviour.now, ward.behaviour.revoked = NOON, ()
             astray.refresh()
-            with pytest.raises(NotTrusted) as error:
-                astray.connect(1)
-        assert reason_of(error) is Reason.REVOKED
+            assert reason_of(astray.connect, 1, error=NotTrusted) is Reason.REVOKED
 
 
 class TestConnections:
-    def test_resume_with_the_ticket_of_the_last_one(self, device: Device, server: Server) -> None:
+    def test_resume_with_the_ticket_of_the_last_one(self, ward: Ward) -> None:
+        device = ward.enrolled()
         first, ticket = device.connect(1)
         second, _ = device.connect(1, ticket)
         assert (first.resumed, second.resumed) == (False, True)
 
-    def test_a_stream_stays_on_one_connection(self, device: Device, server: Server) -> None:
-        before = len(server.peers)
+    def test_a_stream_stays_on_one_connection(self, ward: Ward) -> None:
+        device = ward.enrolled()
+        before = len(ward.server.peers)
         for _ in range(4):
             device.stream(1)
         device.hang_up()
-        assert len(server.peers) == before + 1
+        assert len(ward.server.peers) == before + 1
 
-    def test_a_stream_comes_back_after_the_server_closed(self, device: Device, server: Server) -> None:
-        server.behaviour.closes_after_answer = True
+    def test_a_stream_comes_back_after_the_server_closed(self, ward: Ward) -> None:
+        device = ward.enrolled()
+        ward.behaviour.closes_after_answer = True
         assert [device.stream(1).lines for _ in range(3)] == [1, 1, 1]
         device.hang_up()
 
-    def test_a_403_names_the_gates_reason(self, device: Device, server: Server) -> None:
-        server.behaviour.refuse["/telemetry"] = problem(403, Reason.REVOKED)
-        with refuses(Reason.REVOKED, NotAuthorised, match="biomedical engineering"):
-            device.connect(1)
+    def test_a_403_names_the_gates_reason(self, ward: Ward) -> None:
+        device = ward.enrolled()
+        ward.behaviour.refuse["/telemetry"] = problem(403, Reason.REVOKED)
+        assert reason_of(device.connect, 1, error=NotAuthorised, match="biomedical engineering") is Reason.REVOKED
 
-    def test_raw_lines_are_acknowledged_one_by_one(
-        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server
-    ) -> None:
-        make_device().enrol()
-        with Server(hierarchy, is_raw=True) as relay:
-            assert make_device(relay=relay.route()).connect(7)[0].lines == 7
+    def test_raw_lines_are_acknowledged_one_by_one(self, ward: Ward) -> None:
+        ward.enrolled()
+        with Server(ward.hierarchy, is_raw=True) as relay:
+            assert ward.device(relay=relay.route()).connect(7)[0].lines == 7
 
-    def test_a_raw_relay_that_closes_does_not_admit_us(
-        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server
-    ) -> None:
-        make_device().enrol()
-        with (
-            Server(hierarchy, behaviour=Behaviour(admits=False), is_raw=True) as relay,
-            pytest.raises(NotTrusted, match="does not admit us") as error,
-        ):
-            make_device(relay=relay.route()).connect(1)
-        assert reason_of(error) is Reason.TLS_HANDSHAKE
+    def test_a_raw_relay_that_closes_does_not_admit_us(self, ward: Ward) -> None:
+        ward.enrolled()
+        with Server(ward.hierarchy, behaviour=Behaviour(admits=False), is_raw=True) as relay:
+            device = ward.device(relay=relay.route())
+            assert reason_of(device.connect, 1, error=NotTrusted, match="does not admit us") is Reason.TLS_HANDSHAKE
 
 
 class TestClock:
-    def test_below_the_floor_with_a_reachable_server_takes_signed_time(
-        self, make_device: MakeDevice, server: Server, clock: FrozenClock
-    ) -> None:
-        make_device().enrol()
-        clock.set(NOON.replace(year=1970))
-        device = make_device()
+    def test_below_the_floor_with_a_reachable_server_takes_signed_time(self, ward: Ward) -> None:
+        ward.enrolled()
+        ward.clock.set(NOON.replace(year=1970))
+        device = ward.device()
         device.settle_clock()
         assert device.clock.is_corrected()
         assert device.clock.now() == NOON
         assert device.connect(1)[0].lines == 1
-        assert server.peers[-2].leaf_der is None  # asked without showing who we are
+        assert ward.server.peers[-2].leaf_der is None  # asked without showing who we are
 
-    def test_below_the_floor_without_signed_time_believes_no_date(
-        self, make_device: MakeDevice, server: Server, clock: FrozenClock
-    ) -> None:
-        make_device().enrol()
-        server.behaviour.serves_crl = False
-        clock.set(NOON.replace(year=1970))
-        relayed = len([r for r in server.requests if r.path == "/telemetry"])
-        acts: tuple[Callable[[Device], object], ...] = (
-            Device.settle_clock,
-            lambda device: device.connect(1),
-            Device.enrol,
-            Device.renew,
-        )
+    def test_below_the_floor_without_signed_time_believes_no_date(self, ward: Ward) -> None:
+        ward.enrolled()
+        ward.behaviour.serves_crl = False
+        ward.clock.set(NOON.replace(year=1970))
+        relayed = len([r for r in ward.server.requests if r.path == "/telemetry"])
+        acts = (Device.settle_clock, lambda device: device.connect(1), Device.enrol, Device.renew)
         for act in acts:
-            with refuses(Reason.CLOCK_ROLLBACK, NotTrusted, match="set the clock"):
-                act(make_device())
-        assert len([r for r in server.requests if r.path == "/telemetry"]) == relayed
+            assert reason_of(act, ward.device(), error=NotTrusted, match="set the clock") is Reason.CLOCK_ROLLBACK
+        assert len([r for r in ward.server.requests if r.path == "/telemetry"]) == relayed
 
-    def test_below_the_floor_a_rogues_time_is_worth_nothing(
-        self, make_device: MakeDevice, server: Server, clock: FrozenClock
-    ) -> None:
-        make_device().enrol()
-        clock.set(NOON.replace(year=1970))
+    def test_below_the_floor_a_rogues_time_is_worth_nothing(self, ward: Ward) -> None:
+        ward.enrolled()
+        ward.clock.set(NOON.replace(year=1970))
         with Server(Hierarchy()) as rogue:
-            with pytest.raises(NotTrusted) as error:
-                make_device(server=rogue.route()).settle_clock()
+            device = ward.device(server=rogue.route())
+            assert reason_of(device.settle_clock, error=NotTrusted) is Reason.CLOCK_ROLLBACK
             assert rogue.application_bytes == 0
-        assert reason_of(error) is Reason.CLOCK_ROLLBACK
 
-    def test_the_floor_survives_restarts_and_never_sinks(
-        self, make_device: MakeDevice, server: Server, clock: FrozenClock
-    ) -> None:
-        server.behaviour.now = clock.advance(days=100)
-        make_device().enrol()
-        clock.set(NOON + timedelta(days=10))
-        with refuses(Reason.CLOCK_ROLLBACK, NotTrusted):
-            make_device().check_clock()
+    def test_the_floor_survives_restarts_and_never_sinks(self, ward: Ward) -> None:
+        ward.pass_time(days=100)
+        ward.enrolled()
+        ward.clock.set(NOON + timedelta(days=10))
+        assert reason_of(ward.device().check_clock, error=NotTrusted) is Reason.CLOCK_ROLLBACK
 
 
 class TestLogMemory:
@@ -418,37 +354,29 @@ class TestLogMemory:
         head = Checkpoint("log.example/h", size, root)
         return name.encode(), encode_note(head, name, key.sign(head.encode().encode()))
 
-    def test_keeps_the_newest_and_refuses_to_go_back(
-        self, make_device: MakeDevice, server: Server, tmp_path: Path
-    ) -> None:
+    def test_keeps_the_newest_and_refuses_to_go_back(self, ward: Ward, tmp_path: Path) -> None:
         key = Ed25519PrivateKey.generate()
-        verifier, server.behaviour.checkpoint = self.note(key, 10)
-        device = make_device(log_key=verifier)
-        device.enrol()
-        server.behaviour.checkpoint = self.note(key, 12)[1]
+        verifier, ward.behaviour.checkpoint = self.note(key, 10)
+        device = ward.enrolled(log_key=verifier)
+        ward.behaviour.checkpoint = self.note(key, 12)[1]
         device.refresh()
         for size, root, reason in ((11, b"r" * 32, Reason.LOG_TRUNCATED), (12, b"x" * 32, Reason.LOG_TAMPERED)):
-            server.behaviour.checkpoint = self.note(key, size, root)[1]
-            with refuses(reason, IntegrityFailure):
-                device.refresh()
+            ward.behaviour.checkpoint = self.note(key, size, root)[1]
+            assert reason_of(device.refresh, error=IntegrityFailure) is reason
         kept = device.log.load()
         assert kept is not None
         assert kept.size == 12
 
-    def test_a_strangers_signature_is_refused(self, make_device: MakeDevice, server: Server) -> None:
+    def test_a_strangers_signature_is_refused(self, ward: Ward) -> None:
         verifier, _ = self.note(Ed25519PrivateKey.generate(), 10)
-        device = make_device(log_key=verifier)
-        device.enrol()
-        server.behaviour.checkpoint = self.note(Ed25519PrivateKey.generate(), 10)[1]
-        with refuses(Reason.CHECKPOINT_INVALID, IntegrityFailure):
-            device.refresh()
+        device = ward.enrolled(log_key=verifier)
+        ward.behaviour.checkpoint = self.note(Ed25519PrivateKey.generate(), 10)[1]
+        assert reason_of(device.refresh, error=IntegrityFailure) is Reason.CHECKPOINT_INVALID
 
-    def test_the_status_server_gives_what_the_enrolment_server_does_not(
-        self, make_device: MakeDevice, hierarchy: Hierarchy, server: Server, clock: FrozenClock
-    ) -> None:
+    def test_the_status_server_gives_what_the_enrolment_server_does_not(self, ward: Ward) -> None:
         key = Ed25519PrivateKey.generate()
         verifier, note = self.note(key, 7)
-        pages = {"/crl/h1.infra/1/0.crl": hierarchy.infrastructure.crl(NOON), "/log/checkpoint": note}
+        pages = {"/crl/h1.infra/1/0.crl": ward.hierarchy.infrastructure.crl(NOON), "/log/checkpoint": note}
 
         class Pages(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -459,14 +387,14 @@ class TestLogMemory:
             def log_message(self, *_: object) -> None:
                 pass
 
-        make_device().enrol()
-        server.behaviour.serves_crl = False
-        clock.set(NOON.replace(year=1970))
+        ward.enrolled()
+        ward.behaviour.serves_crl = False
+        ward.clock.set(NOON.replace(year=1970))
         with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as status:
             thread = threading.Thread(target=status.serve_forever)
             thread.start()
             route = Route("status.example", "127.0.0.1", status.server_port)
-            device = make_device(status=route, log_key=verifier)
+            device = ward.device(status=route, log_key=verifier)
             device.settle_clock()
             status.shutdown()
             thread.join(10)

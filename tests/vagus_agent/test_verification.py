@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.est_server import DEVICE_NAME, HOST, Authority, Hierarchy, make_authority
-from tests.simulator.refusals import refuses
-from vagus.errors import Malformed, NotTrusted, VagusError
+from tests.simulator.refusals import reason_of, refuses
+from vagus.errors import Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.testing import NOON
 from vagus_agent.keys import certified_key_der
@@ -24,9 +24,7 @@ def leaf_of(authority: Authority, **changes: object) -> bytes:
 
 
 def refused(chain: tuple[bytes, ...], anchor: Authority, host: str = HOST) -> Reason:
-    with pytest.raises(VagusError) as error:
-        verify_server(chain, anchors=[anchor.certificate], host=host, at=NOON)
-    return error.value.reason
+    return reason_of(verify_server, chain, anchors=[anchor.certificate], host=host, at=NOON)
 
 
 def test_directly_below_the_anchor(hierarchy: Hierarchy) -> None:
@@ -88,8 +86,7 @@ def test_nothing_shown_and_too_much_shown(hierarchy: Hierarchy) -> None:
 @given(st.binary(max_size=200))
 @settings(max_examples=60, deadline=None)
 def test_junk_for_a_certificate_is_malformed(junk: bytes) -> None:
-    with refuses(Reason.NON_DER, Malformed):
-        verify_server((junk,), anchors=[], host=HOST, at=NOON)
+    assert reason_of(verify_server, (junk,), anchors=[], host=HOST, at=NOON, error=Malformed) is Reason.NON_DER
 
 
 @pytest.mark.parametrize(

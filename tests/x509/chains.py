@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, padding, rsa
@@ -42,6 +42,13 @@ Key: TypeAlias = (
 )
 _serials = itertools.count(0x4000_0000_0001)
 _SHA = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+_ONE_SCHEME: dict[str, tuple[Any, str]] = {  # kinds of key that sign in one way only
+    "ed25519": (ed25519.Ed25519PrivateKey, "1.3.101.112"),
+    "ed448": (ed448.Ed448PrivateKey, "1.3.101.113"),
+    "mldsa44": (mldsa.MLDSA44PrivateKey, "2.16.840.1.101.3.4.3.17"),
+    "mldsa65": (mldsa.MLDSA65PrivateKey, "2.16.840.1.101.3.4.3.18"),
+    "mldsa87": (mldsa.MLDSA87PrivateKey, "2.16.840.1.101.3.4.3.19"),
+}
 
 
 def key(kind: str = "p256", number: int = 0) -> Key:
@@ -55,15 +62,9 @@ def _new_key(kind: str, number: int) -> Key:
     curves = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1(), "p192": ec.SECP192R1()}
     if kind in curves:
         return ec.generate_private_key(curves[kind])
-    makers: dict[str, Callable[[], Key]] = {
-        "ed25519": ed25519.Ed25519PrivateKey.generate,
-        "ed448": ed448.Ed448PrivateKey.generate,
-        "mldsa44": mldsa.MLDSA44PrivateKey.generate,
-        "mldsa65": mldsa.MLDSA65PrivateKey.generate,
-        "mldsa87": mldsa.MLDSA87PrivateKey.generate,
-    }
-    if kind in makers:
-        return makers[kind]()
+    if kind in _ONE_SCHEME:
+        made: Key = _ONE_SCHEME[kind][0].generate()
+        return made
     return rsa.generate_private_key(65537, int(kind.removeprefix("rsa")))
 
 
@@ -80,21 +81,16 @@ def identifier(oid: str, parameters: bytes = b"") -> bytes:
 def algorithm_of(private: Key, digest: str = "") -> bytes:
     """The AlgorithmIdentifier under which `sign` signs."""
     if isinstance(private, ec.EllipticCurvePrivateKey):
-        natural = {256: "sha256", 384: "sha384", 521: "sha512"}.get(private.curve.key_size, "sha256")
         oids = {"sha1": "1", "sha256": "3.2", "sha384": "3.3", "sha512": "3.4"}
-        return identifier(f"1.2.840.10045.4.{oids[digest or natural]}")
+        return identifier(f"1.2.840.10045.4.{oids[digest or _natural_digest(private)]}")
     if isinstance(private, rsa.RSAPrivateKey):
         numbers = {"sha1": 5, "sha256": 11, "sha384": 12, "sha512": 13}
         return identifier(f"1.2.840.113549.1.1.{numbers[digest or 'sha256']}", der.NULL_DER)
-    oid = {
-        "Ed25519PrivateKey": "1.3.101.112",
-        "Ed448PrivateKey": "1.3.101.113",
-        "MLDSA44PrivateKey": "2.16.840.1.101.3.4.3.17",
-        "MLDSA65PrivateKey": "2.16.840.1.101.3.4.3.18",
-        "MLDSA87PrivateKey": "2.16.840.1.101.3.4.3.19",
-    }
-    kind = next(oid[name] for name in oid if name.removesuffix("Key") in type(private).__name__.replace("_", ""))
-    return identifier(kind)
+    return identifier(next(oid for kind, oid in _ONE_SCHEME.values() if isinstance(private, kind)))
+
+
+def _natural_digest(private: ec.EllipticCurvePrivateKey) -> str:
+    return {384: "sha384", 521: "sha512"}.get(private.curve.key_size, "sha256")
 
 
 def pss_identifier(digest: str, salt: int, mask: str = "", trailer: bytes = b"") -> bytes:
@@ -113,14 +109,23 @@ def pss_identifier(digest: str, salt: int, mask: str = "", trailer: bytes = b"")
 def sign(private: Key, message: bytes, digest: str = "", pss: tuple[str, int] | None = None) -> bytes:
     """A signature as a BIT STRING holds it."""
     if isinstance(private, ec.EllipticCurvePrivateKey):
-        natural = {256: "sha256", 384: "sha384", 521: "sha512"}.get(private.curve.key_size, "sha256")
-        return private.sign(message, ec.ECDSA(_SHA[digest or natural]))
+        return private.sign(message, ec.ECDSA(_SHA[digest or _natural_digest(private)]))
     if isinstance(private, rsa.RSAPrivateKey):
         if pss is not None:
             chosen = _SHA[pss[0]]
             return private.sign(message, padding.PSS(mgf=padding.MGF1(chosen), salt_length=pss[1]), chosen)
         return private.sign(message, padding.PKCS1v15(), _SHA[digest or "sha256"])
     return private.sign(message)
+
+
+def _signed(
+    private: Key, tbs: bytes, algorithm: bytes, digest: str, flip: int | None, *, pss: tuple[str, int] | None = None
+) -> tuple[bytes, bytes, bytes]:
+    """What is signed, its algorithm and the signature, one bit of it inverted where `flip` names one."""
+    signature = bytearray(sign(private, tbs, digest, pss))
+    if flip is not None:
+        signature[flip // 8 % len(signature)] ^= 1 << flip % 8
+    return tbs, algorithm, der.bit_string(bytes(signature))
 
 
 # --- names and extensions ----------------------------------------------------------------------------------------
@@ -361,10 +366,7 @@ def make(
         encoded,
         tail,
     )
-    signature = bytearray(sign(signer, tbs, digest, pss))
-    if flip is not None:
-        signature[flip // 8 % len(signature)] ^= 1 << flip % 8
-    whole = der.sequence(tbs, outer_algorithm or chosen, der.bit_string(bytes(signature)))
+    whole = der.sequence(*_signed(signer, tbs, outer_algorithm or chosen, digest, flip, pss=pss))
     return Made(der=whole, subject=subject_der, private=own, extensions=tuple(wanted))
 
 
@@ -374,6 +376,8 @@ def root(subject: str = "O=Harbour,CN=Root", *extra: Ext, **changes: object) -> 
 
 
 # --- CRLs --------------------------------------------------------------------------------------------------------
+
+_SCOPE_FLAGS = {"only_user": 1, "only_ca": 2, "indirect": 4, "only_attribute": 5}  # RFC 5280 5.2.5
 
 
 @dataclass(frozen=True)
@@ -397,23 +401,14 @@ class Listed:
         return der.sequence(der.integer(self.serial), der.time(self.at), extensions)
 
 
-def scope(
-    named: bytes = b"",
-    *,
-    only_user: bool = False,
-    only_ca: bool = False,
-    reasons: Sequence[int] = (),
-    indirect: bool = False,
-    only_attribute: bool = False,
-) -> Ext:
-    """The issuingDistributionPoint."""
-    parts = der.encode_tlv(0xA0, named) if named else b""
-    parts += der.implicit(1, b"\xff") if only_user else b""
-    parts += der.implicit(2, b"\xff") if only_ca else b""
-    parts += der.implicit(3, der.named_bit_string(reasons)[2:]) if reasons else b""
-    parts += der.implicit(4, b"\xff") if indirect else b""
-    parts += der.implicit(5, b"\xff") if only_attribute else b""
-    return Ext("2.5.29.28", der.encode_tlv(der.SEQUENCE, parts), critical=True)
+def scope(named: bytes = b"", *, reasons: Sequence[int] = (), **flags: bool) -> Ext:
+    """The issuingDistributionPoint. Flags: only_user, only_ca, indirect, only_attribute."""
+    parts = {number: b"\xff" for name, number in _SCOPE_FLAGS.items() if flags.pop(name, False)}
+    assert not flags
+    if reasons:
+        parts[3] = der.named_bit_string(reasons)[2:]
+    point = der.encode_tlv(0xA0, named) if named else b""
+    return Ext("2.5.29.28", der.sequence(point, *(der.implicit(at, parts[at]) for at in sorted(parts))), critical=True)
 
 
 def crl(
@@ -448,10 +443,7 @@ def crl(
         listed if body is None else body,
         der.explicit(0, der.sequence(*(one.encode() for one in wanted))) if wanted else b"",
     )
-    signature = bytearray(sign(issuer.private, tbs, digest))
-    if flip is not None:
-        signature[flip // 8 % len(signature)] ^= 1 << flip % 8
-    return der.sequence(tbs, outer_algorithm or chosen, der.bit_string(bytes(signature)))
+    return der.sequence(*_signed(issuer.private, tbs, outer_algorithm or chosen, digest, flip))
 
 
 # --- OCSP --------------------------------------------------------------------------------------------------------
@@ -517,12 +509,9 @@ def ocsp_response(
         der.sequence(single, *more),
         tail,
     )
-    signature = bytearray(sign(signer.private, tbs, digest))
-    if flip is not None:
-        signature[flip // 8 % len(signature)] ^= 1 << flip % 8
     held = der.explicit(0, der.sequence(*(one.der for one in certificates))) if certificates else b""
-    basic_der = der.sequence(tbs, algorithm_of(signer.private, digest), der.bit_string(bytes(signature)), held)
-    return wrap_response(basic_der)
+    signed = _signed(signer.private, tbs, algorithm_of(signer.private, digest), digest, flip)
+    return wrap_response(der.sequence(*signed, held))
 
 
 def wrap_response(basic_der: bytes, status: int = 0) -> bytes:
