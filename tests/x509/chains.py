@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.der import oid_contents
@@ -126,6 +127,11 @@ def _signed(
     if flip is not None:
         signature[flip // 8 % len(signature)] ^= 1 << flip % 8
     return tbs, algorithm, der.bit_string(bytes(signature))
+
+
+def named(value: bytes | Reason) -> str:
+    """The id of a parameter without its bytes: keys in them differ from process to process."""
+    return value.name if isinstance(value, Reason) else "bytes"
 
 
 # --- names and extensions ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.x509 import chains
@@ -26,7 +27,7 @@ class Plan:
     signed_by: int | None = None  # another key than the issuer's
     twin: dict[str, object] | None = None  # a second certificate of the same name and key, with these changes
     is_sent: bool = True
-    crl: dict[str, object] | None = field(default_factory=dict)  # None: no list of this CA
+    crl: dict[str, object] | None = field(default_factory=dict)  # None: no CRL of this CA
     listed: list[Listed] = field(default_factory=list)
 
 
@@ -46,9 +47,13 @@ class Draft:
     def leaf(self) -> Plan:
         return self.plans[-1]
 
-    def ca(self) -> Plan | None:
-        """Some CA below the root."""
-        return self.rng.choice(self.plans[1:-1]) if len(self.plans) > 2 else None
+    def ca(self) -> Plan:
+        """Some CA below the root; raises IndexError where there is none."""
+        return self.rng.choice(self.plans[1:-1])
+
+    def need_policies(self) -> None:
+        if not self.with_policies:
+            raise LookupError
 
     def any_below_root(self) -> Plan:
         return self.rng.choice(self.plans[1:])
@@ -78,7 +83,8 @@ def scenario(seed: int) -> Scenario:
     draft = _draft(rng)
     for _ in range(rng.choice([0, 1, 1, 1, 2])):
         name = rng.choice(sorted(FAULTS))
-        if FAULTS[name](draft):
+        with suppress(LookupError):
+            FAULTS[name](draft)
             draft.labels.append(name)
     return _build(seed, draft)
 
@@ -124,36 +130,21 @@ def _draft(rng: random.Random) -> Draft:
     return draft
 
 
-# --- faults: each changes the draft, and says whether it could ------------------------------------------------------
+# --- faults: each changes the draft, or raises LookupError where it has nothing to change --------------------------
 
-Fault = Callable[[Draft], bool]
+Fault = Callable[[Draft], object]
 
 
 def _change(**changes: object) -> Fault:
-    def act(draft: Draft) -> bool:
-        draft.any_below_root().changes.update(changes)
-        return True
-
-    return act
+    return lambda draft: draft.any_below_root().changes.update(changes)
 
 
-def _on_ca(edit: Callable[[Draft, Plan], object]) -> Fault:
-    def act(draft: Draft) -> bool:
-        plan = draft.ca()
-        if plan is None:
-            return False
-        edit(draft, plan)
-        return True
-
-    return act
+def _on_ca(edit: Callable[[Plan], object]) -> Fault:
+    return lambda draft: edit(draft.ca())
 
 
 def _on_leaf(edit: Callable[[Plan], object]) -> Fault:
-    def act(draft: Draft) -> bool:
-        edit(draft.leaf)
-        return True
-
-    return act
+    return lambda draft: edit(draft.leaf)
 
 
 def _names(*names: tuple[str, str | bytes]) -> Fault:
@@ -161,78 +152,67 @@ def _names(*names: tuple[str, str | bytes]) -> Fault:
 
 
 def _set(name: str, extension: Ext) -> Fault:
-    return _on_ca(lambda _draft, plan: plan.extensions.update({name: extension}))
+    return _on_ca(lambda plan: plan.extensions.update({name: extension}))
 
 
 def _drop(name: str) -> Fault:
-    return _on_ca(lambda _draft, plan: plan.extensions.pop(name, None))
+    return _on_ca(lambda plan: plan.extensions.pop(name, None))
 
 
-def _unknown(draft: Draft) -> bool:
+def _unknown(draft: Draft) -> None:
     draft.any_below_root().extensions["unknown"] = Ext(chains.UNKNOWN, der.NULL_DER, critical=draft.rng.random() < 0.7)
-    return True
 
 
-def _revoke(draft: Draft) -> bool:
+def _list(draft: Draft, *choices: tuple[int | None, ...]) -> None:
+    """Entries of one certificate in the CRL of its issuer, with the reasons of one of the choices."""
     victim = draft.any_below_root()
     serial = draft.rng.randrange(1 << 60, 1 << 61)
     victim.changes["serial"] = serial
-    draft.issuer_of(victim).listed.append(Listed(serial, draft.rng.choice([None, 1, 6])))
+    draft.issuer_of(victim).listed += [Listed(serial, reason) for reason in draft.rng.choice(choices)]
     draft.with_crls = True
-    return True
 
 
-def _list_twice(draft: Draft) -> bool:
-    """A CA that appends to its list: a revocation, a hold, a release for one serial number, in any order."""
-    victim = draft.any_below_root()
-    serial = draft.rng.randrange(1 << 60, 1 << 61)
-    victim.changes["serial"] = serial
-    pair = draft.rng.choice([(1, 6), (6, 1), (1, 8), (8, 1), (6, 8), (8, 6)])
-    draft.issuer_of(victim).listed += [Listed(serial, reason) for reason in pair]
-    draft.with_crls = True
-    return True
+def _revoke(draft: Draft) -> None:
+    _list(draft, (None,), (1,), (6,))
+
+
+def _list_twice(draft: Draft) -> None:
+    """A CA that appends to its CRL: a revocation, a hold, a release for one serial number, in any order."""
+    _list(draft, (1, 6), (6, 1), (1, 8), (8, 1), (6, 8), (8, 6))
 
 
 def _crl(**changes: object) -> Fault:
-    def act(draft: Draft) -> bool:
+    def act(draft: Draft) -> None:
         plan = draft.rng.choice(draft.plans[:-1])
         if plan.crl is not None:
             plan.crl.update(changes)
         draft.with_crls = True
-        return True
 
     return act
 
 
-def _no_crl(draft: Draft) -> bool:
+def _no_crl(draft: Draft) -> None:
     draft.rng.choice(draft.plans[:-1]).crl = None
     draft.with_crls = True
-    return True
 
 
 def _twin(**changes: object) -> Fault:
-    return _on_ca(lambda _draft, plan: setattr(plan, "twin", dict(changes)))
+    return _on_ca(lambda plan: setattr(plan, "twin", dict(changes)))
 
 
-def _self_issued(draft: Draft) -> bool:
+def _self_issued(draft: Draft) -> None:
     """A CA rolls its key: a certificate for the new key by the old one, under the same name."""
-    if len(draft.plans) < 3:
-        return False
-    index = draft.rng.randrange(1, len(draft.plans) - 1)
-    old = draft.plans[index]
+    old = draft.ca()
     fresh = Plan(old.subject, draft.rng.randrange(40, 60), dict(old.extensions))
     fresh.extensions.pop("constraints", None)
-    draft.plans.insert(index + 1, fresh)
-    return True
+    draft.plans.insert(draft.plans.index(old) + 1, fresh)
 
 
 def _policy_of_ca(extension: Ext, name: str) -> Fault:
-    def act(draft: Draft) -> bool:
+    def act(draft: Draft) -> None:
         plan = draft.ca()
-        if plan is None or not draft.with_policies:
-            return False
+        draft.need_policies()
         plan.extensions[name] = extension
-        return True
 
     return act
 
@@ -241,20 +221,17 @@ def _constrain(permitted: list[tuple[str, str | bytes]], excluded: list[tuple[st
     return _set("constraints", chains.constraints(permitted, excluded))
 
 
-def _misname(draft: Draft) -> bool:
+def _misname(draft: Draft) -> None:
     draft.any_below_root().issuer_name = "O=Unknown,CN=Nowhere"
-    return True
 
 
-def _missign(draft: Draft) -> bool:
+def _missign(draft: Draft) -> None:
     draft.any_below_root().signed_by = 39
-    return True
 
 
-def _repolicy(draft: Draft) -> bool:
-    if draft.with_policies:
-        draft.any_below_root().extensions["policies"] = policies("1.3.6.1.4.1.32473.9")
-    return draft.with_policies
+def _repolicy(draft: Draft) -> None:
+    draft.need_policies()
+    draft.any_below_root().extensions["policies"] = policies("1.3.6.1.4.1.32473.9")
 
 
 FAULTS: dict[str, Fault] = {
@@ -265,14 +242,14 @@ FAULTS: dict[str, Fault] = {
     "other issuer name": _misname,
     "other key": _missign,
     "unknown extension": _unknown,
-    "missing CA": _on_ca(lambda _draft, plan: setattr(plan, "is_sent", False)),
+    "missing CA": _on_ca(lambda plan: setattr(plan, "is_sent", False)),
     "no basicConstraints": _drop("basic"),
     "cA false": _set("basic", Ext("2.5.29.19", der.sequence(), critical=True)),
     "pathLen 0": _set("basic", basic(True, 0)),
     "no keyUsage": _drop("usage"),
     "no keyCertSign": _set("usage", usage(6)),
     "no cRLSign": _set("usage", usage(5)),
-    "v1 CA": _on_ca(lambda _draft, plan: plan.changes.update(version=b"", with_key_ids=False)),
+    "v1 CA": _on_ca(lambda plan: plan.changes.update(version=b"", with_key_ids=False)),
     "CA for servers only": _set("purposes", purposes(chains.SERVER_AUTH)),
     "CA for any purpose": _set("purposes", purposes(chains.ANY_PURPOSE)),
     "leaf for servers only": _on_leaf(lambda plan: plan.extensions.update(purposes=purposes(chains.SERVER_AUTH))),
@@ -325,7 +302,7 @@ FAULTS: dict[str, Fault] = {
 def _build(seed: int, draft: Draft) -> Scenario:
     made: list[Made] = []
     sent: list[Made] = []
-    lists: list[bytes] = []
+    crls: list[bytes] = []
     for index, plan in enumerate(draft.plans):
         issuer = made[-1] if made else None
         one = _make(plan, issuer, plan.changes)
@@ -337,7 +314,7 @@ def _build(seed: int, draft: Draft) -> Scenario:
             changes = dict(plan.crl)
             extra = changes.pop("extra", ())
             assert isinstance(extra, tuple)
-            lists.append(crl(one, plan.listed, chains.aki(one.private), *extra, **changes))  # type: ignore[arg-type]
+            crls.append(crl(one, plan.listed, chains.aki(one.private), *extra, **changes))  # type: ignore[arg-type]
         made.append(one)
     draft.rng.shuffle(sent)
     return Scenario(
@@ -346,7 +323,7 @@ def _build(seed: int, draft: Draft) -> Scenario:
         root=made[0],
         target=made[-1],
         sent=tuple(sent),
-        crls=tuple(lists) if draft.with_crls else (),
+        crls=tuple(crls) if draft.with_crls else (),
         with_crls=draft.with_crls,
         acceptable=draft.acceptable,
         explicit=draft.explicit,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
-import pytest
-
+from tests.simulator.refusals import reason_of
 from tests.x509.chains import AT, CLIENT_AUTH, Made
-from vagus.errors import VagusError
-from vagus.reasons import Reason
 from vagus.x509.budgets import DEFAULT_LIMITS, Limits
 from vagus.x509.der import oid_contents
 from vagus.x509.paths.checks import PathInputs
@@ -53,10 +51,5 @@ def walk(
     return find_path(target.parsed, search)
 
 
-def refusal(
-    target: Made, sent: Sequence[Made], anchors: Sequence[Made], rules: PathRules = PKIX, **more: object
-) -> Reason:
-    """The reason for which the path is refused."""
-    with pytest.raises(VagusError) as caught:
-        walk(target, sent, anchors, rules, **more)  # type: ignore[arg-type]
-    return caught.value.reason
+refusal = partial(reason_of, walk)
+"""The reason for which `walk` refuses the same arguments."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
 from tests.simulator.refusals import reason_of
 from tests.x509 import chains
-from tests.x509.chains import AT, Ext, Listed, crl, root, scope
-from vagus.errors import VagusError
+from tests.x509.chains import AT, Ext, Listed, crl, named, root, scope
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.crls.decoding import MAX_CRL, decode_crl, verify_crl
@@ -19,15 +19,7 @@ from vagus.x509.signatures import SignatureVerdicts
 ROOT = root()
 
 
-def named(value: bytes | Reason) -> str:
-    """Names of cases that do not hold the keys of this run."""
-    return value.name if isinstance(value, Reason) else "bytes"
-
-
-def refused(content: bytes) -> Reason:
-    with pytest.raises(VagusError) as caught:
-        decode_crl(content)
-    return caught.value.reason
+refused = partial(reason_of, decode_crl)
 
 
 def contents_of(serial: int) -> bytes:
@@ -115,14 +107,13 @@ def test_only_a_key_that_may_sign_crls_verifies_one() -> None:
     verify_crl(decode_crl(crl(ROOT)), ROOT.parsed, verdicts)
     no_crls = root("O=Harbour,CN=Root", private=ROOT.private)
     mute = chains.make("O=Harbour,CN=Root", (chains.basic(), chains.usage(5)), private=ROOT.private)
-    cases = [
+    for content, signer, reason in (
         (crl(ROOT), mute, Reason.KEY_USAGE),
         (crl(ROOT), root(), Reason.BAD_SIGNATURE),
         (crl(ROOT, flip=9), no_crls, Reason.BAD_SIGNATURE),
         (crl(ROOT, outer_algorithm=chains.identifier("1.2.840.10045.4.3.3")), ROOT, Reason.SIG_ALG_MISMATCH),
         (crl(ROOT, digest="sha1"), ROOT, Reason.UNSUPPORTED_ALGORITHM),
-    ]
-    for content, signer, reason in cases:
+    ):
         assert reason_of(verify_crl, decode_crl(content), signer.parsed, verdicts) is reason
 
 

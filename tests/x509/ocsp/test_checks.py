@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 
+from tests.simulator.refusals import reason_of
 from tests.x509 import chains
 from tests.x509.chains import AT, DAY, NOCHECK, OCSP_SIGNING, Ext, Made, ocsp_id, ocsp_response, purposes, revoked, root
-from vagus.errors import NotTrusted, VagusError
+from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.certificates import PathCertificate
@@ -37,10 +39,7 @@ def check(response: bytes, rules: OcspRules = DEFAULT_OCSP_RULES, of: Made = LEA
     assert answer.status is CertStatus.GOOD
 
 
-def refused(response: bytes, rules: OcspRules = DEFAULT_OCSP_RULES, of: Made = LEAF, issuer: Made = CA) -> Reason:
-    with pytest.raises(VagusError) as caught:
-        check(response, rules, of, issuer)
-    return caught.value.reason
+refused = partial(reason_of, check)
 
 
 @pytest.mark.parametrize("by_name", [False, True])
@@ -71,8 +70,6 @@ def test_a_status_of_another_certificate_does_not_count() -> None:
 
 
 def test_one_bad_status_among_several_of_the_certificate_decides() -> None:
-    good = ocsp_response(CA, ID)
-    assert good
     single = der.sequence(ID, revoked(1), der.generalized_time(AT - DAY))
     assert refused(ocsp_response(CA, ID, more=[single]), OcspRules(longest_life=DAY * 9)) is Reason.REVOKED
 
