@@ -66,7 +66,7 @@ class Components:
         self.sources = sources
         self.clock = RealClock()
         self.entropy = real_entropy
-        self.kill_points: Callable[[str], None] | None = None  # durability tests end the process there
+        self.kill_points: Callable[[str], None] | None = None  # durability tests end the process at the named points
         self._closers: list[Callable[[], None]] = []
         self._keystores: dict[str, SoftwareKeystore] = {}
 
@@ -123,7 +123,7 @@ class Components:
         with self.database.reading() as connection:
             return load_installation(connection)
 
-    # keystores
+    # keystores: one for each authority, for listeners and for the log
 
     def keystore(self, name: str) -> SoftwareKeystore:
         """The opened keystore `name` ("h1/icu", "log"). Raises Unavailable(KEY_NOT_OPEN) and what opening raises."""
@@ -153,14 +153,14 @@ class Components:
         try:
             return self.settings.log_key.read_text("ascii").strip()
         except (OSError, UnicodeDecodeError) as fault:
-            msg = f"{self.settings.log_key}: the ledger's public key cannot be read; restore it from a backup"
+            msg = f"the ledger's public key {self.settings.log_key} cannot be read; restore the file from a backup"
             raise Unavailable(Reason.CHECKPOINT_INVALID, msg) from fault
 
     def checkpoint_key(self) -> SoftwareSigningKey:
         """The key that signs the ledger's checkpoints."""
         return self.keystore(LOG_KEYSTORE).load(CHECKPOINT_KEY)
 
-    # authorities
+    # authorities: hierarchy, issuance, revocation and publication
 
     @cached_property
     def hierarchy(self) -> Hierarchy:
@@ -244,7 +244,7 @@ class Components:
             at = int(self.clock.now().timestamp())
             return open_issuers(connection, self.keystore, names, status_url=self.status_url, at=at)
 
-    # the fleet
+    # the fleet: inventory, enrolment, admission, plans
 
     @cached_property
     def inventory(self) -> Inventory:

@@ -87,7 +87,7 @@ def write_new(path: Path, content: bytes) -> None:
     try:
         os.link(scratch, path)
     except FileExistsError:
-        msg = f"{path} exists already; a secret is never overwritten, choose another name"
+        msg = f"file {path} exists already, and a secret is never overwritten; choose another name"
         raise Conflict(Reason.ALREADY_EXISTS, msg, path=str(path)) from None
     finally:
         scratch.unlink()
@@ -140,7 +140,11 @@ def check_private_file(path: Path) -> None:
     """
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
-        raise Misconfigured(Reason.BAD_SETTINGS, f"{path} is not a regular file", path=str(path))
+        raise Misconfigured(
+            Reason.BAD_SETTINGS,
+            f"{path} is not a regular file; name a file that is no folder, link or device",
+            path=str(path),
+        )
     _check_closed(path, facts, PRIVATE_FILE)
 
 
@@ -148,7 +152,7 @@ def check_private_folder(path: Path) -> None:
     """`path` is a folder of this user (or root), closed to group and others. Raises as `check_private_file`."""
     facts = path.stat()
     if not stat.S_ISDIR(facts.st_mode):
-        raise Misconfigured(Reason.BAD_SETTINGS, f"{path} is not a folder", path=str(path))
+        raise Misconfigured(Reason.BAD_SETTINGS, f"{path} is not a folder; name an existing folder", path=str(path))
     _check_closed(path, facts, PRIVATE_FOLDER)
 
 
@@ -174,8 +178,8 @@ def lock_folder(lock_file: Path, *, seconds: float, mode: int = PRIVATE_FILE) ->
 
 
 def _open_lock(lock_file: Path, mode: int) -> int:
-    # NFS locks a file at its server only when it is open for writing. A local flock needs no more than reading, so
-    # that users who share a folder can lock one file.
+    # An NFS server locks a file only for a process that opened it for writing. A local flock needs read access alone,
+    # so that users who share a folder can lock one file.
     try:
         return os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
     except PermissionError:
@@ -190,7 +194,7 @@ def _wait_for_lock(descriptor: int, seconds: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= until:
                 raise FolderLocked from None
-            time.sleep(_POLL_SECONDS)  # flock has no time-out of its own
+            time.sleep(_POLL_SECONDS)  # flock(2) has no time-out, so poll until the deadline
         else:
             return
 
@@ -199,15 +203,15 @@ def _check_closed(path: Path, facts: os.stat_result, mode: int) -> None:
     open_bits = stat.S_IMODE(facts.st_mode) & ~PRIVATE_FOLDER
     if open_bits:
         found = stat.S_IMODE(facts.st_mode)
-        msg = f"{path} has mode {found:04o}, open beyond its owner; run: chmod {mode:04o} {path}"
+        msg = f"file {path} has mode {found:04o}, open beyond its owner; run: chmod {mode:04o} {path}"
         raise Misconfigured(Reason.PERMISSIONS_TOO_OPEN, msg, path=str(path), mode=f"{found:04o}")
     if facts.st_uid not in {os.geteuid(), 0}:
-        msg = f"{path} belongs to user {facts.st_uid}, not to this process ({os.geteuid()}); run: chown {os.geteuid()}"
+        msg = f"file {path} belongs to user {facts.st_uid}, not to this process; run: chown {os.geteuid()} {path}"
         raise Misconfigured(Reason.PERMISSIONS_TOO_OPEN, msg, path=str(path))
 
 
 def _write_scratch(scratch: Path, content: bytes, mode: int) -> None:
-    scratch.unlink(missing_ok=True)  # left by a process that was killed
+    scratch.unlink(missing_ok=True)  # remove the scratch file of a process that was killed
     try:
         with create_file(scratch, mode) as stream:
             if mode == PUBLIC_FILE:

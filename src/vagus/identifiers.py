@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from vagus.clock import Entropy
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?\Z")
-_DEVICE_ID = re.compile(r"[a-z2-7]{25}[aeimquy4]\Z")  # 128 bits: the last character carries three of them
+# a device id has 128 bits in 26 base32 characters, so the last character carries three bits
+_DEVICE_ID = re.compile(r"[a-z2-7]{25}[aeimquy4]\Z")
 _MAX_NAME = 128
 _SERIAL_BYTES = 20
 

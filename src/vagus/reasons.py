@@ -9,7 +9,7 @@ from enum import StrEnum, unique
 class Reason(StrEnum):
     """Stable codes: tests, SIEM rules and reports match on them, so they are only ever added."""
 
-    # decoding
+    # reasons from decoding bytes
     NON_DER = "NON_DER"
     BAD_ENCODING = "BAD_ENCODING"
     BAD_VERSION = "BAD_VERSION"
@@ -19,11 +19,11 @@ class Reason(StrEnum):
     TOO_MANY = "TOO_MANY"
     TIME_OUT = "TIME_OUT"
     BUDGET_EXHAUSTED = "BUDGET_EXHAUSTED"
-    # files that people write
+    # reasons from files that people write (settings, plans, packs)
     BAD_SETTINGS = "BAD_SETTINGS"
     BAD_PLAN = "BAD_PLAN"
     BAD_PACK = "BAD_PACK"
-    # keys and algorithms
+    # reasons about keys and algorithms
     WEAK_KEY = "WEAK_KEY"
     KEY_REUSE = "KEY_REUSE"
     KEY_BLOCKED = "KEY_BLOCKED"
@@ -31,7 +31,7 @@ class Reason(StrEnum):
     EC_PARAMS = "EC_PARAMS"
     UNSUPPORTED_ALGORITHM = "UNSUPPORTED_ALGORITHM"
     POP_FAILED = "POP_FAILED"
-    # paths (RFC 5280 section 6)
+    # reasons from path validation (RFC 5280 section 6)
     UNTRUSTED_ANCHOR = "UNTRUSTED_ANCHOR"
     NO_PATH = "NO_PATH"
     BAD_SIGNATURE = "BAD_SIGNATURE"
@@ -46,13 +46,13 @@ class Reason(StrEnum):
     POLICY_REQUIRED = "POLICY_REQUIRED"
     POLICY_MAPPING = "POLICY_MAPPING"
     PROFILE_VIOLATION = "PROFILE_VIOLATION"
-    # time
+    # reasons about clocks
     EXPIRED = "EXPIRED"
     EXPIRED_CA = "EXPIRED_CA"
     NOT_YET_VALID = "NOT_YET_VALID"
     CLOCK_ROLLBACK = "CLOCK_ROLLBACK"
     CLOCK_AHEAD = "CLOCK_AHEAD"
-    # status
+    # reasons from revocation status: CRLs, OCSP, snapshots
     REVOKED = "REVOKED"
     REVOKED_CA = "REVOKED_CA"
     ON_HOLD = "ON_HOLD"
@@ -75,7 +75,7 @@ class Reason(StrEnum):
     STATUS_DOUBTFUL = "STATUS_DOUBTFUL"
     SNAPSHOT_INVALID = "SNAPSHOT_INVALID"
     SNAPSHOT_ROLLBACK = "SNAPSHOT_ROLLBACK"
-    # names, roles, compartments
+    # reasons about names, roles and compartments
     NAME_MISMATCH = "NAME_MISMATCH"
     NON_CANONICAL = "NON_CANONICAL"
     NAME_FORM = "NAME_FORM"
@@ -84,7 +84,7 @@ class Reason(StrEnum):
     ROLE_MISSING = "ROLE_MISSING"
     ROLE_FORBIDDEN = "ROLE_FORBIDDEN"
     WRONG_COMPARTMENT = "WRONG_COMPARTMENT"
-    # policy and issuance
+    # reasons from policy and issuance
     POLICY_VIOLATION = "POLICY_VIOLATION"
     LIFETIME_TOO_LONG = "LIFETIME_TOO_LONG"
     OUTLIVES_ISSUER = "OUTLIVES_ISSUER"
@@ -92,7 +92,7 @@ class Reason(StrEnum):
     TOKEN_SPENT = "TOKEN_SPENT"  # noqa: S105  a reason code, not a secret
     APPROVAL_MISSING = "APPROVAL_MISSING"
     ACT_FORBIDDEN = "ACT_FORBIDDEN"
-    # enrolment and inventory
+    # reasons from enrolment and the inventory
     NOT_IN_INVENTORY = "NOT_IN_INVENTORY"
     DEVICE_STATE = "DEVICE_STATE"
     TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105
@@ -101,7 +101,7 @@ class Reason(StrEnum):
     CREDENTIAL_MISSING = "CREDENTIAL_MISSING"
     NAMES_CHANGED = "NAMES_CHANGED"
     NOT_RENEWABLE = "NOT_RENEWABLE"
-    # custody and hierarchy
+    # reasons about private keys, passphrases and the hierarchy
     PURPOSE_FORBIDDEN = "PURPOSE_FORBIDDEN"
     KEY_OFFLINE = "KEY_OFFLINE"
     KEY_NOT_OPEN = "KEY_NOT_OPEN"
@@ -112,7 +112,7 @@ class Reason(StrEnum):
     AUTHORITY_IN_USE = "AUTHORITY_IN_USE"
     AUTHORITY_UNKNOWN = "AUTHORITY_UNKNOWN"
     ALREADY_EXISTS = "ALREADY_EXISTS"
-    # storage, log, service
+    # reasons about storage, the log and the running service
     DURABILITY_WEAK = "DURABILITY_WEAK"
     DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
     SCHEMA_MISMATCH = "SCHEMA_MISMATCH"

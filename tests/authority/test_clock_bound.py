@@ -30,7 +30,7 @@ def test_a_clock_that_leaps_ahead_under_a_process_is_refused_until_it_is_set_bac
     bound = ClockBound(built.database, built.clock, lambda: passed[0])
     begun = built.clock.now()
     built.clock.set(begun + timedelta(days=30))
-    assert "restart this process if it is right" in refusal_of(bound).message
+    assert "restart this process if the clock is right" in refusal_of(bound).message
     passed[0] += 60
     assert f"it is {begun + timedelta(seconds=60):%Y-%m-%d %H:%M}Z" in refusal_of(bound).message
     built.clock.set(begun + timedelta(seconds=60))

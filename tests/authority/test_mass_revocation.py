@@ -117,10 +117,12 @@ def test_a_plan_that_has_ended_is_approved_no_more_and_one_that_has_not_begun_is
     mass(built).stop(stopped.id, by=ALICE)
     for ended, state in ((done, "done"), (stopped, "stopped")):
         for act in (mass(built).approve, mass(built).run, mass(built).pause, mass(built).stop):
-            with pytest.raises(Conflict, match=f"is {state} for good; propose what it left as a new plan") as refusal:
+            with pytest.raises(
+                Conflict, match=f"is {state} for good; propose a new plan for the certificates that it left"
+            ) as refusal:
                 act(ended.id, by=BOB)
             assert refusal.value.reason is Reason.DEVICE_STATE
-    with refuses(Reason.DEVICE_STATE, Conflict, match="has not begun, so there is nothing to pause; end it with"):
+    with refuses(Reason.DEVICE_STATE, Conflict, match="has not begun, so it cannot pause; end it with"):
         mass(built).pause(waiting.id, by=BOB)
     with built.database.reading() as connection:
         assert [one.approvals for one in plan_rows.list_plans(connection)] == [(ALICE,)] * 3

@@ -59,7 +59,10 @@ def test_a_backup_never_replaces_a_file(hospital: Path) -> None:
 
 def test_a_backup_to_a_medium_that_is_not_there_is_refused_and_no_folder_is_made(hospital: Path) -> None:
     medium = hospital.parent / "medium"
-    for place, said in ((medium / "vagus.tar", "there is no folder"), (hospital.parent, "is a folder; name a file")):
+    for place, said in (
+        (medium / "vagus.tar", "does not exist; make or mount"),
+        (hospital.parent, "is a folder; name a file"),
+    ):
         assert said in denied(hospital, 2, "BAD_ARGUMENT", "backup", str(place)).err
     assert not medium.exists()
     medium.mkdir()
@@ -132,5 +135,5 @@ def test_a_missing_backup_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for wrong in (tmp_path / "none.tar", tmp_path / "file" / "none.tar", tmp_path):
         refused = denied(tmp_path / "back", 2, "BAD_ARGUMENT", "restore", str(wrong))
-        assert "name a backup that `vagus backup` made" in refused.err
+        assert "name a file that `vagus backup` made" in refused.err
     assert not (tmp_path / "back").exists()

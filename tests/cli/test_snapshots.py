@@ -42,7 +42,7 @@ def write(hospital: Path, papers: Path, *more: str) -> dict[str, object]:
 def test_a_snapshot_to_a_medium_that_is_not_there_is_refused_before_it_is_made(hospital: Path) -> None:
     medium, before = hospital.parent / "medium", done(hospital, "export").out
     refused = run(hospital, "snapshot", "write", "--out", str(medium / "revoked.snapshot"))
-    assert (refused.code, refused.reason, "there is no folder" in refused.err) == (2, "BAD_ARGUMENT", True)
+    assert (refused.code, refused.reason, "does not exist; make or mount" in refused.err) == (2, "BAD_ARGUMENT", True)
     assert not medium.exists()
     assert done(hospital, "export").out == before, "the ledger tells of no snapshot"
 

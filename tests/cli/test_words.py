@@ -191,7 +191,7 @@ def test_a_database_that_is_not_there_is_not_begun_beside_the_real_one(hospital:
 def test_a_folder_without_the_plan_that_was_applied_says_to_copy_it(hospital: Path) -> None:
     (hospital / "plan.toml").unlink()
     refused = denied(hospital, 3, "CEREMONY_NEEDED", "serve", "--role", "status")
-    assert f"{hospital / 'plan.toml'} is not here, though a plan was applied" in refused.err
+    assert f"{hospital / 'plan.toml'} is missing here, though a plan is in force" in refused.err
     assert "vagus plan apply" not in refused.err
 
 
@@ -212,4 +212,4 @@ def test_a_file_that_is_no_sealed_crl_is_wrong_use(hospital: Path, tmp_path: Pat
     odd = tmp_path / "odd.txt"
     odd.write_text(content)
     refused = denied(hospital, 2, "BAD_ARGUMENT", "ca", "emergency", str(odd), "--yes")
-    assert f"{odd}: it is no sealed CRL" in refused.err
+    assert f"{odd} is no sealed CRL" in refused.err

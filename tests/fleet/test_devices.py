@@ -157,6 +157,6 @@ def test_a_host_name_belongs_to_one_living_device_and_never_to_a_listener(site: 
     names = frozenset({"enrol.h1.test"})
     inventory = Inventory(site.writer, SeededEntropy(1), overlap=OVERLAP, listener_names=lambda: names)
     new = NewDevice(unit=ICU, model="pump", maker_serial="SN-3", host_names=("enrol.h1.test",))
-    with pytest.raises(Conflict, match="is the name of a listener here") as caught:
+    with pytest.raises(Conflict, match="belongs to a listener here") as caught:
         inventory.add(new, by=BY)
     assert caught.value.reason is Reason.ALREADY_EXISTS

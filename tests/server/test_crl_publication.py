@@ -27,7 +27,7 @@ def test_a_clock_that_dates_no_crl_is_logged_once_and_reported_until_it_is_right
     with caplog.at_level(logging.ERROR):
         check_clock(waits, bound.check_only)
         check_clock(waits, bound.check_only)
-    assert "restart this process if it is right now" in waits["dates"]
+    assert "restart this process if the clock is right now" in waits["dates"]
     assert [record.getMessage() for record in caplog.records] == [waits["dates"]]
     clock.advance(hours=-2)
     check_clock(waits, bound.check_only)

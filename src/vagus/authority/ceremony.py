@@ -125,17 +125,19 @@ class Ceremony:
         certified: list[str] = []
         crls: list[str] = []
         sealed: list[Path] = []
-        # 1. certify, parents before children
+        # 1. Certify the authorities that wait, parents before children: a child is signed with its parent's key.
         for row in self.find_pending():
             self._certify(row, journal)
             certified.append(row.reference)
             self._advance(row.reference)
-        # 2. the CRLs of every live offline authority, also of those without a new revocation
+        # 2. Sign the CRLs of every live offline authority, also where nothing was revoked: each CRL has a nextUpdate
+        # that only a ceremony can renew.
         for issuer in self._offline_issuers():
             for publication in self._publisher.publish_all(issuer):
                 journal.note("sign-list", issuer.reference, publication.crl_der)
                 crls.append(f"{issuer.reference}/{publication.shard}")
-            # 3. with them, sealed, one CRL for each subordinate that revokes it
+            # 3. While the offline keys are open, also sign and seal one emergency CRL for each subordinate, which
+            # revokes that subordinate.
             if self._sealer is not None:
                 sealed.extend(self._seal(issuer, self._sealer, journal))
             self._advance(f"{issuer.reference} CRLs")
@@ -143,21 +145,24 @@ class Ceremony:
         return CeremonyReport(journal.ceremony, tuple(certified), tuple(crls), tuple(sealed))
 
     def _certify(self, row: AuthorityRow, journal: _Journal) -> None:
-        # 1. the request belongs to the row: its own signature, and the key in the row
+        # 1. The certificate request belongs to the authority's row: its signature verifies, and it carries the key that
+        # the row names.
         if row.request_der is None:
-            msg = f"{row.reference} was imported and has no request; finish its import"
+            msg = f"authority {row.reference} was imported and has no certificate request; finish its import"
             raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
         request = decode_request(row.request_der)
         if request.public_key.spki_sha256 != row.spki_sha256:
-            msg = f"the request of {row.reference} carries another key than its row; run: vagus audit verify"
+            msg = f"the request of authority {row.reference} carries another key than its row; run: vagus audit verify"
             raise IntegrityFailure(Reason.KEY_MISMATCH, msg, authority=row.reference)
         journal.note("open-request", row.reference, row.request_der)
-        # 2. the key that signs it: its own for a root, else that of the newest generation above
+        # 2. Choose the key that signs the authority's certificate: its own for a root, else that of the newest
+        # generation of its parent.
         with self._database.reading() as connection:
             issuer = self._issuer_for(connection, row, request)
             constraints = self._constraints(connection, row, request)
         journal.note("open-key", issuer.reference)
-        # 3. issue; with this request id a second ceremony gives the same certificate
+        # 3. Issue the authority's certificate. The request id is derived from the row, so that a repeated ceremony
+        # gives the same certificate.
         order = IssuanceOrder(
             request_id=f"authority:{row.reference}",
             profile=self._pack.authorities.of_kind(row.kind, is_maker=self._is_maker).profile,
@@ -168,14 +173,14 @@ class Ceremony:
             name_constraints=constraints,
         )
         issued = self._issuance.issue_now(order, issuer)
-        # 4. the authority is active
+        # 4. Mark the authority's row as active, so that it may issue from now on.
         self._writer.submit(lambda batch: self._activate(batch, row, issuer, issued)).result()
         journal.note("certify", row.reference, issued.der)
 
     def _activate(self, batch: Batch, row: AuthorityRow, issuer: Issuer, issued: IssuedCertificate) -> None:
         found = certificate_rows.find_by_leaf(batch.connection, issued.leaf_index)
         if found is None:
-            msg = f"the certificate of {row.reference} has no row; run: vagus audit verify"
+            msg = f"the certificate of authority {row.reference} has no row in the database; run: vagus audit verify"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, authority=row.reference)
         parent_id = None if issuer.authority_id == row.id else issuer.authority_id
         rows.certify_authority(
@@ -208,7 +213,7 @@ class Ceremony:
         parent = None if row.parent_id is None else rows.find_by_id(connection, row.parent_id)
         newest = None if parent is None else rows.find_newest(connection, parent.name)
         if newest is None:
-            msg = f"the authority above {row.reference} has no certificate; certify it first"
+            msg = f"the parent of authority {row.reference} has no certificate yet; certify the parent first"
             raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
         return make_issuer(connection, newest, self._key(newest), status_url=self._status_url)
 
@@ -227,7 +232,7 @@ class Ceremony:
             return None
         group_domain = load_installation(connection).group_domain
         if group_domain is None:
-            msg = f"the group has no domain yet, so {row.reference} cannot be constrained; apply the plan first"
+            msg = f"the group has no domain to constrain authority {row.reference} to; apply a plan with group.domain"
             raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
         hospital, _, unit = row.name.partition("/")
         if kind is AuthorityKind.SDC_CA:
@@ -281,7 +286,10 @@ def _directory_fields(subject_der: bytes, *, with_unit: bool) -> distinguished.S
         for oid, tag, content in attributes
     }
     if distinguished.ORGANISATION not in texts:
-        raise NotTrusted(Reason.NAME_CONSTRAINT, "the request names no organisation to constrain to; request it anew")
+        raise NotTrusted(
+            Reason.NAME_CONSTRAINT,
+            "the request of this authority names no organisation to constrain its certificate to; make it anew",
+        )
     unit = texts.get(distinguished.UNIT) if with_unit else None
     return distinguished.SubjectFields(
         texts[distinguished.ORGANISATION], unit, country=texts.get(distinguished.COUNTRY)

@@ -56,15 +56,19 @@ class ClockBound:
         before, elapsed_before = self._seen
         latest = before + timedelta(seconds=elapsed - elapsed_before)
         if now > latest + LEAP:
-            msg = (
-                f"the clock shows {now:%Y-%m-%d %H:%M:%S}Z, but by the time that passed it is {latest:%Y-%m-%d %H:%M}Z"
+            msg = f"the clock shows {now:%Y-%m-%d %H:%M:%S}Z, but by elapsed time it is {latest:%Y-%m-%d %H:%M}Z"
+            raise Unavailable(
+                Reason.CLOCK_AHEAD,
+                f"{msg}, so no CRL is dated; set the clock, or restart this process if the clock is right now",
             )
-            raise Unavailable(Reason.CLOCK_AHEAD, f"{msg}; set it, or restart this process if it is right now")
         with self._database.reading() as connection:
             theirs = read_clock(connection)
         if theirs is not None and now > theirs + SLACK:
             msg = (
-                f"the clock shows {now:%Y-%m-%d %H:%M:%S}Z, the database's {theirs.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+                f"the clock here shows {now:%Y-%m-%d %H:%M:%S}Z, the database's "
+                f"{theirs.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
             )
-            raise Unavailable(Reason.CLOCK_AHEAD, f"{msg}; set the one that is wrong, nothing is dated meanwhile")
+            raise Unavailable(
+                Reason.CLOCK_AHEAD, f"{msg}; set the clock that is wrong: until then no CRL or OCSP response is dated"
+            )
         return now, elapsed

@@ -118,7 +118,8 @@ def _insert_row(
     """Insert the row of a certificate that only a CRL names: its key, owner and bytes are not known."""
     request_id = f"{since}:{authority.id}:{serial:x}"
     owner = f"rule:{since}"
-    # not a key, but unique to this row: a revocation by key must never reach two such rows at once
+    # This placeholder is no SHA-256 of a key, but unique to the row: a revocation by key must never select two such
+    # rows at once.
     spki_sha256 = hashlib.sha256(request_id.encode()).digest()
     key_rows.insert_key(batch.connection, spki_sha256, owner, at=batch.at)
     leaf_index = append(
@@ -155,7 +156,7 @@ def _insert_row(
 
 def _choose_shard(connection: Connection, authority: AuthorityRow, *, is_of_ours: bool) -> int:
     """The shard of a certificate with an unknown CDP: every shard if it may name one of ours, else any with places."""
-    if authority.is_offline:  # it has one shard for ever
+    if authority.is_offline:  # an offline authority has one CRL shard for ever
         return 0
     if is_of_ours:
         return EVERY_SHARD
@@ -171,7 +172,8 @@ def adopt_crl(batch: Batch, foreign: ForeignCrl) -> bool:
     authority, crl = foreign.authority, foreign.crl
     if crl.number is None or crl.next_update is None:
         return False
-    # an offline authority's CRL covers all that it issued, under both of its URLs
+    # The one CRL of an offline authority covers all certificates that it issued, under the URLs of both its complete
+    # CRL and its shard.
     places = (COMPLETE, 0) if authority.is_offline else (COMPLETE if foreign.shard is None else foreign.shard,)
     is_news = False
     for shard in places:
@@ -189,7 +191,9 @@ def adopt_crl(batch: Batch, foreign: ForeignCrl) -> bool:
                 number=crl.number,
                 this_update=int(crl.this_update.timestamp()),
                 next_update=int(crl.next_update.timestamp()),
-                sequence=ADOPTED,  # it covers no step of ours, so it is signed anew when CRLs are next checked
+                # An adopted CRL covers no step of our revocation sequence, so the publisher signs a new one at its next
+                # check.
+                sequence=ADOPTED,
                 crl_der=crl.der,
             ),
         )
@@ -208,10 +212,10 @@ def revoke_earlier(
     def act(batch: Batch) -> int:
         row = authority_rows.find_generation(batch.connection, name, generation)
         if row is None or row.certificate_der is None:
-            msg = f"there is no authority {name}#{generation} with a certificate; see: vagus ca list"
+            msg = f"authority {name}#{generation} does not exist here or has no certificate; see: vagus ca list"
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=f"{name}#{generation}")
         if row.request_der is not None:
-            msg = f"{row.reference} was made here, so it never issued {serial:x} elsewhere; see: vagus revoke"
+            msg = f"authority {row.reference} was made here, so it never issued {serial:x} elsewhere; see: vagus revoke"
             raise Conflict(Reason.NOT_ISSUED, msg, authority=row.reference, serial=f"{serial:x}")
         return record_entry(batch, row, serial, CombinedEntry(reason), since=ELSEWHERE, by=by)
 

@@ -92,21 +92,21 @@ class Hierarchy:
         Repeated, or after a crash at any point, it gives the same request. `is_rekey` makes the next generation of an
         authority that exists already. Raises Conflict(ALREADY_EXISTS) and what keystores raise.
         """
-        # 1. which generation: one that waits already, the first, or the next
+        # 1. Choose the generation of the authority: one that waits for its certificate already, the first, or the next.
         newest = self._find_newest(planned.name)
         if newest is not None and newest.state == rows.REQUESTED and newest.request_der is not None:
             self._write_request(newest.name, newest.generation, newest.request_der)
             return RequestedAuthority(newest.id, newest.reference, newest.request_der)
         if newest is not None and not is_rekey:
-            msg = f"authority {newest.reference} exists already; re-key it for a new generation"
+            msg = f"authority {newest.reference} exists already; make a new generation with `vagus ca roll`"
             raise Conflict(Reason.ALREADY_EXISTS, msg, authority=newest.reference)
         generation = 1 if newest is None else newest.generation + 1
-        # 2. the key, on the disk first: a row never names a missing key
+        # 2. Make the authority's key on the disk before its row: a row never names a key that does not exist.
         key = self._key(planned.name, generation, key_algorithm or self.rule(planned.kind).key_algorithm)
-        # 3. the request. Each generation has a name of its own, so that the CRL of one never covers the certificates of
-        #    another (RFC 5280 5: the scope of a CRL depends on its issuer's name).
+        # 3. Make the certificate request. Each generation has a distinguished name of its own, so that the CRL of one
+        # never covers the certificates of another (RFC 5280 5: the scope of a CRL depends on its issuer's name).
         request_der = sign_request(key, _subject_der(planned, generation))
-        # 4. row, key's owner and ledger entry in one transaction
+        # 4. Store the authority's row, the owner of its key and the ledger entry in one transaction.
         authority_id = self._writer.submit(
             lambda batch: self._record(batch, planned, generation, key, request_der, by)
         ).result()
@@ -127,14 +127,16 @@ class Hierarchy:
         row = self._find_newest(name)
         if row is None:
             raise Conflict(
-                Reason.AUTHORITY_UNKNOWN, f"there is no authority {name!r} that waits for a certificate", authority=name
+                Reason.AUTHORITY_UNKNOWN,
+                f"no authority {name!r} waits for a certificate; see: vagus ca list",
+                authority=name,
             )
         if row.state != rows.REQUESTED:
-            msg = f"{row.reference} has its certificate already; re-key it for a new generation"
+            msg = f"authority {row.reference} has its certificate already; make a new generation with `vagus ca roll`"
             raise Conflict(Reason.ALREADY_EXISTS, msg, authority=row.reference)
         found = imports.read_chain(chain_pem)
         if found.public_key.spki_sha256 != row.spki_sha256:
-            msg = f"this certificate is for another key than that of {row.reference}; send its own request"
+            msg = f"the certificate is not for the key of {row.reference}; have the request of that authority certified"
             raise Conflict(Reason.KEY_MISMATCH, msg, authority=row.reference)
         imports.check_authority(found, self._profile_keys(AuthorityKind(row.kind)))
         self._writer.submit(lambda batch: _certify(batch, row.id, row.reference, found, by=by)).result()
@@ -158,7 +160,7 @@ class Hierarchy:
         Raises NotTrusted(CRL_INVALID) for a CRL of another key and for a delta, Conflict(ALREADY_EXISTS),
         Conflict(KEY_MISMATCH), as `imports.check_authority`, and what importing a key raises.
         """
-        # 1. the certificates and CRLs, before any key is opened
+        # 1. Check the imported certificates and CRLs before any private key is opened.
         found = imports.read_chain(chain_pem)
         imports.check_authority(found, self._profile_keys(planned.kind))
         for crl_der in crls:
@@ -167,22 +169,23 @@ class Hierarchy:
             _check_no_delta(crl)
         newest = self._find_newest(planned.name)
         if newest is not None and newest.state == rows.REQUESTED:
-            msg = f"{newest.reference} waits for a certificate; import under another name or finish it first"
+            msg = f"authority {newest.reference} waits for a certificate; finish that, or import under another name"
             raise Conflict(Reason.ALREADY_EXISTS, msg, authority=newest.reference)
         generation = 1 if newest is None else newest.generation + 1
-        # 2. the key, which must be the certificate's
+        # 2. Check that the private key belongs to the imported certificate.
         imports.check_key_pair(found, key_pem, password)
         keystore, key_id = self._keystore_or_new(planned.name), _key_id(generation)
-        if keystore.has(key_id):  # left by an interrupted import
+        if keystore.has(key_id):  # the key is there already: an earlier import was interrupted
             key = keystore.load(key_id)
         else:
             owner = f"authority:{planned.name}#{generation}"
             key = keystore.import_pkcs8(key_id, key_pem, password, _CA_PURPOSES, owner)
         if key.spki_der != found.public_key.spki_der:
-            msg = f"keystore {slug_of(planned.name)} holds another key as {key_id}; move it away first"
+            msg = f"keystore {slug_of(planned.name)} holds another key with id {key_id}; move that key file away first"
             raise Conflict(Reason.KEY_MISMATCH, msg, authority=planned.name)
 
-        # 3. row, certificate and what was revoked elsewhere in one transaction
+        # 3. Store the authority's row, its certificate and what was revoked elsewhere in one transaction: without the
+        # revocations, revoked certificates would be accepted again.
         def act(batch: Batch) -> None:
             authority_id = self._record(batch, planned, generation, key, None, by)
             _certify(batch, authority_id, f"{planned.name}#{generation}", found, by=by)
@@ -201,7 +204,7 @@ class Hierarchy:
         def act(batch: Batch) -> None:
             row = rows.find_generation(batch.connection, name, generation)
             if row is None or row.state != rows.ACTIVE:
-                msg = f"there is no active authority {name}#{generation} to retire"
+                msg = f"authority {name}#{generation} is not active, so it cannot be retired; see: vagus ca list"
                 raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=f"{name}#{generation}")
             rows.set_authority_state(batch.connection, row.id, rows.RETIRED)
             append(batch, OperatorAct("authority-retired", by, subject=f"authority:{row.reference}"))
@@ -232,7 +235,7 @@ class Hierarchy:
         public_key = decode_public_key(key.spki_der)
         owner = key_rows.find_key(connection, public_key.spki_sha256)
         if owner is not None and (owner.is_blocked or owner.owner != f"authority:{reference}"):
-            msg = f"the key of {reference} belongs to another owner already; make a new one"
+            msg = f"the public key of authority {reference} is registered to another owner already; make a new key pair"
             raise Conflict(Reason.KEY_REUSE, msg, authority=reference)
         if owner is None:
             key_rows.insert_key(connection, public_key.spki_sha256, f"authority:{reference}", at=batch.at)
@@ -262,10 +265,11 @@ class Hierarchy:
 
 
 def _check_no_delta(crl: Crl) -> None:
-    if crl.is_delta:  # its changes would be lost, and what it revokes would be good again
+    # A delta CRL lacks the revocations of its base, so the certificates revoked there would be accepted again.
+    if crl.is_delta:
         msg = (
-            f"CRL {crl.label} is a delta, with the changes since another CRL only (RFC 5280 5.2.4); have its old "
-            "operator sign a complete one and give that"
+            f"CRL {crl.label} is a delta CRL, which holds only the changes since a base CRL (RFC 5280 5.2.4). "
+            "Have the former operator of the authority sign a complete CRL and give that one"
         )
         raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
 
@@ -282,7 +286,8 @@ def _certify(batch: Batch, authority_id: int, reference: str, found: imports.Imp
         not_after=found.not_after,
         parent_id=None if parent is None else parent.id,
     )
-    # the chain above a parent that is an authority here is its own; only foreign certificates are stored with the row
+    # If the parent is an authority of this installation, its row has the chain above it. Only certificates of foreign
+    # CAs are stored with the child's row.
     foreign = () if parent is not None else tuple(found.chain_der)
     rows.set_chain(batch.connection, authority_id, foreign)
     imports.block_foreign_keys(batch, found, by=by)

@@ -85,7 +85,7 @@ def read_chain(chain_pem: bytes) -> ImportedChain:
 def _check_signed(below: Certificate, above: Certificate) -> None:
     inner, outer = decode_tbs(below.tbs_certificate_bytes), decode_tbs(above.tbs_certificate_bytes)
     if inner.issuer_der != outer.subject_der:
-        msg = "the chain is broken: a certificate names another issuer than the one after it; order it leaf to root"
+        msg = "the imported chain is broken: a certificate names another issuer than the next; order it leaf to root"
         raise NotTrusted(Reason.NAME_CHAINING, msg)
     verify_signature(outer.spki_der, inner.signature_der, below.signature, below.tbs_certificate_bytes)
 
@@ -97,29 +97,30 @@ def check_authority(found: ImportedChain, allowed: frozenset[KeyAlgorithm]) -> N
     UNSUPPORTED_ALGORITHM).
     """
     fields = found.fields
-    # 1. version 3 with basicConstraints cA (RFC 5280 4.2.1.9)
+    # 1. The imported certificate has version 3 and basicConstraints with cA true (RFC 5280 4.2.1.9).
     basic = fields.by_oid.get(oids.BASIC_CONSTRAINTS)
     if fields.version != 2 or basic is None or der.TRUE_DER not in der.content_of(basic.value, der.SEQUENCE)[:3]:
-        msg = "this is not the certificate of a CA (basicConstraints cA, RFC 5280 4.2.1.9); import the CA's own"
+        msg = "the imported certificate is no CA's (basicConstraints cA, RFC 5280 4.2.1.9); import the CA's own"
         raise NotTrusted(Reason.NOT_A_CA, msg)
-    # 2. keyCertSign and cRLSign (4.2.1.3): without the second, nothing that it issues can be revoked
+    # 2. Its keyUsage has keyCertSign and cRLSign (RFC 5280 4.2.1.3): without cRLSign, nothing that the CA issues can be
+    # revoked.
     usage = fields.by_oid.get(oids.KEY_USAGE)
     if usage is not None:
         bits = der.content_of(usage.value, der.BIT_STRING)
         if len(bits) < 2 or not _has_bit(bits, _CERT_SIGN_BIT) or not _has_bit(bits, _CRL_SIGN_BIT):
-            msg = "the CA's key usage lacks keyCertSign or cRLSign; have it certified with both"
+            msg = "the imported CA certificate lacks keyUsage keyCertSign or cRLSign; have it certified with both"
             raise NotTrusted(Reason.KEY_USAGE, msg)
-    # 3. unknown extensions are allowed unless critical: a verifier must refuse those (RFC 5280 4.2)
+    # 3. Unknown extensions are allowed unless critical: a verifier must refuse an unknown critical one (RFC 5280 4.2).
     for one in fields.extensions:
         if one.is_critical and one.oid not in _OWN_EXTENSIONS:
-            msg = f"the CA's certificate has a critical extension {one.oid} that verifiers here do not know"
+            msg = f"the imported CA certificate has the unknown critical extension {one.oid}; have it certified without"
             raise NotTrusted(Reason.UNKNOWN_CRITICAL, msg, oid=one.oid)
-    # 4. a key that the policy allows for this kind of authority
+    # 4. The policy pack allows the CA's key for this kind of authority.
     check_key_strength(found.public_key, allowed)
 
 
 def _has_bit(bits: bytes, position: int) -> bool:
-    index = 1 + position // 8  # the first byte counts the unused bits
+    index = 1 + position // 8  # the first byte of a BIT STRING counts its unused bits (X.690 8.6.2.2)
     return len(bits) > index and bool(bits[index] & (0x80 >> position % 8))
 
 
@@ -127,7 +128,7 @@ def check_key_pair(found: ImportedChain, key_pem: bytes, password: Passphrase | 
     """Check that the private key is the certificate's. Raises Conflict(KEY_MISMATCH) and what decoding a key raises."""
     private = private_keys.decode_pem(key_pem, password.unsafe_reveal() if password else None)
     if private_keys.spki_of(private) != found.public_key.spki_der:
-        msg = "the private key does not belong to the CA's certificate; bring the pair that does"
+        msg = "the private key does not belong to the imported CA certificate; give the key and certificate of one pair"
         raise Conflict(Reason.KEY_MISMATCH, msg)
 
 
@@ -153,5 +154,5 @@ def block_foreign_keys(batch: Batch, found: ImportedChain, *, by: str) -> None:
 def refuse_expired(found: ImportedChain, at: int) -> None:
     """Raises PolicyRefusal(EXPIRED_CA)."""
     if found.not_after <= at:
-        msg = f"the CA's certificate ended on {found.fields.not_after:%Y-%m-%d}; have it renewed first"
+        msg = f"the imported CA certificate expired on {found.fields.not_after:%Y-%m-%d}; have it renewed first"
         raise PolicyRefusal(Reason.EXPIRED_CA, msg)

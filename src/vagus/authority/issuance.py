@@ -157,18 +157,18 @@ class Issuance:
         Raises PolicyRefusal (POLICY_VIOLATION, WEAK_KEY, UNSUPPORTED_ALGORITHM, LIFETIME_TOO_LONG, OUTLIVES_ISSUER,
         LINT) and Malformed(NON_CANONICAL) for names that cannot be encoded.
         """
-        # 1. the profile is in the pack, and this kind of authority issues it
+        # 1. The policy pack has the profile, and this kind of authority issues certificates of that profile.
         profile = self._pack.profile(order.profile)
         _check_role(profile, issuer, is_self_signed=issuer.certificate is None)
         if not 1 <= len(order.request_id) <= _LONGEST_REQUEST_ID:
-            msg = f"a request id has 1-{_LONGEST_REQUEST_ID} characters, this one {len(order.request_id)}"
+            msg = f"a request id has 1-{_LONGEST_REQUEST_ID} characters, this one {len(order.request_id)}; shorten it"
             raise PolicyRefusal(Reason.BAD_ARGUMENT, msg)
-        # 2. the key is one that the profile allows, and no weak one
+        # 2. The public key is of a kind that the profile allows, and passes the checks for weak keys.
         check_key_strength(order.public_key, profile.key_algorithms)
-        # 3. the lifetime fits the profile and the issuer
+        # 3. The lifetime lies within the profile's limit and ends before the issuer's certificate does.
         now = self._clock.now().replace(microsecond=0)
         not_before, not_after = _validity(self._pack, profile, order.lifetime, issuer, now)
-        # 4. the TBS: serial of 20 bytes, 158 of its bits random (RFC 5280 4.1.2.2)
+        # 4. Build the TBSCertificate: a serial number of 20 bytes with 158 random bits (RFC 5280 4.1.2.2).
         serial, shard = draw_serial(self._entropy), issuer.shards.current
         is_self_signed = issuer.certificate is None
         tbs_der = build_tbs(
@@ -189,7 +189,8 @@ class Issuance:
             ),
             issuer.facts,
         )
-        # 5. lints, before any key is used
+        # 5. Run the lints on the TBSCertificate before any private key is used: a wrong certificate cannot be recalled
+        # once signed.
         check_tbs(tbs_der, profile, issuer.facts)
         return Prepared(
             order=order,
@@ -211,7 +212,8 @@ class Issuance:
         """
         order, issuer, connection = prepared.order, prepared.issuer, batch.connection
         spki_sha256 = order.public_key.spki_sha256
-        # 1. the authority, the key and the request id, in one query under the batch's lock
+        # 1. Read the authority, the key's owner and the request id in one query, under the batch's lock: no other
+        # process can issue in between.
         before = rows.read_before_intent(connection, issuer.authority_id, spki_sha256, order.request_id)
         if before.leaf_index is not None:
             return self._repeat(prepared, batch, before.leaf_index)
@@ -219,7 +221,7 @@ class Issuance:
         _check_key(before, order.owner)
         if before.key_owner is None:
             key_rows.insert_key(connection, spki_sha256, order.owner, at=batch.at)
-        # 2. the ledger entry, whose index is the certificate's place in the one order of the installation
+        # 2. Append the ledger entry. Its leaf index is the certificate's place in the one order of the installation.
         leaf_index = append(
             batch,
             IssuanceRecorded(
@@ -233,7 +235,7 @@ class Issuance:
                 shard=prepared.shard,
             ),
         )
-        # 3. the intent
+        # 3. Insert the certificate's row in state intended, without a signature.
         row = CertificateRow(
             leaf_index=leaf_index,
             authority_id=issuer.authority_id,
@@ -249,7 +251,7 @@ class Issuance:
         )
         rows.insert_intent(connection, row, prepared.tbs_der)
         issuer.shards.take_place(connection, prepared.shard)
-        # 4. the token; callers get it from the future, and so after the commit
+        # 4. Make the one-use token. The caller gets it from the writer's future, which resolves only after the commit.
         return self._token(issuer, leaf_index, prepared.serial, prepared.tbs_der)
 
     def commit(self, prepared: Prepared) -> Future[IssuanceToken | IssuedCertificate]:
@@ -263,16 +265,19 @@ class Issuance:
         same bytes. Otherwise the row is awaited, and the first stored signature of a TBS is the one that counts.
         Raises Conflict(TOKEN_SPENT) for a token that was used, made by hand, or recorded by another Issuance.
         """
-        # 1. the token is spent, whatever happens next; `pop` is atomic, so only one of two threads gets the intent
-        promise = token._promise.pop() if token._promise else None  # noqa: SLF001  the two classes are one mechanism
+        # 1. Spend the issuance token first, whatever happens next. `list.pop` is atomic, so of two threads only one
+        # gets the intent.
+        # the token and this class are one mechanism
+        promise = token._promise.pop() if token._promise else None  # noqa: SLF001
         if promise is None or promise.maker is not self:
-            msg = "an issuance token signs once, and only where it was recorded; record the order again"
+            msg = "the issuance token was spent, or recorded by another process; record the certificate order again"
             raise Conflict(Reason.TOKEN_SPENT, msg)
         self._kill_points("intent-committed")
-        # 2. the signature
+        # 2. Sign the TBSCertificate with the issuer's key.
         signed = _sign(promise)
         self._kill_points("signed")
-        # 3. its row
+        # 3. Record the signed bytes. The row follows in a later commit: the signature can be made again from the
+        # committed TBSCertificate.
         if promise.issuer.key.is_reproducible:
             self._signature_rows.add(promise.leaf_index, signed)
         else:
@@ -312,14 +317,15 @@ class Issuance:
                 page = self._intended(state, page[-1].leaf_index)
 
     def _intended(self, state: str, after: int) -> tuple[CertificateRow, ...]:
-        with self._writer.database.reading() as connection:  # outside the writer: a million may be held
+        # read outside the writer: a plan may hold a million certificates
+        with self._writer.database.reading() as connection:
             return rows.list_intended(connection, state=state, after=after)
 
     def _settle_one(self, row: CertificateRow, issuer: Issuer) -> bool:
         def act(batch: Batch) -> bool:
             found = rows.find_by_leaf(batch.connection, row.leaf_index)
             if found is None or found.fingerprint is not None or found.state == rows.REVOKED:
-                return True  # the process that recorded it was faster
+                return True  # the process that recorded the intent has signed it meanwhile
             authority = authority_rows.find_by_id(batch.connection, issuer.authority_id)
             tbs_der, _ = rows.load_bytes(batch.connection, row.leaf_index)
             may_sign = authority is not None and authority.state != authority_rows.REVOKED
@@ -344,22 +350,23 @@ class Issuance:
             order.owner,
             order.profile,
         ):
-            msg = f"request id {order.request_id} was used for another key, owner or profile; take a new one"
+            msg = f"request id {order.request_id} was used for another key, owner or profile; use a new request id"
             raise Conflict(Reason.ALREADY_EXISTS, msg, request_id=order.request_id)
         tbs_der, certificate_der = rows.load_bytes(batch.connection, leaf_index)
         if row.authority_id != issuer.authority_id:
-            msg = f"request id {order.request_id} was given to another generation of {issuer.name}; take a new one"
+            msg = f"request id {order.request_id} belongs to another generation of {issuer.name}; use a new request id"
             raise Conflict(Reason.ALREADY_EXISTS, msg, request_id=order.request_id)
         if certificate_der is not None:
             return IssuedCertificate(certificate_der, leaf_index, row.serial, issuer)
         if row.state != rows.INTENDED:
-            msg = f"request id {order.request_id} was revoked before it was signed; take a new one"
+            msg = f"the certificate of request id {order.request_id} was revoked before it was signed; use a new id"
             raise Conflict(Reason.REVOKED, msg, request_id=order.request_id)
         return self._token(issuer, leaf_index, row.serial, tbs_der)
 
     def _token(self, issuer: Issuer, leaf_index: int, serial: int, tbs_der: bytes) -> IssuanceToken:
         token = IssuanceToken()
-        token._promise.append(_Promise(self, issuer, leaf_index, serial, tbs_der))  # noqa: SLF001  as in `issue`
+        # the token and this class are one mechanism, as in `issue`
+        token._promise.append(_Promise(self, issuer, leaf_index, serial, tbs_der))  # noqa: SLF001
         return token
 
 
@@ -386,7 +393,7 @@ def _store_first(batch: Batch, leaf_index: int, signed: bytes) -> bytes:
         return signed
     _, stored = rows.load_bytes(batch.connection, leaf_index)
     if stored is None:
-        msg = f"certificate {leaf_index} is marked as signed and has no bytes; run: vagus audit verify"
+        msg = f"the certificate of log leaf {leaf_index} is marked as signed but has no bytes; run: vagus audit verify"
         raise IntegrityFailure(Reason.LOG_TAMPERED, msg, leaf_index=leaf_index)
     return stored
 
@@ -403,30 +410,32 @@ def _check_role(profile: Profile, issuer: Issuer, *, is_self_signed: bool) -> No
         return
     if (profile.kind is Kind.AUTHORITY) is not issuer.is_offline:
         what = "an authority" if profile.kind is Kind.AUTHORITY else "a device or server"
-        msg = f"{issuer.name} ({issuer.kind}) may not certify {what}; ask the authority that may"
+        msg = f"authority {issuer.name} ({issuer.kind}) may not certify {what}; ask the authority that may"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, authority=issuer.reference, profile=profile.name)
 
 
 def _check_authority(state: str | None, issuer: Issuer, profile: Profile) -> None:
     if state is None:
-        msg = f"{issuer.reference} is not in this database; is it the right installation?"
+        msg = f"authority {issuer.reference} is not in this database; check that --dir names the right installation"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=issuer.reference)
-    # A root that signs itself is `requested` until its certificate is there.
+    # A root that signs its own certificate is in state requested until that certificate exists.
     allowed = {authority_rows.ACTIVE} if issuer.certificate is not None else {authority_rows.REQUESTED}
-    if profile.kind is Kind.OCSP_RESPONDER:  # OCSP responses go on until the last certificate has ended, as CRLs do
+    # OCSP responses, like CRLs, go on until the last certificate of the authority has expired, so a retired authority
+    # may still certify a responder.
+    if profile.kind is Kind.OCSP_RESPONDER:
         allowed.add(authority_rows.RETIRED)
     if state not in allowed:
-        msg = f"{issuer.reference} is {state}, so it issues nothing new; ask its newest generation"
+        msg = f"authority {issuer.reference} is {state} and issues no new certificates; use its newest generation"
         raise Conflict(Reason.AUTHORITY_IN_USE, msg, authority=issuer.reference, state=state)
 
 
 def _check_key(before: rows.BeforeIntent, owner: str) -> None:
     """A key belongs to one owner for ever: two devices with one key cannot be told apart, nor revoked one by one."""
     if before.is_key_blocked:
-        msg = "this key is blocked: it was compromised, leaked, or is an authority's; make a new key pair"
+        msg = "the public key of the request is blocked (compromised, published or an authority's); make a new key pair"
         raise Conflict(Reason.KEY_BLOCKED, msg)
     if before.key_owner is not None and before.key_owner != owner:
-        msg = "this key belongs to another owner already; make a new key pair on each device"
+        msg = "the public key of the request belongs to another owner already; make a new key pair on each device"
         raise Conflict(Reason.KEY_REUSE, msg)
 
 
@@ -440,7 +449,7 @@ def _validity(
     """
     given = pack.check_lifetime(profile, lifetime)
     if given is not None and given <= timedelta():
-        msg = f"a lifetime of {given} is none; ask for more, or leave it to profile {profile.name}"
+        msg = f"a certificate lifetime of {given} is not positive; ask for more, or leave it to profile {profile.name}"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, profile=profile.name)
     not_before = now - pack.enrolment.backdate
     if issuer.not_before is not None and issuer.not_before > not_before:
@@ -452,6 +461,6 @@ def _validity(
     if end is not None and (not_after is None or not_after > end):
         wish = "without end" if not_after is None else f"until {not_after.astimezone(UTC):%Y-%m-%d}"
         remedy = "re-key the issuer or ask for less"
-        msg = f"a certificate {wish} would outlive {issuer.reference}, which ends on {end:%Y-%m-%d}; {remedy}"
+        msg = f"a certificate {wish} would outlive issuer {issuer.reference}, which ends on {end:%Y-%m-%d}; {remedy}"
         raise PolicyRefusal(Reason.OUTLIVES_ISSUER, msg, authority=issuer.reference, not_after=f"{end:%Y-%m-%d}")
     return not_before, not_after

@@ -51,7 +51,7 @@ class Issuer:
 
     def __post_init__(self) -> None:
         if self.key.spki_der != self.facts.spki_der:
-            msg = f"the key of {self.reference} is not the one in its certificate; restore its keystore"
+            msg = f"the private key of {self.reference} is not the one in its certificate; restore its keystore"
             raise IntegrityFailure(Reason.KEY_MISMATCH, msg, authority=self.reference)
 
     @property
@@ -150,7 +150,7 @@ def open_issuers(
     live = {name: _live_generations(connection, name, at) for name in sorted(set(names))}
     for name, generations in live.items():
         if any(row.is_offline or AuthorityKind(row.kind).is_offline for row in generations):
-            msg = f"{name} is an offline authority: its key is opened in a ceremony only; take it out of --issue-for"
+            msg = f"authority {name} is offline, so its key is opened in a ceremony only; remove it from --issue-for"
             raise NotAuthorised(Reason.KEY_OFFLINE, msg, authority=name)
     found: list[Issuer] = []
     unopened: dict[str, str] = {}
@@ -168,11 +168,11 @@ def open_issuers(
 def _live_generations(connection: Connection, name: str, at: int) -> tuple[AuthorityRow, ...]:
     every = [row for row in rows.list_authorities(connection) if row.name == name]
     if not every:
-        msg = f"there is no authority {name!r}; the plan names those that there are"
+        msg = f"the plan has no authority {name!r}; see `vagus ca list` for the names"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
     live = tuple(row for row in every if is_live(row, at))
     if not live and not any(_has_ended(row, at) for row in every):
-        msg = f"{name} has no certificate yet; run: vagus ceremony"
+        msg = f"authority {name} has no certificate yet, so it cannot issue; run: vagus ceremony"
         raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=name)
     return live
 
@@ -194,7 +194,7 @@ def _has_ended(row: AuthorityRow, at: int) -> bool:
 def make_issuer(connection: Connection, row: AuthorityRow, key: SigningKey, *, status_url: str) -> Issuer:
     """The issuer of a certified row. Raises IntegrityFailure(KEY_MISMATCH) when the key is not the certificate's."""
     if row.certificate_der is None:
-        msg = f"{row.reference} has no certificate yet; run: vagus ceremony"
+        msg = f"authority {row.reference} has no certificate yet, so it cannot issue; run: vagus ceremony"
         raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
     certificate = decode_certificate(row.certificate_der)
     return Issuer(

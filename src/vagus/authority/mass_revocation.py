@@ -144,14 +144,14 @@ class MassRevocation:
         forecast = self.forecast(selection, act, reason)
         _check_reason(act, reason)
         if list(stages) != sorted(set(stages)) or not all(0 < one < 100 for one in stages):
-            msg = f"stages {stages} are not growing percents between 1 and 99; write them as 1, 10, 50"
+            msg = f"revocation stages {stages} are not growing percents between 1 and 99; write them as in 1,10,50"
             raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
         if forecast.certificates == 0:
-            raise Conflict(Reason.NOT_FOUND, "no live certificate is selected, so there is nothing to do")
+            raise Conflict(Reason.NOT_FOUND, "the revocation plan selects no live certificate; check the selection")
         ends = {max(1, forecast.certificates * one // 100) for one in stages} | {forecast.certificates}
 
         def write(batch: Batch) -> RevocationPlanRow:
-            # certificates issued since the count are in the plan, and may need more approvals
+            # Certificates issued since the count are in the plan too, and may raise its number of approvals.
             states = _states_before(act, reason)
             late = selections.list_late_profiles(
                 batch.connection, selection, alive_at=batch.at, after=counted_until, states=states
@@ -189,7 +189,7 @@ class MassRevocation:
             row = _find(batch.connection, plan_id)
             _check_not_ended(row)
             if by in row.approvals:
-                msg = f"{by} approved plan {plan_id} already; another person must"
+                msg = f"{by} approved revocation plan {plan_id} already; each approval needs another person"
                 raise Conflict(Reason.ALREADY_EXISTS, msg, plan=plan_id)
             return _store(batch, replace(row, approvals=(*row.approvals, by)), "mass-revocation-approved", by)
 
@@ -216,7 +216,8 @@ class MassRevocation:
         remaining = _Remaining(self._database, self._clock, row)
         while row.state == rows.RUNNING:
             before, row = row, self._submit_step(plan_id, by, remaining.choose(row))
-            if row.done == before.done:  # paused or done by another process, or nothing was left
+            # no progress: another process ran or paused the plan, or no certificate was left
+            if row.done == before.done:
                 continue
             advance(row)
             why = stop(row) if row.state == rows.RUNNING else None
@@ -246,9 +247,9 @@ class MassRevocation:
         why = stop(row) if row.state in _STATES else None
         if why is not None:
             msg = (
-                f"plan {row.id} stays {row.state} with {row.done} done, because of {why}: a revocation waits too long "
-                f"for its CRL; see that `vagus serve` publishes, then `vagus revoke run {row.id}`, with "
-                "--ignore-late-lists if it cannot wait"
+                f"revocation plan {row.id} is {row.state} with {row.done} certificates done, because of {why}: "
+                "a revocation waits too long for a published CRL. Check that `vagus serve` publishes CRLs, "
+                f"then run `vagus revoke run {row.id}`, with --ignore-late-lists if it cannot wait"
             )
             raise Conflict(Reason.STATUS_STALE, msg, plan=row.id, why=why)
 
@@ -305,8 +306,9 @@ def check_as_seen(row: RevocationPlanRow, seen: RevocationPlanRow) -> None:
     """Raises Conflict(DEVICE_STATE) if a plan has another state, stage or mark than the caller saw."""
     if (row.state, row.stage, row.stopped_because) != (seen.state, seen.stage, seen.stopped_because):
         msg = (
-            f"plan {row.id} was {_describe(seen)} when it was read and is {_describe(row)} now, changed by another "
-            f"process; nothing was begun here: see `vagus revoke show {row.id}`, then run the command again"
+            f"revocation plan {row.id} was {_describe(seen)} when it was read and is {_describe(row)} now, "
+            "changed by another process; no certificate was revoked by this call: see `vagus revoke show "
+            f"{row.id}`, then run the command again"
         )
         raise Conflict(Reason.DEVICE_STATE, msg, plan=row.id, state=row.state)
 
@@ -318,7 +320,7 @@ def _describe(row: RevocationPlanRow) -> str:
 
 def _check_not_ended(row: RevocationPlanRow) -> None:
     if row.state not in _STATES:
-        msg = f"plan {row.id} is {row.state} for good; propose what it left as a new plan"
+        msg = f"revocation plan {row.id} is {row.state} for good; propose a new plan for the certificates that it left"
         raise Conflict(Reason.DEVICE_STATE, msg, plan=row.id, state=row.state)
 
 
@@ -327,7 +329,7 @@ def _begin(batch: Batch, seen: RevocationPlanRow, by: str) -> RevocationPlanRow:
     _check_not_ended(row)
     check_as_seen(row, seen)
     if len(row.approvals) < row.approvals_needed:
-        msg = f"plan {row.id} has {len(row.approvals)} of {row.approvals_needed} approvals; have another person approve"
+        msg = f"revocation plan {row.id} has {len(row.approvals)} of {row.approvals_needed} approvals; another must"
         raise NotAuthorised(Reason.APPROVAL_MISSING, msg, plan=row.id)
     return _move(batch, row.id, rows.RUNNING, by)
 
@@ -351,7 +353,8 @@ def _step(batch: Batch, plan_id: int, by: str, chosen: _Candidates, lock_out: Lo
     if row.state != rows.RUNNING:
         return row
     size = _step_size(row)
-    ahead = [leaf for leaf in chosen.leaves if leaf > row.position]  # another process has done or passed the others
+    # another process has done or passed the other certificates
+    ahead = [leaf for leaf in chosen.leaves if leaf > row.position]
     states = _states_before(row.act, row.reason)
     fit = selections.list_among(batch.connection, row.selection, ahead, alive_at=batch.at, states=states)
     found = fit[:size]
@@ -365,7 +368,8 @@ def _step(batch: Batch, plan_id: int, by: str, chosen: _Candidates, lock_out: Lo
             lock_out(batch, one.device_id, by)
     passed = ahead if len(found) == len(fit) else [one.leaf_index for one in found]
     row = replace(row, done=done, position=max(passed, default=row.position))
-    if len(found) < size and chosen.are_last:  # nothing is left, even if fewer than counted were still alive
+    # no certificate is left: the plan is done, even with fewer than were counted
+    if len(found) < size and chosen.are_last:
         return _store(batch, replace(row, state=rows.DONE), "mass-revocation-done", by)
     if _is_in_last_stage(row) or done < row.stages[row.stage]:
         rows.update_plan(batch.connection, row)
@@ -388,7 +392,7 @@ def _apply(batch: Batch, row: RevocationPlanRow, one: CertificateRow, reference:
     """Whether it was done; a hold that began after the proposal is not released, for no one approved that."""
     if row.act == revocation_rows.RELEASE:
         return revocation.release_row(batch, one, by=by, held_until=row.newest_step) is not None
-    if one.owner == f"authority:{reference}":  # a root's own certificate is in no CRL of its own
+    if one.owner == f"authority:{reference}":  # a root's self-signed certificate is in no CRL of that root
         return True
     if row.act == revocation_rows.REVOKE:
         revocation.revoke_row(batch, one, RevocationReason(row.reason), by=by)
@@ -401,7 +405,7 @@ def _move(batch: Batch, plan_id: int, state: str, by: str, because: str | None =
     row = _find(batch.connection, plan_id)
     _check_not_ended(row)
     if state not in _STATES[row.state]:
-        msg = f"plan {plan_id} has not begun, so there is nothing to pause; end it with `vagus revoke stop {plan_id}`"
+        msg = f"revocation plan {plan_id} has not begun, so it cannot pause; end it with `vagus revoke stop {plan_id}`"
         raise Conflict(Reason.DEVICE_STATE, msg, plan=plan_id, state=row.state)
     moved = replace(row, state=state, stopped_because=because)
     return _store(batch, moved, f"mass-revocation-{state}", by)
@@ -422,7 +426,9 @@ def _log(batch: Batch, act: str, row: RevocationPlanRow, by: str) -> None:
 def _find(connection: Connection, plan_id: int) -> RevocationPlanRow:
     row = rows.find_plan(connection, plan_id)
     if row is None:
-        raise Conflict(Reason.NOT_FOUND, f"there is no revocation plan {plan_id}", plan=plan_id)
+        raise Conflict(
+            Reason.NOT_FOUND, f"revocation plan {plan_id} does not exist; see `vagus revoke list`", plan=plan_id
+        )
     return row
 
 
@@ -433,7 +439,7 @@ def _reference(connection: Connection, authority_id: int) -> str:
 
 def _check_selection(selection: Selection) -> None:
     if selection.is_empty:
-        msg = "the selection would be every certificate there is; name a unit, devices, a profile, a key or a time"
+        msg = "the revocation plan selects every certificate; name a unit, devices, a profile, a key or a time"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
 
 
@@ -443,5 +449,5 @@ def _check_reason(act: str, reason: RevocationReason) -> None:
         revocation_rows.RELEASE: RevocationReason.REMOVE_FROM_CRL,
     }
     if (act in own) is not (reason in own.values()) or own.get(act, reason) is not reason:
-        msg = f"{reason.spelling} is no reason for {act}; holds have certificateHold, releases removeFromCRL"
+        msg = f"revocation reason {reason.spelling} is not for {act}: holds have certificateHold, others removeFromCRL"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)

@@ -147,32 +147,34 @@ def _revoke(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str) 
         if other.leaf_index == mine.leaf_index or other.not_after <= batch.at:
             continue
         found = _read_again(batch, other)
-        if not _is_root_itself(found):  # a root is in no CRL of its own: the anchors must change
+        # A root's own certificate is in no CRL of that root: relying parties must remove the anchor instead.
+        if not _is_root_itself(found):
             _revoke_one(batch, found, reason, by=by)
     return sequence
 
 
 def _revoke_one(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str) -> int:
     row = one.certificate
-    # 1. what is not allowed: hold and removeFromCRL are other acts; a root cannot revoke itself
+    # 1. Refuse what is no revocation: hold and removeFromCRL are other acts, and a root cannot revoke itself.
     if reason in {RevocationReason.CERTIFICATE_HOLD, RevocationReason.REMOVE_FROM_CRL}:
-        msg = f"{reason.spelling} is no reason to revoke; use hold or release"
+        msg = f"reason {reason.spelling} is not for a permanent revocation; use the commands for hold and release"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, reason=reason.spelling)
     if _is_root_itself(one):
-        msg = f"{one.reference} is a root and cannot be revoked by its own CRL; take it out of the anchors"
+        msg = f"{one.reference} is a root, which its own CRL cannot revoke; remove its certificate from the anchors"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg, authority=one.reference)
-    # 2. a compromised key is never certified again, for any owner
+    # 2. Block a compromised key, so that it is never certified again for any owner.
     blocked: tuple[Write, ...] = ()
     if reason.is_compromise:
         blocked = key_rows.block_writes(row.spki_sha256, row.owner, at=batch.at, state=one.key_state)
-    # 3. revoked is permanent; only a compromise replaces another reason
+    # 3. A revocation is permanent. Only a compromise may replace an earlier reason (RFC 5280 5.3.1).
     if one.sequence is not None and one.reason is not None:
         present = RevocationReason(one.reason)
         is_graver = reason.is_compromise and not present.is_compromise
         if present is not RevocationReason.CERTIFICATE_HOLD and not is_graver:
             write_together(batch.connection, *blocked)
             return one.sequence
-    # 4. sequence, CRL entry, state, key, ledger
+    # 4. Write all of the revocation in this one act: step of the sequence, CRL entry, state of the certificate, state
+    # of the key, ledger entry.
     sequence = _write(batch, one, rows.REVOKE, reason, certificate_rows.REVOKED, blocked)
     _note_authority(batch, row)
     append(batch, Revocation(one.reference, row.serial, int(reason), sequence, by))
@@ -182,7 +184,7 @@ def _revoke_one(batch: Batch, one: Revocable, reason: RevocationReason, *, by: s
 def _hold(batch: Batch, one: Revocable, *, by: str) -> int:
     row = one.certificate
     if row.owner.startswith("authority:"):
-        msg = f"{row.owner} is an authority and cannot be held; revoke it"
+        msg = f"certificate owner {row.owner} is an authority, and an authority cannot be put on hold; revoke it"
         raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
     if row.state == certificate_rows.REVOKED:
         raise _revoked(one)
@@ -198,10 +200,11 @@ def _release(batch: Batch, one: Revocable, *, by: str) -> int:
     if row.state == certificate_rows.REVOKED:
         raise _revoked(one)
     if row.state != certificate_rows.HELD:
-        msg = f"certificate {row.serial:x} of {one.reference} is not on hold, so there is nothing to release"
+        msg = f"certificate {row.serial:x} of authority {one.reference} is not on hold, so it cannot be released"
         raise Conflict(Reason.NOT_FOUND, msg, serial=f"{row.serial:x}")
     sequence = batch.next_revocation()
-    # a certificate that was held before it was signed is an intent again, and is settled as one
+    # A certificate that was put on hold before it was signed becomes an intent again when released, and is then signed
+    # or settled as one.
     state = certificate_rows.INTENDED if row.fingerprint is None else certificate_rows.ISSUED
     write_together(
         batch.connection,
@@ -261,7 +264,7 @@ def _note_authority(batch: Batch, row: CertificateRow) -> None:
 def _find(batch: Batch, authority_id: int, serial: int) -> Revocable:
     found = find_revocable_serial(batch.connection, authority_id, serial)
     if found is None:
-        msg = f"authority {authority_id} never issued serial {serial:x}; check issuer and serial"
+        msg = f"authority {authority_id} never issued certificate serial {serial:x}; check the issuer and the serial"
         raise Conflict(Reason.NOT_ISSUED, msg, authority_id=authority_id, serial=f"{serial:x}")
     return found
 
@@ -270,7 +273,7 @@ def _read_again(batch: Batch, row: CertificateRow) -> Revocable:
     """`row` as it is in this transaction: this act may have changed it since it was read."""
     found = find_revocable(batch.connection, row.leaf_index)
     if found is None:
-        msg = f"there is no certificate of leaf {row.leaf_index}, serial {row.serial:x}; read it again"
+        msg = f"certificate {row.serial:x} (log leaf {row.leaf_index}) left the database; read the certificates again"
         raise Conflict(Reason.NOT_ISSUED, msg, serial=f"{row.serial:x}")
     return found
 
@@ -293,5 +296,5 @@ def _each(batch: Batch, found: Iterable[CertificateRow], act: Callable[[Revocabl
 
 def _revoked(one: Revocable) -> Conflict:
     serial = one.certificate.serial
-    msg = f"certificate {serial:x} of {one.reference} is revoked for good; enrol anew"
+    msg = f"certificate {serial:x} of {one.reference} is revoked for good; enrol the device for a new certificate"
     return Conflict(Reason.REVOKED, msg, serial=f"{serial:x}")

@@ -44,7 +44,8 @@ def make_forecast(
     """The counts of `selection` at `at` (seconds since 1970 UTC), for certificates in one of `states`."""
     counts = selections.count_selected(connection, selection, alive_at=at, states=states)
     approvable = counts
-    if act == revocation_rows.HOLD:  # what is held now may be released before the plan runs, and the plan holds it then
+    # Certificates on hold now are counted too: they may be released before the plan runs, and the plan holds them then.
+    if act == revocation_rows.HOLD:
         approvable = selections.count_selected(connection, selection, alive_at=at)
     entry_bytes = 0 if act == revocation_rows.RELEASE else _ENTRY_BYTES
     added: dict[tuple[int, int], int] = {}

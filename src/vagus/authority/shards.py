@@ -83,10 +83,11 @@ class ShardPlan:
     def _take_block(self, connection: Connection, shard: int) -> _Block:
         mark = rows.take_places(connection, self._authority_id, shard, BLOCK)
         if mark >= SHARD_PLACES - SHARD_PLACES // _AHEAD:
-            rows.take_places(connection, self._authority_id, shard + 1, 0)  # a row, and so a CRL
+            # give the next shard a row, so that a CRL is published for it before its first certificate
+            rows.take_places(connection, self._authority_id, shard + 1, 0)
         if mark >= SHARD_PLACES:
             self._full.add(shard)
-        if mark > SHARD_PLACES:  # another server had the last block
+        if mark > SHARD_PLACES:  # another server took the last block of places in this shard
             self._move_on(shard)
         return _Block(BLOCK, mark, connection.get_transaction())
 
@@ -99,6 +100,6 @@ def load_shard_plan(connection: Connection, authority_id: int) -> ShardPlan:
     shard, taken = rows.find_shard(connection, authority_id) or (0, 0)
     if taken >= SHARD_PLACES:
         return ShardPlan(authority_id, shard + 1)
-    # the newest shard may only have its row, while the one before it still has places
+    # The newest shard may have its row already while the shard before it still has free places.
     before = rows.count_places(connection, authority_id, shard - 1) if shard else 0
     return ShardPlan(authority_id, shard - 1 if 0 < before < SHARD_PLACES else shard)

@@ -37,7 +37,8 @@ class SignatureRows:
         self._is_asked = True
         try:
             self._writer.submit(self._write, is_patient=True)
-        except VagusError:  # overloaded or closing: the next signature tries again, or the next start settles
+        # the writer is overloaded or closing: the next signature, or settling at the next start, writes these rows
+        except VagusError:
             self._is_asked = False
 
     def _write(self, batch: Batch) -> None:

@@ -68,14 +68,14 @@ class SnapshotMaker:
         chance in one is not in the next. Raises PolicyRefusal(POLICY_VIOLATION) for a lifetime of 0 or over 7 days.
         """
         if not timedelta() < lifetime <= LONGEST_LIFETIME:
-            msg = f"a snapshot of {lifetime} is not between 0 and {LONGEST_LIFETIME}; ask for less"
+            msg = f"a snapshot lifetime of {lifetime} is not between 0 and {LONGEST_LIFETIME}; choose a shorter one"
             raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
-        # 1. read what is revoked, in one transaction
+        # 1. Read what is revoked in one transaction, so that the snapshot is of one moment.
         made_at = self._clock.now().replace(microsecond=0)
         with self._database.reading() as connection:
             seen = verifier_memory.find_remembered(connection, _NUMBER)
             issuers, revoked = _read_revoked(connection, made_at)
-        # 2. encode and sign
+        # 2. Encode the snapshot and sign it.
         facts = SnapshotFacts(
             number=next_crl_number(0 if seen is None else seen.number, self._clock.now()),
             made_at=made_at,
@@ -87,7 +87,8 @@ class SnapshotMaker:
         )
         content_der = encode_content(facts, revoked)
         whole = sign_snapshot(content_der, self._key.algorithm.identifier_der, partial(self._key.sign, Purpose.DATA))
-        # 3. number and ledger entry, before it leaves
+        # 3. Commit the snapshot's number and ledger entry before the snapshot leaves this process: no number is ever
+        # used twice.
         digest = hashlib.sha256(whole).digest()
 
         def act(batch: Batch) -> None:

@@ -36,7 +36,9 @@ class StageJob:
         """What `job` asks for. Raises Malformed(BAD_ARGUMENT) for a key that names no plan and stage."""
         plan, _, stage = job.key.removesuffix(_REGARDLESS).partition(":")
         if not (plan.isdecimal() and stage.isdecimal()):
-            raise Malformed(Reason.BAD_ARGUMENT, f"job {job.id} names no plan and stage: {job.key}")
+            raise Malformed(
+                Reason.BAD_ARGUMENT, f"durable job {job.id} has key {job.key}, which names no revocation plan and stage"
+            )
         payload = json.loads(job.payload)
         return cls(int(plan), int(stage), payload["by"], payload["ignores_late_lists"])
 
@@ -53,5 +55,6 @@ def hand_over_stage(connection: Connection, row: RevocationPlanRow, *, by: str, 
     if now.state == PAUSED and now.stopped_because == PAUSED_BY_OPERATOR:
         update_plan(connection, replace(now, stopped_because=None))
     payload = json.dumps({"by": by, "ignores_late_lists": ignores_late_lists}, sort_keys=True)
-    key = f"{row.id}:{row.stage}{_REGARDLESS if ignores_late_lists else ''}"  # beside a job that waits for CRLs
+    # The flag makes a key of its own, so that this job can exist beside one that waits for CRLs.
+    key = f"{row.id}:{row.stage}{_REGARDLESS if ignores_late_lists else ''}"
     return add_work(connection, REVOCATION_STAGE, key, payload)

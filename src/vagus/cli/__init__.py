@@ -2,7 +2,7 @@
 
 try:
     from vagus.cli.application import main
-except KeyboardInterrupt:  # Ctrl-C before there is anything that could be cut off: no traceback for it either
+except KeyboardInterrupt:  # Ctrl-C while modules load: exit without a traceback, for no command has begun
     raise SystemExit(130) from None
 
 __all__ = ["main"]

@@ -46,7 +46,7 @@ def choose_installation(
     context.obj = folder
 
 
-# The help lists the commands in this order.
+# `vagus --help` lists the commands in the order of these lines.
 for part in (
     "installation",
     "plan",
@@ -79,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _command()(args=given, prog_name="vagus", standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception as error:  # noqa: BLE001  the outermost caller: every error becomes a message and a code
-        if type(error).__name__ == "NoArgsIsHelpError":  # a group alone prints its help
+    except Exception as error:  # noqa: BLE001 the outermost caller turns every error into a message and an exit code
+        if type(error).__name__ == "NoArgsIsHelpError":  # a command group without a subcommand prints only its help
             typer.echo(str(error), err=True)
         else:
             typer.echo(describe(error, is_json="--json" in given), err=True)

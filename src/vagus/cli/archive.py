@@ -124,9 +124,12 @@ def restore_gap(
     from vagus.maintenance.restored_gap import close_gap, measure_gap
 
     if revoke is accept:
-        raise Malformed(Reason.BAD_ARGUMENT, "say what becomes of the gap: --revoke or --accept, one of them")
+        raise Malformed(
+            Reason.BAD_ARGUMENT,
+            "the gap after a restore needs one decision, --revoke or --accept; give exactly one of them",
+        )
     if (checkpoint is None) is not unsafe_no_checkpoint:
-        msg = "give the newest checkpoint kept elsewhere with --checkpoint, or say --unsafe-no-checkpoint"
+        msg = "no checkpoint to check the log against; give one with --checkpoint, or say --unsafe-no-checkpoint"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     output = Output(json)
     with open_installation(context) as installation:

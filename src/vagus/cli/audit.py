@@ -54,7 +54,8 @@ def verify(
 
     output = Output(json)
     compared: int | None = None
-    if published is not None and key is not None:  # an auditor has no installation
+    # with both options no installation is needed: an auditor has the published log and its key alone
+    if published is not None and key is not None:
         note_key = NoteKey.decode(key.strip())
         kept = _load(against, lambda note: verify_checkpoint(note, note_key))
         report = verify_log(published, public_key=note_key.public_key, against=kept)

@@ -161,7 +161,7 @@ def import_existing(
     from vagus.keystore.passphrases import read_passphrase
 
     if not crl and not unsafe_no_list:
-        msg = "without its old operator's newest CRL, all that was revoked would be good again; give --crl FILE, or"
+        msg = "an imported authority needs its last CRL, or its revoked certificates count as good; give --crl FILE, or"
         raise Malformed(Reason.BAD_ARGUMENT, f"{msg} --unsafe-no-list where there never was one")
     crls = [der for path in crl or () for der in read_blocks(path, "X509 CRL")]
     read_blocks(chain, "CERTIFICATE")
@@ -195,14 +195,15 @@ def revoke_earlier(
     digits = serial.replace(":", "")
     number = int(digits, 16) if re.fullmatch("[0-9A-Fa-f]{1,40}", digits) else 0
     if not number:
-        msg = f"{serial!r} is no serial number of 1 to 40 hexadecimal digits, as `openssl x509 -serial` shows it"
+        msg = f"{serial!r} is no certificate serial of 1 to 40 hexadecimal digits, as `openssl x509 -serial` prints it"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=serial)
     with open_installation(context) as installation:
         authorities, actor = installation.operations.authorities, installation.actor
         found = authorities.find(actor, authority)
-        RevocationReason.parse(reason)  # an unknown reason is refused before the question
+        RevocationReason.parse(reason)  # check the reason before the operator is asked to confirm
         question = f"Revoke the certificate {number:x} that {found.reference} issued before it came here, for good?"
-        if found.request_der is None:  # it was imported; else the act refuses, and no question is needed
+        # Ask to confirm only for an imported authority: any other is refused by the act itself.
+        if found.request_der is None:
             check_confirmed(question, is_assumed=yes)
         revoked = authorities.revoke_earlier(actor, authority, number, reason)
     Output(json).facts({"authority": found.reference, "serial": f"{number:x}", "revoked": revoked})
@@ -238,7 +239,8 @@ def retire(
     with open_installation(context) as installation:
         authorities, actor = installation.operations.authorities, installation.actor
         found = authorities.find(actor, authority) if "#" in authority else None
-        if found is not None and found.state == "active":  # else the act refuses, and no question is needed
+        # Ask to confirm only for an active authority: any other is refused by the act itself.
+        if found is not None and found.state == "active":
             question = (
                 f"Retire {found.reference} for good? It issues nothing any more; its CRLs and OCSP responses go on."
             )

@@ -82,7 +82,7 @@ def _wrong_use(error: BaseException) -> str | None:
     message = str(spell()).rstrip(".")
     errors = getattr(error.__cause__, "errors", None)
     found = errors() if errors is not None else ()
-    if found:  # the reader leaves the value out
+    if found:  # pydantic's message leaves out the value that was given
         message = message.replace("Input should", f"{found[0].get('input')!r} should").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     return f"{message}; see `{'vagus' if context is None else context.command_path} --help`"

@@ -40,7 +40,7 @@ def check_place(path: Path) -> None:
     if path.is_dir():
         raise Malformed(Reason.BAD_ARGUMENT, f"{path} is a folder; name a file in it", file=str(path))
     if not path.parent.is_dir():
-        msg = f"{path}: there is no folder {path.parent}; mount what it is on, or make it, and say it again"
+        msg = f"{path}: folder {path.parent} does not exist; make or mount it, then run the command again"
         raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(path))
 
 
@@ -52,7 +52,7 @@ def decode_file(path: Path, decode: Callable[[bytes], _Decoded]) -> _Decoded:
     with path.open("rb") as stream:
         raw = stream.read(MOST_BYTES + 1)
     if len(raw) > MOST_BYTES:
-        raise Malformed(Reason.TOO_LARGE, f"{path} is larger than {MOST_BYTES} bytes; is it the right file?")
+        raise Malformed(Reason.TOO_LARGE, f"file {path} exceeds {MOST_BYTES} bytes; is it the right file?")
     with naming(path):
         return decode(raw)
 

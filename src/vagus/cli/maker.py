@@ -61,7 +61,7 @@ def make_idevids(
     from vagus.x509.pem import encode_certificates
 
     if (requests is None) is not unsafe_make_keys:
-        msg = "give the folder of the devices' requests with --requests, or --unsafe-make-keys for a demonstration"
+        msg = "no key source for birth certificates: give --requests FOLDER, or --unsafe-make-keys for a demonstration"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     output = Output(json)
     with open_installation(context, passphrase_source) as installation:
@@ -115,7 +115,7 @@ def _request_key(folder: Path, serial: str) -> PublicKey:
 
     path = folder / f"{serial}.csr"
     if not path.is_file():
-        msg = f"{path}: there is no request of this device; put it there (DER or PEM), or choose others with --serial"
+        msg = f"{path}: no certificate request for this device; put it there (DER or PEM), or select others by --serial"
         raise Malformed(Reason.BAD_ARGUMENT, msg, serial=serial)
     found = read_blocks(path, "CERTIFICATE REQUEST")
     with naming(path):

@@ -46,7 +46,8 @@ def add_group(
 ) -> None:
     """Add `vagus NAME` with its commands: the name of each, its function and the examples in its help."""
     group = typer.Typer(help=purpose, no_args_is_help=True, rich_markup_mode=None)
-    group.callback()(lambda: None)  # a group of one command stays a group
+    # typer runs a group of one command without its name, unless the group has a callback
+    group.callback()(lambda: None)
     for command_name, command, *lines in commands:
         group.command(command_name, epilog=example(*lines) if lines else None)(command)
     application.add_typer(group, name=name, help=purpose)

@@ -41,7 +41,7 @@ class Output:
             table.add_column(column.replace("_", " "), overflow="fold")
         for row in rows:
             table.add_row(*(_spell(row.get(column)) for column in columns))
-        # A pipe has no width, so lines must not be broken at 80 columns there.
+        # A pipe has no terminal width. Without this, rich would break lines at 80 columns there.
         console = Console(width=None if sys.stdout.isatty() else 220, highlight=False, markup=False)
         if rows:
             console.print(table)

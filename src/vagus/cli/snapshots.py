@@ -46,7 +46,7 @@ def write(
     """
     from vagus.durable_files import GROUP_FILE, replace_durably
 
-    check_place(out)  # before a number is used for it
+    check_place(out)  # check the output file before a snapshot number is used for it
     with open_installation(context, passphrase_source) as installation:
         snapshots, actor = installation.operations.snapshots, installation.actor
         made = snapshots.make(actor, one_in=one_in, lifetime=timedelta(hours=hours))

@@ -53,11 +53,11 @@ def make(
 
     from vagus.durable_files import write_new
 
-    if out is not None and out.exists():  # before a token is made that could not be written
-        msg = f"{out} exists already; a secret is never overwritten, choose another name"
+    if out is not None and out.exists():  # check the output file first: a token that cannot be written is lost
+        msg = f"file {out} exists already, and a token file is never overwritten; choose another name with --out"
         raise Conflict(Reason.ALREADY_EXISTS, msg, path=str(out))
     if out is not None and not os.access(out.parent, os.W_OK | os.X_OK):
-        msg = f"{out.parent} is no folder that you can write to, so no token was made; name another file with --out"
+        msg = f"folder {out.parent} cannot be written, so no token was made; name another file with --out"
         raise Malformed(Reason.BAD_ARGUMENT, msg, path=str(out))
     with open_installation(context) as installation:
         life = None if hours is None else timedelta(hours=hours)

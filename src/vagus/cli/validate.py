@@ -102,8 +102,9 @@ def validate(
     from vagus.trust.validation import Expectation, Validator
     from vagus.x509.certificates import decode_certificate
 
-    if unit and group_domain is None:  # the compartment is part of the identity, which only the domain identifies
-        msg = f"--unit {unit[0]} is checked in the name of a device: give its domain with --group-domain"
+    # the unit is a label of the device name, which only the group's domain identifies
+    if unit and group_domain is None:
+        msg = f"--unit {unit[0]} needs the group's domain to be checked in device names; give --group-domain"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     moment = _decode_time(at)
     output = Output(json)
@@ -189,7 +190,7 @@ def _status(
 
     loaded = _snapshot(*snapshot, at)
     if not crls and not responses and loaded is None:
-        msg = "without CRLs, responses or a snapshot nothing is known about revocation"
+        msg = "without CRLs, OCSP responses or a snapshot no revocation status is available"
         raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; give --crl FILE or --ocsp FILE, or --unsafe-no-status")
     known = [decode_certificate(der) for der in presented]
     by_crl, newer = (CrlStatus(Pool(trusted, known[1:]), rules=STRICT_CRL_RULES) for _ in range(2))
@@ -199,11 +200,11 @@ def _status(
         with naming(path):
             for der in found:
                 dated = by_crl.load(der, at).this_update
-                if made is not None and dated > made:  # of two in one second it is unknown which came first
+                if made is not None and dated > made:  # of two CRLs dated in one second the order is unknown
                     newer.load(der, at)
     if newer.loaded:
         loaded = _snapshot(*snapshot, at, on_hit=newer)
-    # a responder without id-pkix-ocsp-nocheck needs a status of its own: the CRLs give it, where there are any
+    # An OCSP responder certificate without id-pkix-ocsp-nocheck needs a status of its own; the given CRLs provide it.
     by_response = OcspStatus(rules=OcspRules(responder_status=by_crl.check_status if crls else None))
     known += [anchor.certificate for anchor in trusted if anchor.certificate is not None]
     for path in responses:
@@ -221,7 +222,7 @@ def _snapshot(
     from vagus.trust.snapshot_status import SnapshotStatus
 
     if (snapshot is None) is not (key is None):
-        msg = "a snapshot counts with the key that is trusted for it: give --snapshot and --snapshot-key together"
+        msg = "a snapshot is verified by its signer's key; give both --snapshot and --snapshot-key"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     if snapshot is None or key is None:
         return None
@@ -236,7 +237,7 @@ def _decode_role(text: str) -> Role:
     try:
         return Role(text)
     except ValueError:
-        msg = f"{text!r} is not a role; there are {', '.join(Role)}"
+        msg = f"role {text!r} does not exist; choose one of {', '.join(Role)}"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=text) from None
 
 

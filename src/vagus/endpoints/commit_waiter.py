@@ -50,7 +50,8 @@ class _LoopWaiters:
         committed.add_done_callback(lambda _: self._note(waiter))
         if not self._is_hurry_due:
             self._is_hurry_due = True
-            self.loop.call_soon(self._hurry_once)  # after every request that this turn of the loop still begins
+            # call hurry after every request that this turn of the loop still begins
+            self.loop.call_soon(self._hurry_once)
         return waiter
 
     def _hurry_once(self) -> None:
@@ -67,5 +68,5 @@ class _LoopWaiters:
         self._is_called = False
         while self._resolved:
             waiter = self._resolved.popleft()
-            if not waiter.done():  # its request may have been cancelled
+            if not waiter.done():  # the request may have been cancelled while it waited for the commit
                 waiter.set_result(None)

@@ -31,9 +31,10 @@ from vagus.x509.requests import decode_request
 EST_STATUS: Final[Mapping[Reason, HTTPStatus]] = MappingProxyType(
     {
         **STATUS,
-        # RFC 7030 3.2.3: 401 means that another credential could help, which is not so for a token of another key.
+        # RFC 7030 3.2.3: 401 invites the client to send another credential, which is no remedy for a token that another
+        # key has used.
         Reason.TOKEN_REUSED: HTTPStatus.FORBIDDEN,
-        # RFC 7030 4.2.3 knows 4xx for requests that are refused; 409 would invite a retry.
+        # RFC 7030 4.2.3: refused requests get 4xx. 409 is avoided, for clients would take it as an invitation to retry.
         Reason.KEY_REUSE: HTTPStatus.FORBIDDEN,
         Reason.NAMES_CHANGED: HTTPStatus.BAD_REQUEST,
     }
@@ -43,7 +44,8 @@ EST_STATUS: Final[Mapping[Reason, HTTPStatus]] = MappingProxyType(
 CaCertificates = Callable[[str | None, Admitted | None], Sequence[bytes]]
 """The authorities' certificates (DER) for a label and a peer, which is None for an anonymous one."""
 
-_PROTOCOL: Final = "est"  # in request ids and ledger entries: databases hold it
+# Never change this text: request ids and ledger entries in existing databases contain it.
+_PROTOCOL: Final = "est"
 _LABEL: Final = "server"
 _CHALLENGE: Final = b'Basic realm="est", charset="UTF-8"'
 
@@ -95,15 +97,15 @@ class _EstHandlers:
     async def enrol(self, request: Request, *, kind: Kind) -> Response:
         """RFC 7030 4.2. The verdict on the peer was reached before its first byte: a refused one never comes here."""
         admitted = request.admitted
-        # 1. A credential is checked before the body is read (RFC 7030 3.2.3).
+        # 1. Authenticate the client before the body is read (RFC 7030 3.2.3).
         credential = _basic(request.headers.get(b"authorization"))
         if credential is None and (admitted is None or admitted.device is None):
-            msg = "no credential: show the maker's or the current certificate, or send a one-time token as Basic"
+            msg = "the EST request has no credential; show a client certificate, or send a one-time token as HTTP Basic"
             raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
         token, user = (None, None) if credential is None else (credential.password, credential.user)
-        # 2. The request (RFC 7030 4.2.1, RFC 8951 3.1): Content-Transfer-Encoding is ignored.
+        # 2. Decode the request (RFC 7030 4.2.1). RFC 8951 3.1 has Content-Transfer-Encoding ignored.
         csr = decode_request(est.decode_body(await request.read_body()))
-        # 3. The one call; the response leaves after the commit that covers the certificate.
+        # 3. Make the one call into the fleet. The response leaves only after the commit that covers the certificate.
         pending = self._enrolment.begin(
             EnrolmentRequest(
                 csr=csr,
@@ -116,13 +118,14 @@ class _EstHandlers:
             is_patient=True,
         )
         await self._commits.wait_for(pending.committed)
-        # 4. RFC 7030 4.2.3: the issued certificate alone.
+        # 4. Respond with the issued certificate alone (RFC 7030 4.2.3).
         return _respond(est.CERTS_ONLY, encode_certs_only((pending.finish().der,)))
 
 
 def _respond(content_type: str, der: bytes) -> Response:
     headers = (
-        (b"content-transfer-encoding", b"base64"),  # RFC 8951 wants none; clients of RFC 7030 do (libest)
+        # RFC 8951 asks for no such field, but RFC 7030 clients such as libest need it
+        (b"content-transfer-encoding", b"base64"),
         (b"cache-control", b"no-store"),
     )
     return Response(HTTPStatus.OK, content_type.encode("ascii"), est.encode_body(der), headers)
@@ -134,6 +137,6 @@ def _basic(header: bytes | None) -> est.BasicCredential | None:
         return None
     credential = est.decode_basic(header.decode("latin-1"))
     if credential is None:
-        msg = "only HTTP Basic with a one-time token is taken here (RFC 7030 3.2.3)"
+        msg = "the EST credential is not HTTP Basic; send a one-time token as HTTP Basic (RFC 7030 3.2.3)"
         raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
     return credential

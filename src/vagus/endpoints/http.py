@@ -15,7 +15,7 @@ from vagus.events.log import REFUSALS
 from vagus.reasons import Reason
 from vagus.wire.problems import CONTENT_TYPE, Problem, encode_problem, problem_from
 
-# The types of ASGI, which other modules import from here.
+# The types of ASGI (asgi.readthedocs.io), which other modules import from here.
 __all__ = ["ASGIApp", "Message", "Receive", "Scope", "Send"]
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -117,7 +117,8 @@ _UNAVAILABLE: Final = (
     Reason.SNAPSHOT_INVALID,
     Reason.SNAPSHOT_ROLLBACK,
     Reason.UNSETTLED,
-    Reason.RESTORE_UNSETTLED,  # an operator will close the gap: a device that asks again later is right
+    # an operator will close the restore gap, so a device that asks again later gets its response
+    Reason.RESTORE_UNSETTLED,
     Reason.KEY_OFFLINE,
     Reason.KEY_NOT_OPEN,
     Reason.DATABASE_UNAVAILABLE,
@@ -225,7 +226,7 @@ def reporting_errors(app: ASGIApp) -> ASGIApp:
         except VagusError as error:
             if has_begun:
                 raise
-            # What is left of a body that is too large is not worth reading: the connection ends with the response.
+            # The rest of a body that is too large is not read: the connection ends with the error response.
             await send_problem(send, error, close=isinstance(error, LimitExceeded))
         except Exception:
             if has_begun:
@@ -252,7 +253,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Malformed(Reason.BAD_REQUEST, "the client left before its body was complete")
+            raise Malformed(Reason.BAD_REQUEST, "the client closed the connection before its request body was complete")
         part: bytes = message.get("body", b"")
         size += len(part)
         if size > limit:
@@ -285,18 +286,20 @@ def check_framing(http_version: str, headers: Iterable[tuple[bytes, bytes]]) -> 
             hosts += 1
         elif name.replace(b"_", b"-") in {b"content-length", b"transfer-encoding"}:
             raise _smuggling("a header name that some servers read as Content-Length or Transfer-Encoding")
-    # 1. RFC 9112 6.3: both together are how requests are smuggled; no honest client sends them.
+    # 1. RFC 9112 6.3: both length fields together are how requests are smuggled; no honest client sends them.
     if lengths and codings:
         raise _smuggling("both Content-Length and Transfer-Encoding")
-    # 2. RFC 9112 6.1: chunked, alone and once, and only in HTTP/1.1.
+    # 2. RFC 9112 6.1: Transfer-Encoding is chunked, alone and once, and only in HTTP/1.1.
     if codings and (http_version != "1.1" or [each.strip(b" \t").lower() for each in codings] != [b"chunked"]):
         raise _smuggling("a Transfer-Encoding other than a single 'chunked' on HTTP/1.1")
-    # 3. RFC 9110 8.6: one length, digits only.
+    # 3. RFC 9110 8.6: Content-Length is one number of digits only.
     if lengths and (len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > _MAX_LENGTH_DIGITS):
         raise _smuggling("a Content-Length that is not one plain number")
-    # 4. RFC 9112 3.2: exactly one Host in HTTP/1.1.
+    # 4. RFC 9112 3.2: an HTTP/1.1 request has exactly one Host field.
     if hosts > 1 or (http_version == "1.1" and hosts != 1):
-        raise Malformed(Reason.BAD_REQUEST, f"the request has {hosts} Host fields; HTTP/1.1 asks for exactly one")
+        raise Malformed(
+            Reason.BAD_REQUEST, f"the request has {hosts} Host fields; HTTP/1.1 requires exactly one (RFC 9112 3.2)"
+        )
 
 
 def check_target(target: bytes) -> None:
@@ -305,7 +308,10 @@ def check_target(target: bytes) -> None:
     Raises Malformed(BAD_REQUEST).
     """
     if not target.startswith(b"/") and target != b"*":
-        raise Malformed(Reason.BAD_REQUEST, "the request target is no path; this server is no forward proxy")
+        raise Malformed(
+            Reason.BAD_REQUEST,
+            "the request target is no path, and this server is no forward proxy; send the path alone",
+        )
 
 
 def _smuggling(what: str) -> Malformed:

@@ -25,7 +25,8 @@ def log_files_app(folder: Path) -> RouteTable:
             return NOT_FOUND
         is_checkpoint = name == "checkpoint"
         media_type = b"text/plain; charset=utf-8" if is_checkpoint else b"application/octet-stream"
-        # A full tile never changes; checkpoints and partial tiles do (C2SP tlog-tiles, Caching).
+        # A full hash tile never changes, so caches may store it; checkpoints and partial tiles do change (C2SP
+        # tlog-tiles, Caching).
         is_final = not is_checkpoint and ".p/" not in name
         caching = b"public, max-age=31536000, immutable" if is_final else b"no-cache"
         return Response(HTTPStatus.OK, media_type, content, ((b"cache-control", caching),))

@@ -37,7 +37,7 @@ MAX_OCSP_PATH: Final = 4 * 1024
 
 OCSP_REQUEST: Final = "application/ocsp-request"
 _OCSP_RESPONSE: Final = b"application/ocsp-response"
-_CRL: Final = b"application/pkix-crl"  # RFC 2585 section 4.2
+_CRL: Final = b"application/pkix-crl"  # RFC 2585 section 4.2: media type of a CRL
 _CERTIFICATE: Final = b"application/pkix-cert"
 _NO_STORE: Final = ((b"cache-control", b"no-store"),)
 
@@ -74,12 +74,12 @@ _MALFORMED: Final = (
     Reason.OCSP_NONCE,
     Reason.UNSUPPORTED_ALGORITHM,
 )
-_UNAUTHORIZED: Final = (  # RFC 5019 2.2.3: not our issuer, or no authoritative status
+_UNAUTHORIZED: Final = (  # RFC 5019 2.2.3: "unauthorized" says that this responder has no authoritative status
     Reason.AUTHORITY_UNKNOWN,
     Reason.NOT_FOUND,
     Reason.OCSP_MISMATCH,
     Reason.OCSP_RESPONDER,
-    Reason.OCSP_STALE,  # the certificate of our responder has expired
+    Reason.OCSP_STALE,  # the certificate of this responder has expired, so clients would refuse its responses
     Reason.KEY_OFFLINE,
 )
 
@@ -163,7 +163,7 @@ class OcspReplies:
             response = self.source.respond(request_der, at)
         except VagusError as error:
             return refusal_of(error)
-        except Exception:  # noqa: BLE001  an OCSP client understands OCSP alone
+        except Exception:  # noqa: BLE001 an OCSP client understands OCSP errors alone, so every failure becomes one
             _log.exception("an OCSP request failed through our own fault")
             return _refuse(ResponseStatus.INTERNAL_ERROR)
         return self.reply_with(response, at)
@@ -191,7 +191,7 @@ def status_app(*, publications: Publications, ocsp: OcspReplies) -> RouteTable:
                 handlers.respond_to_ocsp,
                 ("GET", "HEAD", "POST"),
                 media_type=OCSP_REQUEST,
-                is_media_type_optional=True,  # many clients send none
+                is_media_type_optional=True,  # many OCSP clients send no Accept field
                 body_limit=MAX_REQUEST,
             ),
             Route(_CRL_PATH, handlers.send_crl),
@@ -221,7 +221,10 @@ class _StatusHandlers:
         if found is None:
             found = await asyncio.to_thread(source.find_crl, *place, is_delta=is_delta)
         if found is None:
-            raise Malformed(Reason.NOT_FOUND, "no such revocation list is published")
+            raise Malformed(
+                Reason.NOT_FOUND,
+                "no CRL is published at this path; take the URL from the certificate's CRL distribution point",
+            )
         at, max_age = self._ocsp.clock.now(), self._ocsp.max_age
         headers = _caching(found.sha256, found.this_update, found.next_update, at, max_age)
         return _if_changed(request, Response(HTTPStatus.OK, _CRL, found.crl_der, headers))
@@ -234,7 +237,10 @@ class _StatusHandlers:
         if certificate is None:
             certificate = await asyncio.to_thread(source.find_certificate, *named)
         if certificate is None:
-            raise Malformed(Reason.NOT_FOUND, "no such authority has a certificate here")
+            raise Malformed(
+                Reason.NOT_FOUND,
+                "no authority with a certificate has this name here; take the URL from the certificate's caIssuers",
+            )
         headers = [(b"etag", _etag(hashlib.sha256(certificate).digest())), (b"cache-control", b"public, max-age=86400")]
         return _if_changed(request, Response(HTTPStatus.OK, _CERTIFICATE, certificate, headers))
 
@@ -246,7 +252,8 @@ class _StatusHandlers:
             reply = refusal_of(error)
         else:
             reply = self._ocsp.reply(request_der)
-        # By tag alone: a response "good" and a response "revoked" may have been signed within one second.
+        # Compare by ETag alone, not by date: a response "good" and a response "revoked" may be signed within one
+        # second.
         return _if_changed(request, Response(reply.status, _OCSP_RESPONSE, reply.body, reply.fields), is_dated=False)
 
 
@@ -257,7 +264,7 @@ def _decode_path(path: str) -> bytes:
     """
     text = path.removeprefix("/ocsp").lstrip("/")
     if len(text) > MAX_OCSP_PATH:
-        msg = f"the request in the path has {len(text)} characters, allowed are {MAX_OCSP_PATH}; send it by POST"
+        msg = f"the OCSP request in the path has {len(text)} characters, {MAX_OCSP_PATH} are allowed; send it by POST"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_OCSP_PATH, value=len(text))
     try:
         decoded = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), validate=True)
@@ -278,7 +285,7 @@ def _refuse(status: ResponseStatus, *, is_too_large: bool = False) -> OcspReply:
     body = encode_ocsp_error(status)
     if not is_too_large:
         return OcspReply(HTTPStatus.OK, _NO_STORE, body)
-    fields = (*_NO_STORE, (b"connection", b"close"))  # the rest of the body is not worth reading
+    fields = (*_NO_STORE, (b"connection", b"close"))  # the rest of a refused body is not read, so the connection ends
     return OcspReply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, fields, body)
 
 

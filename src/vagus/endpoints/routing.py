@@ -67,7 +67,8 @@ class Request:
         media_type = (given or b"").decode("latin-1").partition(";")[0].strip().lower()
         if media_type != route.media_type and (given is not None or not route.is_media_type_optional):
             error = _HttpRefusal(Reason.BAD_REQUEST, f"the body must be {route.media_type}; set Content-Type so")
-            raise error.with_status(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, b"accept", route.media_type)  # RFC 9110 15.5.16
+            # RFC 9110 15.5.16: 415 names the media type that is accepted
+            raise error.with_status(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, b"accept", route.media_type)
         return await read_body(self.scope, self.receive, route.body_limit)
 
 
@@ -128,7 +129,8 @@ class RouteTable:
             if not self.is_terse:
                 allowed = ", ".join(route.methods)
                 error = _HttpRefusal(Reason.METHOD_NOT_ALLOWED, f"here {allowed} is allowed, not {method[:16]!r}")
-                raise error.with_status(HTTPStatus.METHOD_NOT_ALLOWED, b"allow", allowed)  # RFC 9110 15.5.6
+                # RFC 9110 15.5.6: 405 lists the allowed methods
+                raise error.with_status(HTTPStatus.METHOD_NOT_ALLOWED, b"allow", allowed)
         if self.is_terse:
             return NOT_FOUND
         raise Malformed(Reason.NOT_FOUND, self.not_found)
@@ -141,7 +143,7 @@ class RouteTable:
             headers.append(error.field)
         if status == HTTPStatus.UNAUTHORIZED:
             headers.append((b"www-authenticate", self.challenge))
-        # What is left of a body that is too large is not worth reading: the connection ends with the response.
+        # The rest of a body that is too large is not read: the connection ends with the error response.
         await send_problem(send, error, status=status, headers=headers, close=isinstance(error, LimitExceeded))
 
 

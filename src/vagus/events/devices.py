@@ -24,8 +24,9 @@ class DeviceFollower(Follower[DeviceChange]):
 
     def __init__(self, database: Database) -> None:
         """Begin at the end of the sequence. Raises Unavailable(DATABASE_UNAVAILABLE)."""
-        self._skipped = 0  # places that `position` is ahead of the database
-        self._reading = threading.Lock()  # one reading at a time: `_set_back` moves the position backwards
+        self._skipped = 0  # by how many rows `position` is ahead of the database, after a database was set back
+        # Owner: one thread reads at a time, because `_set_back` moves the position backwards.
+        self._reading = threading.Lock()
         super().__init__(database)
 
     @property

@@ -61,7 +61,7 @@ class Follower(ABC, Generic[Row]):
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._position = 0
-        self._newest: Row | None = None  # the row at the position
+        self._newest: Row | None = None  # the row at the position, to notice a database that was replaced
         if position != 0:
             with database.reading(patience=_PATIENCE_SECONDS) as connection:
                 end, self._newest = self._find(connection, position or 0)
@@ -174,18 +174,19 @@ class Follower(ABC, Generic[Row]):
         while not self._stop.wait(seconds):
             try:
                 self.catch_up()
-            except VagusError as error:  # the next poll may find the database again
+            except VagusError as error:  # the database may be back at the next poll
                 _LOG.warning("the %s cannot be followed: %s", self.name, error.message)
-            except Exception:  # noqa: BLE001  this thread must not end: every gateway would stay shut
+            # this thread must not end, or every gateway would refuse its peers for good
+            except Exception:  # noqa: BLE001
                 _LOG.exception("the %s cannot be followed", self.name)
 
     def _gap(self, position: int, end: int) -> IntegrityFailure:
-        msg = f"the {self.name} has a gap after {position} (it should reach {end}); see vagus audit verify"
+        msg = f"the {self.name} has a gap after number {position} (it should reach {end}); run: vagus audit verify"
         return IntegrityFailure(Reason.LOG_TAMPERED, msg, position=position, end=end)
 
     def _other_database(self, position: int) -> IntegrityFailure:
         msg = (
-            f"number {position} of the {self.name} is not what was read there before: this is another, older database "
-            "under the same name; close the gap with `vagus restore-gap` and restart"
+            f"number {position} of the {self.name} differs from what was read before, so the database was "
+            "replaced by an older one; close the gap with `vagus restore-gap` and restart this process"
         )
         return IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=position)

@@ -21,7 +21,8 @@ from vagus.records.engine.writer import Writer
 
 _LOG = logging.getLogger("vagus.events")
 _MOST_WAITING: Final = 20_000
-_KIND: Final = re.compile(rb'"kind":"([a-z-]+)"')  # an entry is canonical JSON, and no value of it has quotes
+# the kind of an entry: canonical JSON, and no value of an entry contains quotes
+_KIND: Final = re.compile(rb'"kind":"([a-z-]+)"')
 _PAUSE_SECONDS: Final = 1.0
 
 
@@ -76,7 +77,8 @@ class Refusals:
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._logged: dict[str, tuple[float, int]] = {}  # when, and the count then
+        # by kind of refusal: when the last line was logged, and the count then
+        self._logged: dict[str, tuple[float, int]] = {}
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -43,7 +43,9 @@ class RevocationFollower(Follower[RevocationEvent]):
         """Load the whole sequence. Raises Unavailable(DATABASE_UNAVAILABLE), IntegrityFailure(LOG_TAMPERED)."""
         super().__init__(database, 0)
         self._clock = clock
-        # Authority, then serial, then one number for the entry: a million revocations fit into memory.
+        # Authority id -> serial -> one integer that packs the whole entry, so that a million revocations fit into
+        # memory. Only `_take` writes to it, under the lock `_turn` of Follower. `find` reads without the lock: look-ups
+        # in a dictionary are atomic, and a reader sees an entry whole or not at all.
         self._revoked: dict[int, dict[int, int]] = {}
         self._current_at = clock.now()
         self.catch_up()

@@ -33,8 +33,8 @@ class PeerCredential(StrEnum):
     """What a peer proved at its handshake."""
 
     NONE = "none"
-    LDEVID = "ldevid"  # a current certificate of this installation
-    IDEVID = "idevid"  # the maker's certificate (802.1AR), on enrolment listeners alone
+    LDEVID = "ldevid"  # a valid certificate of this installation (LDevID)
+    IDEVID = "idevid"  # the maker's certificate (IEEE 802.1AR IDevID), accepted by enrolment listeners alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Admitted:
     device: DeviceRow | None = None
     session_on_revocation: SessionOnRevocation = SessionOnRevocation.CLOSE
     is_registration_authority: bool = False
-    served_units: frozenset[str] | None = None  # the compartments of the listener; None: every one
+    served_units: frozenset[str] | None = None  # the units that the listener serves; None: every unit
     on_grace: NotTrusted | None = None
     """The refusal that only the grace of the function's policy prevents; for the gateway's log."""
 
@@ -121,13 +121,15 @@ class Admission:
         Unavailable.
         """
         at = self._clock.now()
-        # 1. A certificate, where the listener wants one. A bad certificate is never taken for none.
+        # 1. Require a client certificate where the listener asks for one. A certificate that fails is never treated as
+        # none.
         if peer.leaf_der is None:
             if rules.needs_certificate:
-                msg = "this listener wants a client certificate; enrol first, then connect with it"
+                msg = "this listener requires a client certificate, and the peer sent none; enrol first, then connect"
                 raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
             return Admitted(credential=PeerCredential.NONE, function=rules.function, served_units=rules.units)
-        # 2. RFC 5280 section 6, names, role, compartment, status: this installation's anchors first.
+        # 2. Validate path (RFC 5280 section 6), names, role, unit and status, first against the anchors of this
+        # installation.
         expectation = Expectation(
             role=rules.role,
             group_domain=rules.group_domain,
@@ -138,11 +140,12 @@ class Admission:
         try:
             identity = self._validator.validate(peer.leaf_der, peer.chain_der, expectation, at)
         except NotTrusted as error:
-            # 3. 802.1AR: a maker's certificate counts on enrolment listeners alone, against makers' anchors alone.
+            # 3. IEEE 802.1AR: a maker's certificate is accepted by enrolment listeners alone, and against makers'
+            # anchors alone.
             if not rules.is_enrolment or self._makers is None or error.reason not in _FOREIGN:
                 raise
             return self._admit_idevid(peer, rules, self._makers, at)
-        # 4. What the inventory knows of the device now.
+        # 4. Check the device's present row in the inventory: state, unit and listener.
         device = _find_named(self._ask_inventory if rules.is_enrolment else self._find_device, identity)
         return self._admit_device(peer, identity, device, rules, at)
 
@@ -160,7 +163,7 @@ class Admission:
         self._check_compartment(identity, device, at)
         if rules.profiles is not None and device.profile not in rules.profiles:
             allowed = ", ".join(sorted(rules.profiles))
-            msg = f"a device of profile {device.profile} has no business here; allowed are {allowed}"
+            msg = f"devices of profile {device.profile} are not allowed at this listener, only {allowed}"
             raise NotAuthorised(Reason.ROLE_FORBIDDEN, msg, device=str(device.id))
         return Admitted(
             credential=PeerCredential.LDEVID,
@@ -174,7 +177,7 @@ class Admission:
         )
 
     def _admit_idevid(self, peer: Peer, rules: ListenerRules, makers: Validator, at: datetime) -> Admitted:
-        assert peer.leaf_der is not None  # noqa: S101  step 1 of admit
+        assert peer.leaf_der is not None  # noqa: S101 step 1 of `admit` has refused a peer without a certificate
         expectation = Expectation(role=Role.IDEVID, group_domain=None, units=None, needs_identity=False, host_name=None)
         identity = makers.validate(peer.leaf_der, peer.chain_der, expectation, at)
         with self._database.reading() as connection:
@@ -182,7 +185,7 @@ class Admission:
         check_may(DeviceState(device.state), MAY_ENROL, "enrol")
         self._check_tls(peer, device)
         if rules.units is not None and str(device.unit) not in rules.units:
-            msg = f"the device belongs to {device.unit}, which does not enrol here; use the listener of its hospital"
+            msg = f"unit {device.unit} of the device does not enrol at this listener; use the listener of its hospital"
             raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
         return Admitted(
             credential=PeerCredential.IDEVID,
@@ -200,7 +203,7 @@ class Admission:
         rule = self._pack.rule(device.profile)
         if function not in rule.functions:
             allowed = ", ".join(sorted(rule.functions)) or "nothing"
-            msg = f"profile {device.profile} may connect for {allowed}, and this listener is for {function}"
+            msg = f"profile {device.profile} is allowed for {allowed}, and this listener serves {function}"
             raise NotAuthorised(Reason.ROLE_FORBIDDEN, msg, device=str(device.id))
 
     def _check_tls(self, peer: Peer, device: DeviceRow) -> None:
@@ -210,7 +213,7 @@ class Admission:
         """
         rule = self._pack.rule(device.profile)
         if peer.version < _TLS_VERSIONS[rule.tls_minimum]:
-            msg = f"profile {device.profile} wants TLS {rule.tls_minimum} or newer; update the device's software"
+            msg = f"profile {device.profile} requires TLS {rule.tls_minimum} or newer; update the device's software"
             raise NotAuthorised(Reason.PROFILE_VIOLATION, msg, device=str(device.id))
 
     def _check_compartment(self, identity: AcceptedIdentity, device: DeviceRow, at: datetime) -> None:
@@ -218,20 +221,23 @@ class Admission:
         if identity.device_name is None or identity.device_name.unit == device.unit:
             return
         overlap = self._pack.renewal.transfer_overlap
-        # What else changes in the inventory (a place, a state) gives no new day.
+        # Only a transfer starts the day of grace. Other changes in the inventory (a place, a state) start none.
         left_at = device.transferred_at
         if left_at is None or at.timestamp() - left_at > overlap.total_seconds():
             hours = int(overlap.total_seconds()) // 3600
-            msg = f"the device was transferred to {device.unit} more than {hours} h ago; enrol it there"
+            msg = f"the device was transferred to unit {device.unit} more than {hours} h ago; enrol it there"
             raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
 
 
 def _find_named(find_device: FindDevice, identity: AcceptedIdentity) -> DeviceRow:
     """The device that the certificate names. Raises NotAuthorised(IDENTITY_AMBIGUOUS|NOT_IN_INVENTORY)."""
     if identity.device_name is None:
-        raise NotAuthorised(Reason.IDENTITY_MISSING, "the certificate names no device of this installation")
+        raise NotAuthorised(
+            Reason.IDENTITY_MISSING,
+            "the client certificate names no device of this installation; enrol the device here",
+        )
     device = find_device(identity.device_name.device)
     if device is None:
-        msg = "the certificate is good, but its device is not in the inventory; add it or revoke the certificate"
+        msg = "the client certificate is good, but its device is not in the inventory; add it or revoke the certificate"
         raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg, device=str(identity.device_name.device))
     return device

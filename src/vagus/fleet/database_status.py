@@ -25,7 +25,7 @@ from vagus.trust.status import StatusSource, as_of_authority
 from vagus.trust.validation import AcceptedIdentity
 from vagus.x509.certificates import PathCertificate
 
-_MOST_REMEMBERED: Final = 200_000  # 32-byte hashes: about 20 MB
+_MOST_REMEMBERED: Final = 200_000  # each hash has 32 bytes, so this many take about 20 MB
 
 
 class DatabaseStatus:
@@ -51,8 +51,9 @@ class DatabaseStatus:
         self._grace = grace
         self._elsewhere = elsewhere
         self._turn = threading.Lock()
-        self._authorities: Mapping[bytes, int] = {}  # by the SHA-256 of the issuer's key
-        self._issued: dict[bytes, None] = {}  # certificates that were found to be ours, by their SHA-256, oldest first
+        self._authorities: Mapping[bytes, int] = {}  # authority ids by the SHA-256 of the issuer's public key
+        # SHA-256 of certificates that the database has confirmed as issued here, oldest first
+        self._issued: dict[bytes, None] = {}
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Raises NotTrusted unless `certificate`, whose signature by `issuer` is verified, is valid at `at`.
@@ -60,22 +61,24 @@ class DatabaseStatus:
         REVOKED, ON_HOLD; NOT_ISSUED for one that this installation never issued, although its key signed it;
         SEQUENCE_LOST when the sequence could not be read for too long; STATUS_UNAVAILABLE for a foreign issuer.
         """
-        # 1. Whose certificate it is.
+        # 1. Find the authority that issued the certificate.
         authority_id = self._authorities.get(issuer.spki_sha256)
         if authority_id is None:
             authority_id = self._find_authority(issuer)
         if authority_id is None:
             if self._elsewhere is None:
-                msg = "the certificate's issuer is no authority of this installation, so its status is unknown here"
+                msg = "the certificate's issuer is no authority of this installation, so no status is known"
                 raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg)
             self._elsewhere.check_status(certificate, issuer, at)
             return
-        # 2. Revoked or on hold: a dictionary in memory, as new as the last commit or poll.
+        # 2. Ask whether the certificate is revoked or on hold: a dictionary in memory, as new as the last commit or
+        # poll.
         self._check_sequence(authority_id, certificate.serial)
-        # 3. A sequence that cannot be read proves nothing.
+        # 3. Refuse if the revocation sequence could not be read lately: then a missing revocation proves nothing.
         if self._follower.is_lost(at, self._bound + self._grace):
             raise self._lapse(self._bound + self._grace)
-        # 4. A good signature is not enough: a certificate without an intent was signed by a thief of the key.
+        # 4. Require a row of issuance. A valid signature is not enough: a thief of the issuer's key signs without a
+        # row.
         if certificate.sha256 not in self._issued:
             self._check_issued(authority_id, certificate)
 
@@ -102,8 +105,8 @@ class DatabaseStatus:
         if entry is None:
             return
         if entry.is_hold:
-            raise NotTrusted(Reason.ON_HOLD, "the certificate is on hold; ask the operators who suspended it")
-        msg = "the certificate is revoked; enrol again if the inventory still wants the device"
+            raise NotTrusted(Reason.ON_HOLD, "the certificate is on hold; ask the operators to release it")
+        msg = "the certificate is revoked; enrol the device again if the inventory still has it"
         raise NotTrusted(Reason.REVOKED, msg, crl_reason=entry.reason)
 
     def find_lapse(self, at: datetime) -> NotTrusted | None:
@@ -111,18 +114,19 @@ class DatabaseStatus:
         return self._lapse(self._bound) if self._follower.is_lost(at, self._bound) else None
 
     def _lapse(self, bound: timedelta) -> NotTrusted:
-        msg = f"the revocation sequence was last read more than {bound} ago; check the database"
+        msg = f"the revocation sequence was last read more than {bound} ago, so no status is known; check the database"
         return NotTrusted(Reason.SEQUENCE_LOST, msg, bound=int(bound.total_seconds()))
 
     def _check_issued(self, authority_id: int, certificate: PathCertificate) -> None:
         is_settled = _is_ours(self._database, authority_id, certificate)
         if is_settled is None:
-            msg = "no record says that this installation issued the certificate; its issuer's key may be stolen"
+            msg = "the issuer's signature is valid, but no row records the certificate; its issuer's key may be stolen"
             raise NotTrusted(Reason.NOT_ISSUED, msg, authority=authority_id)
         if is_settled:
             with self._turn:
                 self._issued[certificate.sha256] = None
-                if len(self._issued) > _MOST_REMEMBERED:  # remove one, not all: without the database the rest is needed
+                # remove the oldest alone: while the database is down, the others are still needed
+                if len(self._issued) > _MOST_REMEMBERED:
                     del self._issued[next(iter(self._issued))]
 
     def _find_authority(self, issuer: PathCertificate) -> int | None:
@@ -144,7 +148,7 @@ def _is_ours(database: Database, authority_id: int, certificate: PathCertificate
     if row is None:
         return None
     if row.fingerprint == LOST:
-        # A restore lost the bytes. The ledger's entry still commits to them.
+        # A restore has lost the certificate's bytes, but the ledger entry still commits to their hash.
         tbs_sha256 = hashlib.sha256(certificate.tbs_der).digest()
         with database.reading() as connection:
             return True if _find_tbs_digest(connection, row.leaf_index) == tbs_sha256 else None

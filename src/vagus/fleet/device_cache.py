@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vagus.records.device_changes import DeviceChange
     from vagus.records.engine.database import Database
 
-MOST: Final = 50_000  # some 50 MB
+MOST: Final = 50_000  # this many cached devices take some 50 MB
 
 
 class DeviceCache:
@@ -59,7 +59,8 @@ class DeviceCache:
         try:
             row = query_device(self._database, device_id)
         except Unavailable as error:
-            known = self._rows.get(device_id.text)  # read again: a change may have removed it meanwhile
+            # read again: a change of the device may have removed its row meanwhile
+            known = self._rows.get(device_id.text)
             if error.reason is not Reason.DATABASE_UNAVAILABLE or known is None:
                 raise
             return known
@@ -70,7 +71,7 @@ class DeviceCache:
     def _store(self, row: DeviceRow, position: int) -> None:
         with self._turn:
             if self._follower.position != position:
-                return  # the change since then may be one of this device
+                return  # a device changed after this row was read, perhaps this one: do not cache it
             self._rows.pop(row.id.text, None)
             self._rows[row.id.text] = row
             if len(self._rows) > self._most:

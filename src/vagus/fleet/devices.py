@@ -93,7 +93,7 @@ class Inventory:
     def add(self, new: NewDevice, *, by: str) -> Future[DeviceRow]:
         """Add one device. Raises Conflict(ALREADY_EXISTS) for a listener's name; the future raises as `add_device`."""
         if new.host_names and (taken := sorted(self._listener_names().intersection(new.host_names))):
-            msg = f"{taken[0]} is the name of a listener here, and the device could pose as it; give another"
+            msg = f"host name {taken[0]} belongs to a listener here, and the device could pose as it; choose another"
             raise Conflict(Reason.ALREADY_EXISTS, msg, host_name=taken[0])
         device_id = DeviceId.draw(self._entropy)
         return self._writer.submit(lambda batch: add_device(batch, new, device_id, by=by))
@@ -139,7 +139,7 @@ def check_known(found: DeviceRow | None, device_id: DeviceId) -> DeviceRow:
 def check_unit(connection: Connection, unit: UnitName) -> None:
     """Raises Malformed(BAD_ARGUMENT) where there is no such compartment."""
     if find_unit(connection, unit) is None:
-        msg = f"unit {unit} does not exist; add it to the plan"
+        msg = f"unit {unit} is not in the database; add it to the plan and apply the plan"
         raise Malformed(Reason.BAD_ARGUMENT, msg, unit=str(unit))
 
 
@@ -152,7 +152,7 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
     connection = batch.connection
     model = find_model(connection, new.model)
     if model is None:
-        msg = f"model {new.model!r} is not in the inventory; add it to the plan"
+        msg = f"device model {new.model!r} is not in the inventory; add it to the plan and apply the plan"
         raise Malformed(Reason.BAD_ARGUMENT, msg, model=new.model)
     check_unit(connection, new.unit)
     if not 0 < len(new.maker_serial) <= _LONGEST_SERIAL or not new.maker_serial.isprintable():
@@ -163,10 +163,10 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
     _check_host_names(new.host_names)
     for name in new.host_names:
         if (owner := find_host_name(connection, name, beside=HAS_ENDED)) is not None:
-            msg = f"{name} is the name of device {owner} already; give another, or decommission that one first"
+            msg = f"host name {name} belongs to device {owner} already; choose another, or decommission that one first"
             raise Conflict(Reason.ALREADY_EXISTS, msg, host_name=name, device=str(owner))
     if (known := find_device_by_serial(connection, new.model, new.maker_serial)) is not None:
-        msg = f"{new.model} with serial {new.maker_serial} is already in the inventory as {known.id}"
+        msg = f"model {new.model} with maker serial {new.maker_serial} is in the inventory already, as {known.id}"
         raise Conflict(Reason.ALREADY_EXISTS, msg, device=str(known.id))
     row = DeviceRow(
         id=device_id,
@@ -212,7 +212,7 @@ def change_device_state(
     before = DeviceState(device.state)
     check_move(before, after)
     if not set_device_state(batch.connection, device_id, before=before, after=after, at=batch.at):
-        msg = f"another process changed the device while it was {before}; read it again"
+        msg = f"the device is no longer {before}: another process changed it; read the device again and repeat"
         raise Conflict(Reason.DEVICE_STATE, msg)
     note_device_change(batch, device_id)
     append(batch, DeviceStateChanged(owner_of(device_id), before, after, by))
@@ -236,7 +236,9 @@ def bar_device(batch: Batch, device_id: DeviceId, *, by: str) -> None:
     _expire_tokens(batch, device_id, by)
     if DeviceState.QUARANTINED in MOVES[state]:
         change_device_state(batch, device_id, DeviceState.QUARANTINED, by=by)
-    elif state in MAY_ENROL:  # received: quarantine is for what may connect, and from there leads back into service
+    # A device that was only received is not quarantined: quarantine is for devices that may connect, and leads back
+    # into service.
+    elif state in MAY_ENROL:
         change_device_state(batch, device_id, DeviceState.RECALLED, by=by)
 
 
@@ -247,7 +249,7 @@ def transfer_device(batch: Batch, device_id: DeviceId, unit: UnitName, *, by: st
     """
     device = load_device(batch.connection, device_id)
     if DeviceState(device.state) in HAS_ENDED:
-        msg = f"the device is {device.state}; only a living device changes its unit"
+        msg = f"the device is {device.state}, and only a device in use can be transferred to another unit"
         raise Conflict(Reason.DEVICE_STATE, msg, state=device.state)
     check_unit(batch.connection, unit)
     if unit != device.unit:

@@ -31,7 +31,8 @@ def find_idevid_device(connection: Connection, identity: AcceptedIdentity) -> De
         raise NotAuthorised(Reason.IDENTITY_AMBIGUOUS, msg)
     (serial,) = serials
     found = list_devices_under_anchor(connection, identity.anchor_sha256, serial)
-    # Makers number each model from one. A unit that is no model of this anchor is the maker's own business.
+    # Makers number the units of each model from one. A unit whose model is not of this anchor is the maker's own
+    # business.
     models = set(leaf.subject.texts(UNIT)) & list_models_under_anchor(connection, identity.anchor_sha256)
     if models or len(found) > 1:
         found = tuple(device for device in found if device.model in models)

@@ -48,7 +48,7 @@ class IDevIDIssuance:
         """
         names = [(one.model, one.serial) for one in devices]
         if len(set(names)) != len(names):
-            raise Malformed(Reason.BAD_ARGUMENT, "a serial number is named twice; give each device once")
+            raise Malformed(Reason.BAD_ARGUMENT, "a serial number occurs twice in the request; give each device once")
         issued: list[IssuedCertificate] = []
         for at in range(0, len(devices), _PART):
             part = devices[at : at + _PART]

@@ -69,7 +69,7 @@ def decode_state(text: str) -> DeviceState:
     try:
         return DeviceState(text.replace("-", "_"))
     except ValueError:
-        msg = f"{text!r} is not a device state; there are {', '.join(DeviceState)}"
+        msg = f"{text!r} is not a device state; choose one of {', '.join(DeviceState)}"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=text) from None
 
 
@@ -77,12 +77,12 @@ def check_move(before: DeviceState, after: DeviceState) -> None:
     """Raises Conflict(DEVICE_STATE) unless a device may go straight from `before` to `after`."""
     if after not in MOVES[before]:
         legal = ", ".join(sorted(MOVES[before])) or "nothing"
-        msg = f"a device that is {before} cannot become {after}; from there it may become {legal}"
+        msg = f"a device that is {before} cannot become {after}; from {before} it may become {legal}"
         raise Conflict(Reason.DEVICE_STATE, msg, state=before, wanted=after)
 
 
 def check_may(state: DeviceState, allowed: frozenset[DeviceState], act: str) -> None:
     """Raises Conflict(DEVICE_STATE) unless a device in `state` may do `act` ("enrol", "renew", "connect")."""
     if state not in allowed:
-        msg = f"the device is {state}, and only one that is {', '.join(sorted(allowed))} may {act}"
+        msg = f"the device is {state}, and only a device that is {', '.join(sorted(allowed))} may {act}"
         raise Conflict(Reason.DEVICE_STATE, f"{msg}; have the inventory corrected first", state=state)

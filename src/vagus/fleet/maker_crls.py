@@ -67,7 +67,7 @@ class MakerCrlStatus:
         for name, issuer in self.untaken.items():
             if issuer is None or issuer.matches(certificate.issuer):
                 msg = f"{FOLDER}/{name} may say that certificate {certificate.label} is revoked"
-                msg = f"{msg}, and it could not be used; bring the maker's newest CRL, or remove the file"
+                msg = f"{msg}, but the file cannot be used; bring the maker's newest CRL, or remove the file"
                 raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
 
 
@@ -82,9 +82,10 @@ class MakerCrls:
     faults: dict[str, str] = field(default_factory=dict)
     """What is wrong with a file, by its name."""
     _seen: tuple[tuple[str, int, int, int], ...] | None = None
-    _good: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  # the CRLs of each file when it was last good
+    # the CRLs of each file at its last good reading: a damaged file keeps them in force
+    _good: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
     _ends: dict[str, datetime] = field(default_factory=dict)
-    _retry_at: float = math.inf  # of the monotonic clock
+    _retry_at: float = math.inf  # in seconds of the monotonic clock
 
     @property
     def count(self) -> int:
@@ -114,7 +115,7 @@ class MakerCrls:
             pool = Pool(AnchorSet.from_der(anchors), self._lines(names))
             status = CrlStatus(pool, rules=STRICT_CRL_RULES, memory=self.memory, floor=self.floor)
         for name in crls:
-            assert status is not None  # noqa: S101  made above
+            assert status is not None  # noqa: S101 `_load` has set the status above
             issuer, is_taken = self._take(name, status)
             if not is_taken:
                 untaken[name] = issuer
@@ -142,7 +143,7 @@ class MakerCrls:
             try:
                 facts = file.stat()
             except OSError:
-                continue  # removed meanwhile, or a link to nowhere
+                continue  # the file was removed meanwhile, or is a link without a target
             seen.append((file.name, facts.st_mtime_ns, facts.st_size, facts.st_ino))
         return tuple(seen)
 

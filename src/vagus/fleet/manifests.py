@@ -90,13 +90,13 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def decode_manifest(raw: bytes) -> Manifest:
     """The manifest in a JSON file. Raises Malformed(BAD_ENCODING|BAD_VERSION|TOO_LARGE) saying what is wrong."""
     if len(raw) > _LARGEST:
-        raise Malformed(Reason.TOO_LARGE, f"a manifest of more than {_LARGEST} bytes; ask the maker to split it")
+        raise Malformed(Reason.TOO_LARGE, f"the maker's manifest exceeds {_LARGEST} bytes; ask the maker to split it")
     try:
         said: Any = json.loads(raw)
         if said["kind"] != KIND:
-            raise _bad(f'its kind is not "{KIND}"')
+            raise _bad(f"the manifest's kind is not {KIND!r}")
         if said["format"] != FORMAT:
-            msg = f"the manifest has format {said['format']!r}, this program reads {FORMAT}; ask for that format"
+            msg = f"the manifest has format {said['format']!r}, and this program reads {FORMAT}; ask the maker for that"
             raise Malformed(Reason.BAD_VERSION, msg)
         models = tuple(MadeModel(_word(one["name"]), _word(one["category"])) for one in said["models"])
         devices = tuple(
@@ -104,26 +104,28 @@ def decode_manifest(raw: bytes) -> Manifest:
         )
         manifest = Manifest(_word(said["maker"]), bytes.fromhex(_word(said["anchor_sha256"])), models, devices)
     except (ValueError, RecursionError):
-        raise _bad("it is not JSON, or a digest in it is not hexadecimal") from None
+        raise _bad("the manifest is not JSON, or a digest in it is not hexadecimal") from None
     except KeyError as fault:
-        raise _bad(f"the key {fault} is missing") from None
+        raise _bad(f"the manifest lacks the key {fault}") from None
     except (TypeError, AttributeError):
-        raise _bad("a table or an array in it has the wrong shape") from None
+        raise _bad("a table or an array of the manifest has the wrong shape") from None
     _check(manifest)
     return manifest
 
 
 def _check(manifest: Manifest) -> None:
     if len(manifest.devices) > _MOST:
-        raise Malformed(Reason.TOO_MANY, f"a manifest of more than {_MOST} devices; ask the maker to split it")
+        raise Malformed(
+            Reason.TOO_MANY, f"the maker's manifest has more than {_MOST} devices; ask the maker to split it"
+        )
     if len(manifest.anchor_sha256) != hashlib.sha256().digest_size:
-        raise _bad("anchor_sha256 is not the SHA-256 of a certificate")
+        raise _bad("the manifest's anchor_sha256 is not the SHA-256 of a certificate")
     known = {model.name for model in manifest.models}
     for device in manifest.devices:
         if device.model not in known:
-            raise _bad(f"device {device.serial!r} is of model {device.model!r}, which is not among its models")
+            raise _bad(f"device {device.serial!r} is of model {device.model!r}, which the manifest does not define")
     if len({(one.model, one.serial) for one in manifest.devices}) != len(manifest.devices):
-        raise _bad("it names a device twice")
+        raise _bad("the manifest names a device twice")
 
 
 class ManifestImport:
@@ -132,9 +134,7 @@ class ManifestImport:
     def __init__(self, manifest: Manifest, anchor_der: bytes, profile_of: Callable[[str], str | None]) -> None:
         """Raises Conflict(KEY_MISMATCH) when `anchor_der` is not the anchor that the manifest was made under."""
         if hashlib.sha256(anchor_der).digest() != manifest.anchor_sha256:
-            msg = (
-                "the manifest was made under another anchor than the one given; ask the maker for its root certificate"
-            )
+            msg = "the manifest was made under another anchor than given; ask the maker for its root certificate"
             raise Conflict(Reason.KEY_MISMATCH, msg, anchor=manifest.anchor_sha256.hex())
         self.manifest = manifest
         self._anchor_der = anchor_der
@@ -157,10 +157,10 @@ class ManifestImport:
         for model in made.models:
             before = find_model(batch.connection, model.name)
             if before is not None and before.maker != made.maker:
-                msg = f"model {model.name} belongs to {before.maker}, not to {made.maker}; correct the plan"
+                msg = f"model {model.name} belongs to maker {before.maker}, not to {made.maker}; correct the plan"
                 raise Conflict(Reason.ALREADY_EXISTS, msg, model=model.name)
             if before is not None and before.anchor_sha256 not in {None, made.anchor_sha256}:
-                msg = f"another anchor vouches for model {model.name} already; name it in the plan to change that"
+                msg = f"model {model.name} has another maker's anchor already; name a new one in the plan to change it"
                 raise Conflict(Reason.ALREADY_EXISTS, msg, model=model.name)
             category = model.category if before is None else before.category
             profile = self._profile_of(category) if before is None else before.profile
@@ -211,9 +211,9 @@ class ManifestImport:
 
 def _word(value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 80 or not value.isprintable():
-        raise _bad(f"{value!r:.100} is not 1-80 printable characters")
+        raise _bad(f"value {value!r:.100} of the manifest is not 1-80 printable characters")
     return value
 
 
 def _bad(finding: str) -> Malformed:
-    return Malformed(Reason.BAD_ENCODING, f"this is no maker's manifest: {finding}; ask the maker for another copy")
+    return Malformed(Reason.BAD_ENCODING, f"{finding}; ask the maker for another copy of the manifest")

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from vagus.x509.certificates import PathCertificate
 
 _STEPS: Final = 1 << 32
-_SPREAD: Final = 0.5  # of the time between opening and critical, so that a fleet renews over weeks, not in one night
+# Devices renew within this share of the time between the window's opening and its critical time, so that a fleet
+# spreads over weeks.
+_SPREAD: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)

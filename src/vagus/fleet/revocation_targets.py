@@ -56,11 +56,11 @@ def select_target(connection: Connection, target: RevocationTarget) -> Selection
     Conflict(AUTHORITY_UNKNOWN, NOT_ISSUED).
     """
     if target == RevocationTarget():
-        msg = "nothing is named; give a serial, device, unit, hospital, model, batch, key or authority"
+        msg = "no revocation target is named; give a serial, device, unit, hospital, model, batch, key or authority"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     for named in (target.serials, target.devices):
         if len(named) > MOST_NAMED:
-            msg = f"{len(named)} are named, at most {MOST_NAMED} may be; name their model, batch or unit, or make parts"
+            msg = f"{len(named)} revocation targets are named, {MOST_NAMED} are allowed; name a model, batch or unit"
             raise LimitExceeded(Reason.TOO_MANY, msg, limit=MOST_NAMED, value=len(named))
     known = list_authorities(connection)
     model, first, last = _batch(target)
@@ -91,7 +91,7 @@ def _authority_ids(known: Iterable[AuthorityRow], target: RevocationTarget) -> t
                 raise _unknown(what, wanted, known)
         left &= {one.id for one in known if any(_fits(one, what, wanted) for wanted in fitting)}
         if not left:
-            msg = f"no authority is all that was named; {text} and the others exclude each other"
+            msg = f"an authority as revocation target excludes {text} and the others; give one of them"
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
     is_named = bool(target.units or target.hospital or target.authorities)
     return tuple(sorted(left)) if is_named else ()
@@ -102,7 +102,7 @@ def _unknown(what: str, wanted: str, known: Iterable[AuthorityRow]) -> Conflict:
     units = {one.name for one in known if one.kind == "issuing_ca"}
     there_are = {"unit": units, "hospital": {one.partition("/")[0] for one in units}}
     found = sorted(there_are.get(what, {one.name for one in known}))
-    msg = f"there is no {what} {wanted!r}; there are {_first_of(found)}"
+    msg = f"{what} {wanted!r} does not exist; known are {_first_of(found)}"
     return Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=wanted)
 
 
@@ -127,11 +127,11 @@ def _leaf(connection: Connection, known: Iterable[AuthorityRow], text: str) -> i
     except ValueError:
         serial = 0
     if not 0 < serial < 1 << 160:
-        msg = f"{digits!r} is no serial number in hexadecimal of at most 20 bytes"
+        msg = f"{digits!r} is no certificate serial (hexadecimal, at most 20 bytes)"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=digits)
     row = find_certificate(connection, issuer.id, serial)
     if row is None:
-        msg = f"{reference} never issued serial {digits}; check issuer and serial"
+        msg = f"authority {reference} never issued certificate serial {digits}; check the issuer and the serial"
         raise Conflict(Reason.NOT_ISSUED, msg, serial=digits)
     return row.leaf_index
 
@@ -146,7 +146,7 @@ def serials_in(connection: Connection, certificates: Sequence[bytes], file: str)
     found = [decode_certificate(der) for der in certificates]
     meant = found if len(found) == 1 else [one for one in found if not one.is_ca]
     if not meant:
-        msg = f"{file}: all {len(found)} certificates are authorities'; to revoke one put it into a file of its own"
+        msg = f"{file}: all {len(found)} certificates belong to authorities; put the one to revoke into a file alone"
         raise Malformed(Reason.BAD_ARGUMENT, msg, file=file)
     return tuple(_serial_of(connection, one, file) for one in meant)
 
@@ -155,12 +155,12 @@ def _serial_of(connection: Connection, one: PathCertificate, file: str) -> str:
     named = f"{file}: the certificate of {one.subject.describe() or 'no name'}, serial {one.serial:x},"
     issuer = next((known for known in list_authorities(connection) if _has_signed(known, one)), None)
     if issuer is None:
-        msg = f"{named} is of no authority here (it names {one.issuer.describe() or 'none'}); ask its operator"
+        msg = f"certificate {named} has no issuer here (issuer {one.issuer.describe() or 'none'}); ask that CA"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, file=file)
     row = find_certificate(connection, issuer.id, one.serial)
     stored = b"" if row is None else load_bytes(connection, row.leaf_index)[0]
-    if row is None or stored not in {b"", one.tbs_der}:  # a restore loses bytes
-        msg = f"{named} is signed with the key of {issuer.reference}, which never issued it: is the key stolen?"
+    if row is None or stored not in {b"", one.tbs_der}:  # a restore may have lost the stored bytes of the certificate
+        msg = f"certificate {named} is signed with the key of {issuer.reference}, and not issued; is that key stolen?"
         raise Conflict(Reason.NOT_ISSUED, msg, file=file, authority=issuer.reference)
     return f"{issuer.reference}:{one.serial:x}"
 
@@ -186,7 +186,7 @@ def _no_issuer(known: Iterable[AuthorityRow], text: str, reference: str) -> Malf
         return Malformed(Reason.BAD_ARGUMENT, msg, value=text)
     there_are = [one.reference for one in known if one.name == name] or sorted({one.name for one in known})
     what = f"generation {generation} of {name}" if any(one.name == name for one in known) else f"authority {name!r}"
-    msg = f"there is no {what}, in {text!r}; there are {_first_of(there_are)}"
+    msg = f"{text!r} names {what}, which does not exist; known are {_first_of(there_are)}"
     return Malformed(Reason.BAD_ARGUMENT, msg, value=text)
 
 
@@ -197,10 +197,10 @@ def _batch(target: RevocationTarget) -> tuple[str | None, str | None, str | None
     model, _, ends = target.batch.rpartition(":")
     first, dots, last = ends.partition("..")
     if not (model and dots and first and len(first) == len(last) and first <= last):
-        msg = f"{target.batch!r} is no batch; write MODEL:FIRST..LAST with two serials of one length, the lower first"
+        msg = f"batch {target.batch!r} is not MODEL:FIRST..LAST with two serials of one length, the lower first"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=target.batch)
     if target.model not in {None, model}:
-        msg = f"model {target.model!r} and a batch of {model!r} exclude each other; give one of them"
+        msg = f"model {target.model!r} and a batch of model {model!r} exclude each other; give one of them"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=target.batch)
     return model, first, last
 

@@ -26,7 +26,7 @@ REPEAT: Final = timedelta(hours=1)
 LONGEST_LIFE: Final = timedelta(days=90)
 DEFAULT_LIFE: Final = timedelta(days=7)
 
-_BYTES = 20  # 160 random bits: 32 base32 characters without padding
+_BYTES = 20  # an enrolment token has 160 random bits: 32 base32 characters without padding
 _CHARACTERS = 32
 
 
@@ -72,7 +72,7 @@ class TokenIssuer:
         """
         given = self._life if life is None else life
         if not timedelta(minutes=1) <= given <= LONGEST_LIFE:
-            msg = f"a token life of {given} is outside 1 minute to {LONGEST_LIFE.days} days; ask for less"
+            msg = f"a token lifetime of {given} is outside 1 minute to {LONGEST_LIFE.days} days; choose a shorter one"
             raise Malformed(Reason.BAD_ARGUMENT, msg)
         text = draw_token(self._entropy)
         return self._writer.submit(lambda batch: make_token(batch, text, device_id, life=given, by=by))
@@ -98,18 +98,21 @@ def check_token(row: TokenRow | None, spki_sha256: bytes, *, at: int, repeat: ti
     if row is None:
         raise _unknown()
     device = str(row.device_id)
-    # 1. Unused: only its date counts.
+    # 1. An unused token is checked for its expiry alone.
     if row.bound_spki_sha256 is None or row.used_at is None:
         if at >= row.expires_at:
-            raise NotAuthorised(Reason.TOKEN_EXPIRED, "the token has expired; ask for a new one", device=device)
+            raise NotAuthorised(
+                Reason.TOKEN_EXPIRED, "the enrolment token has expired; have a new one made", device=device
+            )
         return row
-    # 2. Used with another key: the token was stolen. Its own reason, not expiry, because it is an alarm.
+    # 2. A token that was used with another key was stolen. The reason code is its own, not expiry, because operators
+    # alarm on it.
     if row.bound_spki_sha256 != spki_sha256:
-        msg = "the token was used with another key; report it, and ask for a new one"
+        msg = "the enrolment token was used with another key, so it may be stolen; report it, and have a new one made"
         raise NotAuthorised(Reason.TOKEN_REUSED, msg, device=device)
-    # 3. The same key again: the response may have been lost, so it is repeated for an hour.
+    # 3. The same key again: the first response may have been lost, so the token is accepted once more for an hour.
     if at - row.used_at > repeat.total_seconds():
-        msg = f"the token was used more than {int(repeat.total_seconds()) // 60} minutes ago; ask for a new one"
+        msg = f"the token was used more than {int(repeat.total_seconds()) // 60} minutes ago; have a new one made"
         raise NotAuthorised(Reason.TOKEN_EXPIRED, msg, device=device)
     return row
 

@@ -29,10 +29,10 @@ def plan_superseding(connection: Connection, device_id: DeviceId, unit: UnitName
 
 def supersede(job: Job, batch: Batch) -> int:
     """Revoke what a transfer superseded, as the last act of its job. Returns how many certificates were revoked."""
-    device_text, unit_text, *moment = job.key.split(":")  # jobs of older releases have no time
+    device_text, unit_text, *moment = job.key.split(":")  # keys of jobs from older releases have no time
     device = find_device(batch.connection, DeviceId(device_text))
     count = 0
-    # A device that was transferred again meanwhile has a second job, with its own day.
+    # A device that was transferred again meanwhile has a second job with a day of its own, so this job leaves it alone.
     is_last = device is not None and (not moment or (device.transferred_at or 0) <= int(moment[0]))
     if device is not None and is_last and str(device.unit) == unit_text:
         for row in list_of_device(batch.connection, device_text, alive_at=batch.at):

@@ -46,11 +46,13 @@ def _run_stage(installation: Installation, job: Job, lease: Lease) -> LastAct:
     with installation.database.reading() as connection:
         row = find_plan(connection, wanted.plan)
     if row is None or row.stage != wanted.stage or row.state not in {PROPOSED, RUNNING, PAUSED}:
-        return no_last_act  # done by a runner that died before it could record it, or ended by an operator
-    # The reason of the pause decides, not the number of attempts: where a runner died before it began the stage, the
+        # The stage is done: by a runner that died before it could record that, or an operator ended the plan.
+        return no_last_act
+    # The reason for the pause decides, not the number of attempts. If a runner died before it began the stage, the plan
+    # is
     # plan is still paused after the stage before, and this job must run it.
     if row.state == PAUSED and row.stopped_because == PAUSED_BY_OPERATOR:
-        return no_last_act  # only an operator lets it go on
+        return no_last_act  # only an operator may let this plan continue
     overdue = overdue_crls(installation.database, installation.clock, installation.pack.crl.publish_within)
 
     def stop(row: RevocationPlanRow) -> str | None:

@@ -66,7 +66,7 @@ def attempt_each(what: str, every: Iterable[T], act: Callable[[T], object]) -> N
     for one in every:
         try:
             act(one)
-        except Exception as error:  # noqa: BLE001  raised below, once the others had their turn
+        except Exception as error:  # noqa: BLE001 raised below, after the other tasks had their turn
             failures.append(error)
     if failures:
         raise ExceptionGroup(what, failures)
@@ -104,7 +104,7 @@ class TaskThread:
         """
         for turn in self._turns.values():
             if turn.task.runs_first:
-                self._take(turn, ExceptionGroup)  # the next turn is due one rhythm from now, not at once
+                self._take(turn, ExceptionGroup)  # the next turn is due one interval from now, not at once
 
     def start(self) -> None:
         """Run the tasks in the background from now on."""
@@ -153,7 +153,7 @@ class TaskThread:
             self._take(turn, Exception)  # one failing task must not end the others
 
     def _take(self, turn: _Turn, caught: type[Exception]) -> None:
-        turn.begin()  # a nudge during the turn asks for another one
+        turn.begin()  # a request during the turn asks for another turn
         try:
             pause = turn.task.act()
         except caught as error:
@@ -190,10 +190,11 @@ class TaskThread:
         each = list(leaves(error))
         turn.state.last_error = ", ".join(dict.fromkeys(_describe(one) for one in each))
         text = "; ".join(dict.fromkeys(str(one) for one in each))
-        if turn.logged != text:  # once for each change: a failure that lasts is counted
+        if turn.logged != text:  # log a failure once: one that lasts is only counted
             _LOG.error("periodic task %s failed: %s", turn.task.name, text)
         turn.logged = text
-        # 5 s after the first failure, doubled with each further one, and never longer than the task's rhythm.
+        # Retry 5 s after the first failure, doubled with each further one, and never later than the task's own
+        # interval.
         self._schedule(turn, min(_RETRY_SECONDS * 2 ** min(turn.state.in_a_row - 1, 6), turn.task.every_seconds))
 
     def _schedule(self, turn: _Turn, seconds: float) -> None:

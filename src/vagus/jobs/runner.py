@@ -54,7 +54,7 @@ class Lease:
         Raises the same when this process is about to end.
         """
         if self._is_lost or self._is_broken_off:
-            msg = f"job {self.job.id} ({self.job.kind} {self.job.key}) belongs to another runner now; stop"
+            msg = f"job {self.job.id} ({self.job.kind} {self.job.key}) is leased by another runner now; stop this run"
             raise Conflict(Reason.LEASE_LOST, msg, job=self.job.id)
 
     def break_off(self) -> None:
@@ -73,7 +73,7 @@ class Lease:
             except Conflict:
                 self._is_lost = True
                 return
-            except VagusError as error:  # a database that comes back in time keeps the lease
+            except VagusError as error:  # if the database returns before the lease ends, the lease is kept
                 _LOG.warning("the lease on job %d was not prolonged: %s", self.job.id, error.message)
 
 
@@ -123,7 +123,8 @@ class WorkRunner:
 
     def stop(self) -> None:
         """Take nothing more and break off what runs: another process goes on with it at once. From another thread."""
-        # The flag first, then the lease; `_run` does the reverse. So a job that begins now is broken off here or there.
+        # Set the flag first, then read the lease. `_run` publishes the lease first, then reads the flag. So whichever
+        # comes second sees the other, and a job that begins now is stopped by one of them.
         self._is_stopping = True
         lease = self._lease
         if lease is not None:
@@ -141,9 +142,9 @@ class WorkRunner:
             lease.break_off()
         try:
             last_act = self.kinds[job.kind](job, lease)
-            lease.end()  # a heartbeat after the end would find no job
+            lease.end()  # end the heartbeat first: after the job's end its row is gone
             self.writer.submit(lambda batch: self._finish(batch, job, last_act)).result()
-        except Exception as error:  # noqa: BLE001  one bad job must not hold up the others
+        except Exception as error:  # noqa: BLE001 one failing job must not stop the others
             lease.end()
             self._give_back(job, error)
 
@@ -154,16 +155,16 @@ class WorkRunner:
     def _give_back(self, job: Job, error: Exception) -> None:
         if isinstance(error, Conflict) and error.reason is Reason.LEASE_LOST:
             _LOG.warning("%s", error.message)
-            with suppress(VagusError):  # it is still ours to give back only where this process is about to end
+            with suppress(VagusError):  # the job can be given back only while this process still holds its lease
                 self._queue.give_back(job).result()
             return
         text = f"{error.reason.value}: {error.message}" if isinstance(error, VagusError) else type(error).__name__
-        trace = None if isinstance(error, VagusError) else error  # a traceback is for defects of the program
+        trace = None if isinstance(error, VagusError) else error  # log a traceback for defects of the program alone
         _LOG.error("job %d (%s %s) failed: %s", job.id, job.kind, job.key, text, exc_info=trace)
         try:
             again_at = self._queue.fail(job, text).result()
         except Conflict:
-            return  # it took too long to fail: another runner has it
+            return  # the job took longer than its lease, so another runner has it
         if again_at is None:
             _LOG.error("job %d (%s %s) is given up after %d attempts", job.id, job.kind, job.key, job.attempts)
 

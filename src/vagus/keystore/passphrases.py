@@ -24,10 +24,10 @@ class Passphrase:
         raw = secret.encode("utf-8") if isinstance(secret, str) else bytes(secret)
         if not raw:
             raise Misconfigured(
-                Reason.BAD_SETTINGS, "a passphrase is empty; its source gave no byte before the line end"
+                Reason.BAD_SETTINGS, "a passphrase source gave an empty first line; write the passphrase on it"
             )
         if len(raw) > _LONGEST:
-            msg = f"a passphrase of {len(raw)} bytes exceeds {_LONGEST}; is its source the right file?"
+            msg = f"a passphrase of {len(raw)} bytes exceeds {_LONGEST} bytes; check that its source is the right file"
             raise Misconfigured(Reason.BAD_SETTINGS, msg)
         self._secret = raw
 
@@ -45,7 +45,7 @@ class Passphrase:
         return "Passphrase(hidden)"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a passphrase is not pickled")
+        raise TypeError("a passphrase object cannot be pickled, so that it never leaves this process")
 
 
 def read_passphrase(source: str) -> Passphrase:
@@ -58,7 +58,7 @@ def read_passphrase(source: str) -> Passphrase:
     """
     form, colon, place = source.partition(":")
     if not colon or form not in {"fd", "file", "env"} or not place:
-        raise Malformed(Reason.BAD_ARGUMENT, f"a passphrase source is written {_FORMS}; this one is not")
+        raise Malformed(Reason.BAD_ARGUMENT, f"a passphrase source is not written {_FORMS}; correct it")
     raw = {"fd": _from_descriptor, "file": _from_file, "env": _from_environment}[form](place)
     return Passphrase(raw.removesuffix(b"\n").removesuffix(b"\r"))
 
@@ -81,7 +81,7 @@ def _from_file(place: str) -> bytes:
         with path.open("rb") as stream:
             return stream.read(_LONGEST + 2)
     except OSError as failure:
-        msg = f"passphrase file {place} cannot be read ({failure.strerror})"
+        msg = f"passphrase file {place} cannot be read ({failure.strerror}); check its path and permissions"
         raise Misconfigured(Reason.BAD_SETTINGS, msg, path=place) from None
 
 

@@ -75,7 +75,7 @@ class SoftwareSigningKey:
         self._purposes = purposes
         self._algorithm = default_signature_algorithm(key_algorithm)
         self._spki_der = spki_of(private)
-        # ML-DSA of the library is hedged (FIPS 204 3.4): each signature differs.
+        # The library's ML-DSA signatures are hedged (FIPS 204 3.4): each signature of the same bytes differs.
         self._is_reproducible = not isinstance(private, tuple(kind for kind, _ in _ML_DSA))
         self._sign = _signer(private, self._algorithm)
 
@@ -114,7 +114,7 @@ class SoftwareSigningKey:
         return f"SoftwareSigningKey({self._key_id!r}, {sorted(self._purposes)})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a private key is not pickled")
+        raise TypeError("a private key object cannot be pickled, so that it never leaves this process")
 
 
 def _signer(private: PrivateKey, algorithm: SignatureAlgorithm) -> Callable[[bytes], bytes]:
@@ -132,7 +132,7 @@ def check_purpose(key_id: str, purposes: frozenset[Purpose], asked: Purpose) -> 
     """Raises NotAuthorised(PURPOSE_FORBIDDEN) when `asked` is not among the key's purposes."""
     if asked not in purposes:
         named = ", ".join(sorted(purposes))
-        msg = f"key {key_id} may sign for {named}, not for {asked}; use the key made for that"
+        msg = f"key {key_id} may sign for {named}, not for {asked}; use a key made for that purpose"
         raise NotAuthorised(Reason.PURPOSE_FORBIDDEN, msg, key_id=key_id, purpose=asked)
 
 
@@ -140,7 +140,7 @@ def check_algorithm_purposes(algorithm: KeyAlgorithm, purposes: frozenset[Purpos
     """Edwards keys sign checkpoints alone (the log's notes are Ed25519). Raises Misconfigured(PURPOSE_FORBIDDEN)."""
     is_checkpoint = purposes == {Purpose.CHECKPOINT}
     if (algorithm in _EDWARDS or is_checkpoint) and not (algorithm is KeyAlgorithm.ED25519 and is_checkpoint):
-        msg = f"a key for {', '.join(sorted(purposes))} may not be {algorithm}; take ed25519 for checkpoints alone"
+        msg = f"a key for {', '.join(sorted(purposes))} may not be {algorithm}; use ed25519 for checkpoints alone"
         raise Misconfigured(Reason.PURPOSE_FORBIDDEN, msg, algorithm=algorithm)
 
 
@@ -164,7 +164,10 @@ def algorithm_of(private: PrivateKey) -> KeyAlgorithm:
         found = next((name for kind, name in _ML_DSA if isinstance(private, kind)), None)
     if found is None:
         known = ", ".join(KeyAlgorithm)
-        raise Refused(Reason.UNSUPPORTED_ALGORITHM, f"a private key of this kind or size is none of {known}")
+        raise Refused(
+            Reason.UNSUPPORTED_ALGORITHM,
+            f"the private key's kind or size is none of {known}; make a key of one of these",
+        )
     return found
 
 
@@ -217,13 +220,16 @@ def decode_pem(pem: bytes, password: bytes | None) -> PrivateKey:
     try:
         return _checked(serialization.load_pem_private_key(pem, password=password))
     except TypeError:
-        msg = "the key is encrypted and no password came with it, or it is in clear and one did"
+        msg = "the key file is encrypted and no password was given, or a password was given for one in clear"
         raise NotAuthorised(Reason.PASSPHRASE_WRONG, msg) from None
     except UnsupportedAlgorithm:
-        raise Refused(Reason.UNSUPPORTED_ALGORITHM, "the key file uses an algorithm that is not ours") from None
+        raise Refused(
+            Reason.UNSUPPORTED_ALGORITHM,
+            "the key file is encrypted by an unsupported algorithm; export it as PKCS#8 with AES",
+        ) from None
     except ValueError:
         if password is not None and b"ENCRYPTED" in pem:
-            msg = "the password does not open the key file, or the file is damaged"
+            msg = "the password does not open the key file, or the key file is damaged"
             raise NotAuthorised(Reason.PASSPHRASE_WRONG, msg) from None
         raise Malformed(Reason.BAD_ENCODING, "the key file is not PKCS#8 PEM; export it as such") from None
 
@@ -238,4 +244,7 @@ def _checked(key: object) -> PrivateKey:
     )
     if isinstance(key, kinds):
         return key
-    raise Refused(Reason.UNSUPPORTED_ALGORITHM, "the key file holds a key that cannot sign here (X25519, DSA or such)")
+    raise Refused(
+        Reason.UNSUPPORTED_ALGORITHM,
+        "the key file holds a key that cannot sign here (X25519, DSA or such); give an EC, RSA or ML-DSA key",
+    )

@@ -67,13 +67,13 @@ class Derivation:
         return cls(kdf, costs[kdf][unsafe_fast], entropy(_SALT_BYTES))
 
     def __post_init__(self) -> None:
-        # The bounds keep a doctored file from asking for gigabytes of memory or for no work at all.
+        # These bounds keep a manipulated file from making the derivation take gigabytes of memory, or no work at all.
         within = {
             "scrypt": self.cost in {2**power for power in range(10, 21)},
             "pbkdf2": _UNSAFE_PBKDF2_ROUNDS <= self.cost <= 100_000_000,
         }
         if not within.get(self.kdf, False) or not 8 <= len(self.salt) <= 64:
-            msg = f"key derivation {self.kdf!r} with cost {self.cost} and a salt of {len(self.salt)} bytes is not ours"
+            msg = f"key derivation {self.kdf!r} with cost {self.cost} and {len(self.salt)} bytes of salt is unknown"
             raise Malformed(Reason.BAD_ENCODING, msg)
 
     @property
@@ -102,7 +102,7 @@ class Wrapping:
         return "Wrapping(hidden)"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a wrapping key is not pickled")
+        raise TypeError("a wrapping key object cannot be pickled, so that it never leaves this process")
 
     def seal(self, header: Mapping[str, object], content: bytes) -> bytes:
         """Nonce and ciphertext of `content`, bound to every field of `header` (associated data)."""
@@ -115,9 +115,7 @@ class Wrapping:
         try:
             return self._cipher.decrypt(sealed[:12], sealed[12:], canonical(header))
         except (InvalidTag, ValueError):
-            msg = (
-                f"sealed piece {header.get('id', '')!s} does not open: it was altered, or belongs elsewhere; restore it"
-            )
+            msg = f"sealed piece {header.get('id', '')!s} does not decrypt: altered, or from elsewhere; restore it"
             raise IntegrityFailure(Reason.KEYSTORE_DAMAGED, msg) from None
 
     def vary(self, label: bytes, content: bytes) -> bytes:
@@ -135,7 +133,9 @@ class Wrapping:
         except IntegrityFailure:
             content = b""
         if not hmac.compare_digest(content, _PROBE):
-            raise NotAuthorised(Reason.PASSPHRASE_WRONG, f"the passphrase does not open {what}; check its source")
+            raise NotAuthorised(
+                Reason.PASSPHRASE_WRONG, f"the passphrase does not open {what}; check the passphrase source"
+            )
 
 
 def canonical(header: Mapping[str, object]) -> bytes:

@@ -76,7 +76,11 @@ class SoftwareKeystore:
         passphrase.check_length()
         make_private_folder(folder)
         if (folder / _SETTINGS).exists():
-            raise Conflict(Reason.ALREADY_EXISTS, f"{folder} holds a keystore already", path=str(folder))
+            raise Conflict(
+                Reason.ALREADY_EXISTS,
+                f"folder {folder} holds a keystore already; choose another folder",
+                path=str(folder),
+            )
         derivation = Derivation.choose(kdf, entropy, unsafe_fast=unsafe_fast)
         keystore_id = entropy(16).hex()
         wrapping = derivation.derive(passphrase)
@@ -200,7 +204,7 @@ class SoftwareKeystore:
             found = json.loads(raw)
             header = cast("dict[str, object]", found["header"])
             sealed = base64.b64decode(found["sealed"], validate=True)
-            # A file copied over another opens well, but it is not the key that was asked for.
+            # A key file copied over another one decrypts, but its key is not the requested one: compare the key ids.
             if (header["id"], header["keystore"], header["format"]) != (key_id, self._id, _FORMAT):
                 raise _damaged(path)
             private = private_keys.decode_pkcs8(self._wrapping.open(header, sealed))
@@ -224,7 +228,7 @@ def _read_settings(folder: Path) -> tuple[str, Derivation, bytes]:
     """A keystore's id, its derivation, and the probe that detects a wrong passphrase."""
     path = folder / _SETTINGS
     raw = _read_private(folder, path)
-    if len(raw) > _LARGEST_SETTINGS:  # a doctored one could keep a TOML parser busy for minutes
+    if len(raw) > _LARGEST_SETTINGS:  # a manipulated file of this size could keep the TOML parser busy for minutes
         raise _damaged(path)
     try:
         found = tomllib.loads(raw.decode("ascii"))
@@ -263,10 +267,10 @@ def _read_private(folder: Path, path: Path) -> bytes:
         with path.open("rb") as stream:
             raw = stream.read(_LARGEST_FILE + 1)
     except FileNotFoundError:
-        msg = f"there is no {path}; create the keystore or key, or name the folder that holds it"
+        msg = f"keystore file {path} does not exist; create the keystore or key, or name its folder"
         raise Unavailable(Reason.KEY_NOT_OPEN, msg, path=str(path)) from None
     except OSError as failure:
-        msg = f"{path} cannot be read ({failure.strerror})"
+        msg = f"keystore file {path} cannot be read ({failure.strerror}); check its permissions"
         raise Unavailable(Reason.KEY_NOT_OPEN, msg, path=str(path)) from None
     if len(raw) > _LARGEST_FILE:
         raise _damaged(path)
@@ -274,5 +278,5 @@ def _read_private(folder: Path, path: Path) -> bytes:
 
 
 def _damaged(path: Path) -> IntegrityFailure:
-    msg = f"{path} is damaged or not the file that belongs there; restore it from a backup"
+    msg = f"keystore file {path} is damaged or belongs elsewhere; restore it from a backup"
     return IntegrityFailure(Reason.KEYSTORE_DAMAGED, msg, path=str(path))

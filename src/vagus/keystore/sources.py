@@ -28,7 +28,7 @@ class PassphraseSources:
             key, source = (name, place) if is_named and not text.startswith(_FORMS) else (None, text)
             if key in self._sources:
                 whose = "every keystore" if key is None else f"keystore {key}"
-                raise Malformed(Reason.BAD_ARGUMENT, f"two passphrase sources are given for {whose}; give one")
+                raise Malformed(Reason.BAD_ARGUMENT, f"two passphrase sources are given for {whose}; give one of them")
             self._sources[key] = source
 
     @property

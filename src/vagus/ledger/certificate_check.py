@@ -12,20 +12,23 @@ from vagus.records.certificates import INTENDED, ISSUED
 from vagus.x509.der import SEQUENCE, fail, read_children, read_whole, time_value
 
 _NO_KEY = bytes(32)
-_VALIDITY = 4  # after version, serial number, signature algorithm and issuer (RFC 5280 4.1)
+# the index of validity among a TBSCertificate's fields, after version, serial number, signature algorithm and issuer
+# (RFC 5280 4.1)
+_VALIDITY = 4
 
 
 def find_fault(row: RecordedCertificate, salt: bytes) -> str | None:
     """How a certificate's row differs from its TBS, whose hash the caller found in the log; None: it does not."""
-    # 1. whose key it is, and which device has it
+    # 1. Compare whose key the certificate has, and which device owns it.
     if row.spki_sha256 != _NO_KEY and not _is_same(row.key_owner, row.owner, salt):
         return "the tables know no such key, or another owner of it"
     device_id = row.owner.removeprefix("device:") if row.owner.startswith("device:") else None
     if row.device_id != device_id:
         return "its row names another device than its owner"
     if not row.tbs_der:
-        return None  # lost in a restore: nothing more can be compared
-    # 2. the columns that are read in place of the bytes: its validity, and the CRL that would name it
+        return None  # a restore has lost the certificate's bytes: nothing more can be compared
+    # 2. Compare the columns that the program reads in place of the bytes: the validity, and the shard of the CRL that
+    # would name the certificate.
     try:
         ends = _validity(row.tbs_der)
     except Malformed:

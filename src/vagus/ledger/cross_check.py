@@ -49,7 +49,8 @@ class CrossCheck:
         self._events: Iterator[RecordedEvent] = iterate_recorded_events(connection)
         self._next = next(self._certificates, None)
         self._rights = RightsCheck(connection, self._salt)
-        self._lost: dict[int, str] = {}  # issuance entries without their certificate's bytes, and what is missing
+        # issuance entries whose certificate bytes a restore lost, by leaf, and what is missing
+        self._lost: dict[int, str] = {}
         self.certificates = 0
         self.revocations = 0
 
@@ -58,7 +59,9 @@ class CrossCheck:
         entry = logged.entry
         self._rights.take(index, logged)
         if self._next is not None and self._next.leaf_index < index:
-            raise contradiction("a certificate row has no issuance entry", self._next.leaf_index)
+            raise contradiction(
+                "a row of the table certificates has no issuance entry in the log", self._next.leaf_index
+            )
         if isinstance(entry, IssuanceRecorded):
             self._take_issuance(index, entry)
         elif isinstance(entry, Revocation | Hold | Release):
@@ -69,7 +72,9 @@ class CrossCheck:
     def finish(self, revocation_sequence: int) -> None:
         """After the last leaf: nothing may be left over. Raises IntegrityFailure(LOG_TAMPERED)."""
         if self._next is not None:
-            raise contradiction("a certificate row has no issuance entry", self._next.leaf_index)
+            raise contradiction(
+                "a row of the table certificates has no issuance entry in the log", self._next.leaf_index
+            )
         for index, what in self._lost.items():
             raise contradiction(what, index)
         left = next(self._events, None)
@@ -77,7 +82,10 @@ class CrossCheck:
             msg = f"step {left.sequence} of the revocation sequence has no entry in the log"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=left.sequence)
         if self.revocations != revocation_sequence:
-            msg = f"the log holds {self.revocations} revocation steps, the head counts {revocation_sequence}"
+            msg = (
+                f"the log holds {self.revocations} revocation steps, and log_head counts {revocation_sequence}; the "
+                "tables were changed"
+            )
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=revocation_sequence)
         self._check_what_is_published()
         self._rights.finish()
@@ -93,7 +101,7 @@ class CrossCheck:
             msg = f"step {step} of the revocation sequence is not what the tables publish of its certificate"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=step)
         if count_revoked_without_step(self._connection):
-            msg = "the tables publish a revocation that has no step in the revocation sequence"
+            msg = "the tables have a revoked or held certificate without a step in the revocation sequence"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg)
         leaf = find_leaf_with_wrong_state(self._connection)
         if leaf is not None:
@@ -101,7 +109,7 @@ class CrossCheck:
         for row in iterate_recorded_revocations(self._connection):
             at = datetime.fromtimestamp(row.revoked_at, UTC)
             if encode_crl_entry(row.serial, at, RevocationReason(row.reason)) != row.entry_der:
-                msg = f"the CRL entry of step {row.sequence} of the revocation sequence was changed"
+                msg = f"the CRL entry of step {row.sequence} of the revocation sequence was changed in the tables"
                 raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=row.sequence)
 
     def _take_issuance(self, index: int, entry: IssuanceRecorded) -> None:
@@ -120,7 +128,7 @@ class CrossCheck:
             profile=row.profile,
             owner=conceal(self._salt, row.owner),
             request_id_hash=entry.request_id_hash if is_lost else hashlib.sha256(row.request_id.encode()).digest(),
-            # a CRL may show the shard of a lost one
+            # a CRL file may show the shard of a certificate that a restore lost
             shard=entry.shard if is_lost or entry.shard is None else row.shard,
         )
         if recorded != entry:

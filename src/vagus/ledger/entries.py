@@ -34,7 +34,7 @@ _OPEN_OWNERS = frozenset({"authority", "ocsp", "server", "gate", "log", "job", "
 _HASHED = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _WORD = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/#@+=*-]{0,119}\Z")
 _DIGEST_BYTES = 32
-_MAX_NUMBER = (1 << 53) - 1  # the largest that every JSON reader keeps exact (RFC 8259 section 6)
+_MAX_NUMBER = (1 << 53) - 1  # 2^53 - 1 is the largest integer that every JSON reader keeps exact (RFC 8259 section 6)
 _MAX_SERIAL_DIGITS = 42
 
 
@@ -43,14 +43,14 @@ class IssuanceRecorded:
     """A certificate is about to be signed: commits to every byte of its TBS before the key is used."""
 
     kind: ClassVar[str] = "issuance"
-    authority: Word  # name#generation
+    authority: Word  # an authority, as name#generation
     serial: Serial
     tbs_sha256: Digest
     spki_sha256: Digest
     profile: Word
     owner: Owner
     request_id_hash: Digest
-    shard: int | None = None  # of the CRL that its CDP names; None where unknown
+    shard: int | None = None  # the shard of the CRL that the certificate's CDP names; None: unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Revocation:
     kind: ClassVar[str] = "revocation"
     authority: Word
     serial: Serial
-    reason: int  # RFC 5280 5.3.1
+    reason: int  # revocation reason code of RFC 5280 5.3.1
     sequence: int
     by: Owner
 
@@ -108,7 +108,8 @@ class AuthorityCertified:
     serial: Serial
     certificate_sha256: Digest
     issuer: Word | None
-    chain_sha256: Digest | None = None  # of the certificates above it that are stored with it, one after the other
+    # SHA-256 of the certificates above the authority that are stored with it, concatenated
+    chain_sha256: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +170,8 @@ class DeviceAdded:
     profile: Word
     state: Word
     by: Owner
-    numbered: Owner | None = None  # number:MODEL:SERIAL, how its maker numbers it
-    host_names_sha256: Digest | None = None  # what it may show as a server; None: nothing
+    numbered: Owner | None = None  # number:MODEL:SERIAL, how the maker numbers this device; stored hashed
+    host_names_sha256: Digest | None = None  # host names that the device may show as a server; None: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,7 @@ class ModelRecorded:
     """A device model is known, or changed; `facts_sha256` commits to all of it, the anchor vouches for its IDevIDs."""
 
     kind: ClassVar[str] = "model-recorded"
-    model_sha256: Digest  # of its name
+    model_sha256: Digest  # SHA-256 of the model's name
     facts_sha256: Digest
     anchor_sha256: Digest | None
     by: Owner
@@ -252,7 +253,7 @@ class GatewayMinute:
 
     kind: ClassVar[str] = "gate-minute"
     gate: Word
-    minute: int  # minutes since 1970 UTC
+    minute: int  # the minute of the gateway's records, in minutes since 1970 UTC
     root: Digest
     admitted: int
     refused: int
@@ -275,7 +276,7 @@ class GapAccepted:
     kind: ClassVar[str] = "gap-accepted"
     start: int
     end: int
-    act: Word  # revoked, accepted
+    act: Word  # revoked or accepted: what the operator decided on the gap
     by: Owner
 
 
@@ -286,7 +287,7 @@ class IntentSettled:
     kind: ClassVar[str] = "intent-settled"
     authority: Word
     serial: Serial
-    outcome: Word  # signed, revoked
+    outcome: Word  # signed or revoked: how the open intent was settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +297,7 @@ class CrlPublished:
     kind: ClassVar[str] = "crl-published"
     authority: Word
     shard: int
-    number: Serial  # a CRL number may have 20 bytes (RFC 5280 5.2.3)
+    number: Serial  # a CRL number may have 20 bytes (RFC 5280 5.2.3), more than JSON numbers keep exact
     this_update: int
     next_update: int
     sequence: int
@@ -319,7 +320,7 @@ class LoggedEntry:
     entry: Entry
 
 
-@lru_cache(maxsize=1024)  # an act's entries name the same owner
+@lru_cache(maxsize=1024)  # cached: the entries of one act usually hash the same owner
 def conceal(salt: bytes, owner: str) -> str:
     """`owner` as the ledger writes it: open classes (`authority:h1/icu#1`) as they are, all else as a salted hash.
 
@@ -342,7 +343,7 @@ def encode_entry(entry: Entry, *, at: int, salt: bytes) -> bytes:
         if value is not None:
             document[name] = codec.encode(name, value, salt)
         elif not codec.is_optional:
-            raise _bad(f"{entry.kind}.{name} is missing")
+            raise _bad(f"the value for the ledger entry field {entry.kind}.{name} is missing")
     return _dump(document)
 
 
@@ -361,7 +362,7 @@ def decode_entry(encoded: bytes) -> LoggedEntry:
         raise Malformed(Reason.BAD_VERSION, f"a ledger entry is not of version {VERSION}; read it with a newer program")
     at, form = document.pop("at", None), _KINDS.get(str(document.pop("kind", None)))
     if form is None or type(at) is not int:
-        raise _bad("a ledger entry has no known kind or no time")
+        raise _bad("a ledger entry lacks a known kind or a time")
     values: dict[str, Any] = {}
     for name, codec in _CODECS[form].items():
         if name in document:
@@ -369,9 +370,9 @@ def decode_entry(encoded: bytes) -> LoggedEntry:
         elif codec.is_optional:
             values[name] = None
         else:
-            raise _bad(f"{form.kind}.{name} is missing")
+            raise _bad(f"a ledger entry of kind {form.kind} lacks the field {name}")
     if document:
-        raise _bad(f"{form.kind} has no field {min(document)!r}")
+        raise _bad(f"a ledger entry of kind {form.kind} has the unknown field {min(document)!r}")
     return LoggedEntry(at, form(**values))
 
 
@@ -386,50 +387,52 @@ class _Codec:
 
 def _check_word(name: str, value: object) -> str:
     if not isinstance(value, str) or not _WORD.match(value):
-        raise _bad(f"{name} is not a word of at most 120 letters, digits and ._:/#@+=*-; refer to text by its digest")
+        raise _bad(
+            f"ledger field {name} is not a word of at most 120 letters, digits and ._:/#@+=*-; refer to text by digest"
+        )
     return value
 
 
 def _check_owner(name: str, value: object) -> str:
     word = _check_word(name, value)
     if not (_HASHED.match(word) or word.partition(":")[0] in _OPEN_OWNERS):
-        raise _bad(f"{name} names someone who must be hashed")
+        raise _bad(f"ledger field {name} names a device or person in clear; it must be hashed")
     return word
 
 
 def _check_number(name: str, value: object) -> int:
     if type(value) is not int or not -_MAX_NUMBER <= value <= _MAX_NUMBER:
-        raise _bad(f"{name} is not a whole number below 2^53")
+        raise _bad(f"ledger field {name} is not a whole number below 2^53")
     return value
 
 
 def _check_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise _bad(f"{name} is not true or false")
+        raise _bad(f"ledger field {name} is not true or false")
     return value
 
 
 def _encode_digest(name: str, value: object, _salt: bytes) -> str:
     if not isinstance(value, bytes) or len(value) != _DIGEST_BYTES:
-        raise _bad(f"{name} is not a digest of {_DIGEST_BYTES} bytes")
+        raise _bad(f"ledger field {name} is not a digest of {_DIGEST_BYTES} bytes")
     return value.hex()
 
 
 def _decode_digest(name: str, value: object) -> bytes:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise _bad(f"{name} is not a digest of {_DIGEST_BYTES} bytes in hexadecimal")
+        raise _bad(f"ledger field {name} is not a digest of {_DIGEST_BYTES} bytes in hexadecimal")
     return bytes.fromhex(value)
 
 
 def _encode_serial(name: str, value: object, _salt: bytes) -> str:
     if type(value) is not int or value < 0 or len(text := f"{value:x}") > _MAX_SERIAL_DIGITS:
-        raise _bad(f"{name} is not a positive number of at most 21 bytes")
+        raise _bad(f"ledger field {name} is not a positive number of at most 21 bytes")
     return text
 
 
 def _decode_serial(name: str, value: object) -> int:
     if not isinstance(value, str) or not re.fullmatch(r"0|[1-9a-f][0-9a-f]{0,41}", value):
-        raise _bad(f"{name} is not a number in hexadecimal")
+        raise _bad(f"ledger field {name} is not a number in hexadecimal")
     return int(value, 16)
 
 
@@ -461,7 +464,7 @@ _CODECS: Mapping[type[Entry], Mapping[str, _Codec]] = {
 
 _JSON = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=True
-)  # made once: `dumps` makes one a call
+)  # one encoder for all entries: `json.dumps` would make one for each call
 
 
 def _dump(document: Mapping[str, object]) -> bytes:
@@ -471,7 +474,7 @@ def _dump(document: Mapping[str, object]) -> bytes:
 def _dump_or_none(document: Mapping[str, object]) -> bytes | None:
     try:
         return _dump(document)
-    except (ValueError, RecursionError):  # a lone surrogate, or nested beyond reason
+    except (ValueError, RecursionError):  # the text has a lone surrogate, or is nested too deeply
         return None
 
 

@@ -77,18 +77,19 @@ class LogPublisher:
             with lock_folder(self._folder / ".lock", seconds=_LOCK_SECONDS, mode=GROUP_FILE):
                 return self._publish()
         except FolderLocked:
-            msg = f"another process has been in {self._folder} for {_LOCK_SECONDS:.0f} s; end it if it hangs"
+            msg = f"another process has locked log folder {self._folder} for {_LOCK_SECONDS:.0f} s; end it"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, path=str(self._folder)) from None
         except OSError as error:
             msg = f"the log cannot be published in {self._folder}: {error.strerror}; check its disk and owner"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, path=str(self._folder)) from error
 
     def _publish(self) -> Checkpoint:
-        # 1. The published checkpoint, and the right edge of its tiles, which must lead to its root.
+        # 1. Read the published checkpoint and the tiles at the log's right edge, which must lead to the checkpoint's
+        # root.
         old = load_published(self._folder, self.key)
         edge = self._load_edge(old)
         with self._database.reading() as connection:
-            # 2. The head to reach; a log that lost leaves must not be signed.
+            # 2. Read the log head in the database. A log that is shorter than the published one must not be signed.
             head = load_head(connection)
             if old is not None and head.size < old.size:
                 msg = (
@@ -98,20 +99,20 @@ class LogPublisher:
                 raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, size=head.size, published=old.size)
             if old is not None and old.size == head.size and old.root == head.root:
                 return old
-            # 3. New leaves into tiles and bundles.
+            # 3. Write the new leaves into hash tiles and entry bundles.
             files = _Files(self._folder)
             files.fill(edge, iterate_leaves(connection, edge.size - edge.size % WIDTH, head.size))
-        # 4. The tiles, old and new, must lead to the head that the database holds.
+        # 4. Check that old and new tiles together lead to the root in the database.
         root = edge.root if head.size else EMPTY_ROOT
         if root != head.root:
             msg = f"the tiles of {head.size} leaves do not lead to the root in the database; run: vagus audit verify"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=head.size)
         files.sync()
-        # 5. Only now the checkpoint, replaced as a whole.
+        # 5. Replace the checkpoint last and as a whole: its readers find all tiles that it needs.
         new = Checkpoint(self.key.name, head.size, head.root)
         signature = self._signing_key.sign(Purpose.CHECKPOINT, new.encode().encode())
         replace_durably(self._folder / CHECKPOINT, encode_note(new, self.key, signature), GROUP_FILE)
-        # 6. Partial tiles of the old checkpoint may go once their full tile is there (C2SP tlog-tiles, Partial Tiles).
+        # 6. Remove partial tiles of the old checkpoint once their full tile exists (C2SP tlog-tiles, Partial Tiles).
         if old is not None:
             _drop_partials(self._folder, old.size, head.size)
         return new
@@ -121,7 +122,7 @@ class LogPublisher:
             return TileEdge()
         edge = TileEdge.load(old.size, partial(load_tile, self._folder))
         if edge.root != old.root:
-            msg = f"the published tiles do not lead to the root of their checkpoint of {old.size} leaves"
+            msg = f"the published tiles do not lead to the root in their checkpoint of {old.size} leaves"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=old.size)
         return edge
 
@@ -144,7 +145,8 @@ def holds_more(folder: Path, key: NoteKey, database: Database) -> bool:
     A database that was set back and then written to may soon be as long as the published log, so where it is longer
     its leaf in the last published place is compared too. Raises as `load_published`.
     """
-    published = load_published(folder, key)  # first: the database only grows meanwhile
+    # Read the checkpoint before the database: the database only grows, so a shorter log in it was set back.
+    published = load_published(folder, key)
     if published is None:
         return False
     with database.reading() as connection:
@@ -182,7 +184,7 @@ def load_tile(folder: Path, tile: Tile) -> bytes:
             return (folder / Tile(tile.level, tile.index).path).read_bytes()[: tile.width * 32]
     except FileNotFoundError:
         pass
-    msg = f"the published log lacks {tile.path}"
+    msg = f"the published log lacks tile {tile.path}"
     raise IntegrityFailure(Reason.LOG_TAMPERED, msg, path=tile.path)
 
 
@@ -220,7 +222,8 @@ class _Files:
             self.write(Tile(None, end // WIDTH, len(bundle)), encode_bundle(bundle))
 
     def sync(self) -> None:
-        for folder in sorted(self._touched, reverse=True):  # the deepest first: no name before what it names
+        # sync the deepest folders first: a name must not be durable before the folder that it names
+        for folder in sorted(self._touched, reverse=True):
             sync_folder(folder)
 
 

@@ -92,10 +92,10 @@ def recover_leaves(writer: Writer, folder: Path, key: NoteKey, *, overlap: timed
     IntegrityFailure(LOG_TAMPERED) when the two logs part before the database ends,
     IntegrityFailure(CHECKPOINT_INVALID), and whatever `verify_log` finds wrong with the folder.
     """
-    # 1. The published log must be sound as a whole: its entries become ours.
+    # 1. Verify the whole published log, because its entries become entries of the database.
     published = load_published(folder, key)
     if published is None:
-        msg = f"{folder} holds no checkpoint: nothing can be recovered from there"
+        msg = f"folder {folder} holds no checkpoint, so no log is recovered from it; give the published log's folder"
         raise IntegrityFailure(Reason.CHECKPOINT_INVALID, msg, path=str(folder))
     verify_log(folder, public_key=key.public_key)
     entries = tuple(published_entries(folder, published.size))
@@ -104,20 +104,20 @@ def recover_leaves(writer: Writer, folder: Path, key: NoteKey, *, overlap: timed
 
 def _append(batch: Batch, published: Checkpoint, entries: tuple[bytes, ...], overlap: timedelta) -> RecoveredGap:
     batch.begin_settling()
-    # 2. What the database has must be the beginning of what was published.
+    # 2. Check that the leaves in the database are the beginning of the published log.
     head = load_head(batch.connection)
     if head.size >= published.size:
         return RecoveredGap(head.size, head.size, (), {})
     if Frontier().extend(leaf_hash(entry) for entry in entries[: head.size]).root != head.root:
-        msg = f"the database's {head.size} leaves are not the beginning of the published log: they are two histories"
+        msg = f"the {head.size} leaves in the database do not begin the published log: the two logs have forked"
         raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=head.size)
-    # 3. The lost entries at their old places, and the rows that can be had from them.
+    # 3. Append the lost entries at their old indexes, and restore the rows that can be derived from them.
     owners = _owners(batch.connection)
     certificates: list[tuple[str, int]] = []
     kinds: Counter[str] = Counter()
     for index, encoded in enumerate(entries[head.size :], head.size):
         if batch.append(encoded) != index:
-            msg = "something else was appended while leaves were being recovered; stop every other process"
+            msg = "another process appended to the log during the recovery of leaves; stop it and repeat"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, index=index)
         logged = decode_entry(encoded)
         kinds[logged.entry.kind] += 1
@@ -213,10 +213,12 @@ def _insert_certificate(
 ) -> None:
     authority_id = _find_authority(batch.connection, entry.authority)
     if authority_id is None:
-        return  # its authority was made in the gap too and went with its key; the entry alone remains
+        # The authority was made in the gap too, and its key is lost: its certificates cannot be used, so the log entry
+        # alone remains.
+        return
     owner = owners.get(entry.owner, entry.owner)
     shard = entry.shard
-    if shard is None:  # an entry of an early version has no shard; an offline authority has one only
+    if shard is None:  # an early entry has no shard, and an offline authority has only one
         authority = authority_rows.find_by_id(batch.connection, authority_id)
         shard = 0 if authority is not None and authority.is_offline else EVERY_SHARD
     row = CertificateRow(
@@ -229,10 +231,10 @@ def _insert_certificate(
         spki_sha256=entry.spki_sha256,
         request_id=f"lost:{index}",
         not_before=logged.at,
-        not_after=NO_EXPIRY,  # unknown: once revoked it stays in every CRL
+        not_after=NO_EXPIRY,  # the certificate's expiry is lost, so once revoked it stays in every CRL
         shard=shard,
         state=certificate_rows.ISSUED,
-        fingerprint=LOST,  # no open intent either: nothing here could sign it again
+        fingerprint=LOST,  # not an open intent: nothing here could sign this certificate again
     )
     insert_lost_certificate(batch.connection, row)
     if key_rows.find_key(batch.connection, entry.spki_sha256) is None:
@@ -243,7 +245,7 @@ def _insert_step(batch: Batch, index: int, logged: LoggedEntry, entry: Revocatio
     sequence = batch.next_revocation()
     authority_id = _find_authority(batch.connection, entry.authority)
     if sequence != entry.sequence or authority_id is None:
-        msg = f"leaf {index} is step {entry.sequence} of {entry.authority}, which does not follow on what is here"
+        msg = f"published leaf {index} is step {entry.sequence} of {entry.authority}, not the step after the last"
         raise IntegrityFailure(Reason.LOG_TAMPERED, msg, index=index)
     act, state, reason = _STEPS[type(entry)]
     if isinstance(entry, Revocation):
@@ -252,7 +254,9 @@ def _insert_step(batch: Batch, index: int, logged: LoggedEntry, entry: Revocatio
     rows.insert_event(batch.connection, event)
     certificate = certificate_rows.find_certificate(batch.connection, authority_id, entry.serial)
     if certificate is None:
-        raise IntegrityFailure(Reason.LOG_TAMPERED, f"leaf {index} revokes a certificate that was never issued")
+        raise IntegrityFailure(
+            Reason.LOG_TAMPERED, f"published leaf {index} revokes a certificate that the log never issued"
+        )
     if reason.is_compromise:
         key_rows.block_key(batch.connection, certificate.spki_sha256, certificate.owner, at=logged.at)
     certificate_rows.set_state(batch.connection, certificate.leaf_index, state)

@@ -62,7 +62,7 @@ from vagus.records.keys import BLOCKED, find_key
 from vagus.records.models import facts_digest, list_maker_anchors, list_models
 from vagus.x509.crls.building import RevocationReason
 
-_ROWS = 1 << 60  # the place of table rows: after every leaf
+_ROWS = 1 << 60  # sort key of table rows, larger than any leaf index: rows sort after the leaves of their subject
 _DEVICE_FACTS = ("unit", "profile", "names")
 _FACTS = {"device-transfer": "unit", "device-profile": "profile", "device-host-names": "names"}
 """Acts whose digest commits to a device's new unit, profile or host names."""
@@ -108,8 +108,9 @@ class RightsCheck:
         self._sorter = SpillingSorter()
         self._gaps: list[tuple[int, int]] = []
         self._authorities: dict[str, _Authority] = {}
-        self._certificates_of: dict[tuple[str, int], str] = {}  # an authority's own, by issuer and serial
-        self._key_owners: dict[bytes, set[str]] = {}  # of keys that no certificate here carries
+        # the owners of authorities' own certificates, by issuer and serial
+        self._certificates_of: dict[tuple[str, int], str] = {}
+        self._key_owners: dict[bytes, set[str]] = {}  # the owners of keys that no certificate in the log carries
         self._blocked: set[bytes] = set()
         self._models: dict[bytes, list[tuple[int, bytes]]] = {}
         self._anchors: set[bytes] = set()
@@ -158,7 +159,7 @@ class RightsCheck:
     def _is_excused(self, leaf: int) -> bool:
         return any(start <= leaf < end for start, end in self._gaps)
 
-    # authorities
+    # The checks of authorities.
 
     def _take_authority(self, index: int, entry: AuthorityCreated | AuthorityCertified | Revocation) -> None:
         if isinstance(entry, AuthorityCreated):
@@ -198,7 +199,7 @@ class RightsCheck:
         for reference, row in rows.items():
             known = self._authorities.get(reference)
             if known is None:
-                raise contradiction(f"authority {reference} is in the tables, and the log never created it")
+                raise contradiction(f"authority {reference} is in the tables, and no entry of the log created it")
             above = by_id.get(row.parent_id or -1)
             self._check_authority(row, None if above is None else above.reference, known)
 
@@ -219,19 +220,19 @@ class RightsCheck:
             what = f"{changed[0]} {_as_text(now[changed[0]])} where the log says {_as_text(was[changed[0]])}"
             raise contradiction(f"authority {row.reference} has {what}", replayed.leaf)
 
-    # keys
+    # The checks of keys and their owners.
 
     def _check_keys(self) -> None:
         leaf = audit_rows.find_compromised_key_in_use(self._connection, _COMPROMISES)
         if leaf is not None:
-            msg = "its certificate was revoked for compromise, and the tables would let its key be certified again"
+            msg = "a certificate was revoked for key compromise, and the tables would let its key be certified again"
             raise contradiction(msg, leaf)
         replayed = {*self._blocked}
         for row in audit_rows.iterate_keys_beside_certificates(self._connection, _COMPROMISES):
             owners = self._key_owners.get(row.spki_sha256, set())
             name = f"key {row.spki_sha256.hex()} of {row.owner}"
             if not row.is_certified and conceal(self._salt, row.owner) not in owners:
-                raise contradiction(f"{name} is in the tables, and the log knows of no such key and owner")
+                raise contradiction(f"{name} is in the tables, and the log knows no such key and owner")
             if row.state == BLOCKED and not row.is_compromised and row.spki_sha256 not in replayed:
                 raise contradiction(f"{name} is blocked in the tables, and the log never blocked it")
         for spki_sha256 in sorted(replayed):
@@ -239,7 +240,7 @@ class RightsCheck:
             if known is None or not known.is_blocked:
                 raise contradiction(f"key {spki_sha256.hex()} is blocked by the log and not in the tables")
 
-    # models and their makers' anchors, the policy
+    # The checks of models, makers' anchors and the policy in force.
 
     def _check_models(self) -> None:
         rows = {hashlib.sha256(row.name.encode()).digest(): row for row in list_models(self._connection)}
@@ -262,7 +263,7 @@ class RightsCheck:
             if hashlib.sha256(anchor.certificate_der).digest() != anchor.sha256:
                 raise contradiction(f"{name} is another certificate than its digest says")
             if anchor.sha256 not in self._anchors:
-                raise contradiction(f"{name} is in the tables, and the log never took it in")
+                raise contradiction(f"{name} is in the tables, and no entry of the log imported it")
         for row in list_models(self._connection):
             if row.anchor_sha256 is not None and row.anchor_sha256 not in anchors:
                 raise contradiction(f"the anchor of model {row.name} is missing from the tables")
@@ -282,7 +283,7 @@ class RightsCheck:
         if digest != said and not (leaf is not None and self._is_excused(leaf)):
             raise contradiction(f"the policy in force is {_as_text(digest)}, the log says {_as_text(said)}", leaf)
 
-    # devices and their tokens
+    # The checks of devices and their enrolment tokens.
 
     def check_devices(self) -> None:
         """The devices and their tokens alone, after the last leaf. Raises as `finish`."""

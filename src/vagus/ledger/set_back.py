@@ -48,7 +48,8 @@ class SetBacks:
 
     def mark(self) -> None:
         """Let no process append anything to this database before the gap is closed."""
-        with suppress(IntegrityFailure):  # this process has lost entries of its own and appends nothing as it is
+        # this process noticed that committed entries are missing, and appends nothing while that is so
+        with suppress(IntegrityFailure):
             _mark(self.writer())
 
     def mark_at_start(self, writer: Writer) -> None:
@@ -58,7 +59,7 @@ class SetBacks:
         except VagusError as error:
             if error.reason is Reason.DATABASE_UNAVAILABLE:
                 raise
-            is_behind = False  # what another installation published there is no evidence
+            is_behind = False  # a log that another installation published there shows nothing about this database
         if is_behind:
             _mark(writer)
 
@@ -67,13 +68,14 @@ class SetBacks:
 
         Also where a database server's own tools brought an older state back, and the published log shows it.
         """
-        self.writer()  # opening it marks what was set back
+        # Opening the writer compares the log with what was published, and marks a database that was set back.
+        self.writer()
         with self.database.reading() as connection:
             restored_at = load_installation(connection).restored_at
         if restored_at is not None:
             msg = (
-                "this system was restored, or its database set back to before what was published, and does not know "
-                "what was issued since; close the gap with `vagus restore-gap` before it issues anything"
+                "this installation's database was restored or set back, and it does not know what was issued "
+                "since; close the gap with `vagus restore-gap` before it issues anything"
             )
             raise Conflict(Reason.RESTORE_UNSETTLED, msg)
 

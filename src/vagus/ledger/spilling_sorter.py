@@ -18,7 +18,8 @@ class SpillingSorter:
     """Lines under subjects; what `groups` gives is in order, however the lines came."""
 
     def __init__(self) -> None:
-        self._file = sqlite3.connect("", isolation_level=None)  # an unnamed file of this connection alone
+        # the empty name makes SQLite use a private temporary file
+        self._file = sqlite3.connect("", isolation_level=None)
         self._file.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         self._file.execute("PRAGMA temp_store=FILE")
         self._file.execute("PRAGMA journal_mode=OFF")

@@ -80,13 +80,13 @@ def verify_published(database: Database, folder: Path, *, public_key: bytes) -> 
 
 def _verify_database(database: Database, against: Checkpoint | None) -> LogReport:
     with database.reading(patience=None) as connection, ExitStack() as stack:
-        # 1. It is the log that the checkpoint speaks of.
+        # 1. The log in the database is the log that the older checkpoint names.
         origin = load_installation(connection).origin
         head = load_head(connection)
         _check_origin(origin, against)
-        # 2. It did not get shorter.
+        # 2. The log is at least as long as the older checkpoint says.
         _check_length(head.size, against)
-        # 3. Each leaf in turn: its number, its hash, its encoding, and the rows that belong to it.
+        # 3. Check each leaf in turn: its index, its hash, its encoding, and the table rows that belong to it.
         frontier = Frontier()
         check = stack.enter_context(closing(CrossCheck(connection)))
         for leaf in iterate_leaves(connection):
@@ -96,20 +96,21 @@ def _verify_database(database: Database, against: Checkpoint | None) -> LogRepor
             check.take(leaf.index, logged)
             frontier = frontier.append(leaf.leaf_hash)
             _check_prefix(frontier, against)
-        # 4. The stored head is the head of these leaves.
+        # 4. The stored log head follows from these leaves.
         _check_head(frontier, head)
-        # 5. No row is left that has no entry, and none says another thing than the log.
+        # 5. Every table row has its log entry, and says what the log says.
         check.finish(head.revocation_sequence)
     return LogReport(origin, head.size, head.root, check.certificates, check.revocations, _size(against))
 
 
 def _verify_folder(folder: Path, public_key: bytes, against: Checkpoint | None) -> LogReport:
-    # 1. The folder's own checkpoint, under the name that it gives itself; the key decides.
+    # 1. Read the folder's own checkpoint, under the origin that it gives itself; the verifier key decides whether it
+    # counts.
     published = _require(_load_by_own_name(folder, public_key), folder)
     _check_origin(published.origin, against)
-    # 2. It did not get shorter.
+    # 2. The published log is at least as long as the older checkpoint says.
     _check_length(published.size, against)
-    # 3. Entries hash to the level-0 tiles, these to all tiles above.
+    # 3. Entries hash to the level-0 tiles, and these hash to all tiles above.
     edge, frontier = TileEdge(), Frontier()
     hashes = _published_hashes(folder, published.size)
     for index, (entry, stored) in enumerate(zip(published_entries(folder, published.size), hashes, strict=True)):
@@ -122,9 +123,9 @@ def _verify_folder(folder: Path, public_key: bytes, against: Checkpoint | None) 
             _check_tile(folder, tile, contents)
     for tile, contents in edge.partial_tiles():
         _check_tile(folder, tile, contents)
-    # 4. The checkpoint is of these leaves.
+    # 4. The root in the checkpoint is the root of these tiles.
     if frontier.root != published.root:
-        msg = f"the published tiles of {published.size} leaves do not lead to the root of their checkpoint"
+        msg = f"the published tiles of {published.size} leaves do not lead to the root in their checkpoint"
         raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=published.size)
     return LogReport(published.origin, published.size, published.root, 0, 0, _size(against))
 
@@ -212,7 +213,7 @@ def _decode(index: int, entry: bytes) -> LoggedEntry:
 
 def _require(published: Checkpoint | None, folder: Path) -> Checkpoint:
     if published is None:
-        msg = f"{folder} holds no checkpoint: nothing was published there"
+        msg = f"folder {folder} holds no checkpoint, so no log was published in it"
         raise IntegrityFailure(Reason.CHECKPOINT_INVALID, msg, path=str(folder))
     return published
 

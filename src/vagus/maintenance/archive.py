@@ -56,7 +56,9 @@ def pack(target: Path, files: Sequence[tuple[str, Path]], facts: Mapping[str, st
     archive may hold, Unavailable(DATABASE_UNAVAILABLE) when the disk refuses or a file changes while it is packed.
     """
     if target.exists():
-        raise Conflict(Reason.ALREADY_EXISTS, f"{target} exists already; name another file", file=str(target))
+        raise Conflict(
+            Reason.ALREADY_EXISTS, f"backup file {target} exists already; name another file", file=str(target)
+        )
     partial = target.with_name(f".{target.name}.partial")
     try:
         packed = tuple(_measure(name, path) for name, path in files)
@@ -76,7 +78,7 @@ def pack(target: Path, files: Sequence[tuple[str, Path]], facts: Mapping[str, st
         partial.rename(target)
         sync_folder(target.parent)
     except OSError as fault:
-        msg = f"the backup cannot be written: {fault.filename or target}: {fault.strerror}; make room or name another"
+        msg = f"backup {fault.filename or target} cannot be written: {fault.strerror}; make room or name another"
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, file=str(target)) from fault
     finally:
         partial.unlink(missing_ok=True)
@@ -91,7 +93,11 @@ def unpack(archive: Path, folder: Path) -> Manifest:
     Unavailable(DATABASE_UNAVAILABLE).
     """
     if folder.exists():
-        raise Conflict(Reason.ALREADY_EXISTS, f"{folder} exists already; restore into a new folder", folder=str(folder))
+        raise Conflict(
+            Reason.ALREADY_EXISTS,
+            f"folder {folder} exists already; restore the backup into a new folder",
+            folder=str(folder),
+        )
     try:
         with archive.open("rb") as stream:
             try:
@@ -103,7 +109,7 @@ def unpack(archive: Path, folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as fault:
         shutil.rmtree(folder, ignore_errors=True)
         what = "this is a folder" if isinstance(fault, IsADirectoryError) else "there is no such file"
-        msg = f"{fault.filename or archive}: {what}; name a backup that `vagus backup` made"
+        msg = f"backup {fault.filename or archive}: {what}; name a file that `vagus backup` made"
         raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(archive)) from fault
     except OSError as fault:
         shutil.rmtree(folder, ignore_errors=True)
@@ -192,10 +198,10 @@ def _add_measured(tar: tarfile.TarFile, one: Packed, source: IO[bytes]) -> None:
         _add(tar, one.name, cast("IO[bytes]", read), one.size)
         is_whole = not source.read(1)
     except OSError as fault:
-        if fault.errno is not None:  # tarfile gives none where a file ends too early
+        if fault.errno is not None:  # tarfile sets no errno where an archive ends too early
             raise
     if not is_whole or read.digest.hexdigest() != one.sha256:
-        msg = f"{one.name} was written while the backup was taken; take it again"
+        msg = f"file {one.name} was written while the backup was taken; take the backup again"
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, file=one.name)
 
 

@@ -75,12 +75,14 @@ def take_backup(installation: Installation, actor: Actor, target: Path) -> Backu
     check_may(actor, Act.TAKE_BACKUP)
     settings = installation.settings
     if target.exists():
-        raise Conflict(Reason.ALREADY_EXISTS, f"{target} exists already; name another file", file=str(target))
+        raise Conflict(
+            Reason.ALREADY_EXISTS, f"backup file {target} exists already; name another file", file=str(target)
+        )
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as scratch:
-        # 1. The database first: keys are made before the rows that name them, so no key can be missing below.
+        # 1. Copy the database first. A key is made before the row that names it, so no row of the copy lacks its key.
         copy = Path(scratch) / _DATABASE
         size = copy_database(installation.database, copy)
-        # 2. Everything else, as files; those that others replace meanwhile as they are now.
+        # 2. Copy every other file, in the state that it has now: other processes may replace some meanwhile.
         files = [(_DATABASE, copy), *_files(settings.folder), *_copy_replaced(settings.folder, Path(scratch))]
         if settings.policy_pack is not None:
             files.append((_inside(settings.policy_pack, settings.folder), settings.policy_pack))
@@ -91,7 +93,7 @@ def take_backup(installation: Installation, actor: Actor, target: Path) -> Backu
             "made_at": int(installation.clock.now().timestamp()),
         }
         digest = pack(target, files, facts)
-    # 3. The ledger records which backups there are.
+    # 3. Record the backup in the ledger, so that auditors know which backups exist.
     installation.writer.submit(
         lambda batch: append(batch, OperatorAct("backup-taken", actor.id, detail_sha256=digest))
     ).result()
@@ -108,39 +110,48 @@ def restore(actor: Actor, archive: Path, folder: Path, published: Published = NO
     """
     check_may(actor, Act.RESTORE)
     if folder.exists() and any(folder.iterdir()):
-        raise Conflict(Reason.ALREADY_EXISTS, f"{folder} is not empty; restore into a new folder", folder=str(folder))
+        raise Conflict(
+            Reason.ALREADY_EXISTS,
+            f"folder {folder} is not empty; restore the backup into a new folder",
+            folder=str(folder),
+        )
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     partial = folder.absolute().with_name(f".{folder.absolute().name}.restoring")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        # 1. Everything is checked, in a folder that no process uses.
+        # 1. Unpack and check everything in a new folder that no process uses yet.
         manifest = unpack(archive, partial)
         size = manifest.facts.get("log_size")
         if not isinstance(size, int) or not (partial / _DATABASE).exists() or not (partial / FILE_NAME).exists():
-            msg = "this backup is damaged: it lacks the database, the settings or the ledger's size; take another one"
+            msg = "this backup lacks the database, the settings or the size of the log; take another backup"
             raise IntegrityFailure(Reason.BACKUP_DAMAGED, msg)
         settings = load_settings(partial)
         place = settings.database_file
         if place is None or not place.resolve().is_relative_to(partial.resolve()):
-            msg = f"{FILE_NAME}: installation.database lies outside the folder; restore it with its own tools"
+            msg = f"{FILE_NAME}: installation.database lies outside the folder; restore that database by its own tools"
             raise Misconfigured(Reason.BAD_SETTINGS, msg, key="installation.database")
         if restore_database(partial / _DATABASE, place) != size:
-            raise IntegrityFailure(Reason.BACKUP_DAMAGED, "the database does not have the size that the backup names")
+            raise IntegrityFailure(
+                Reason.BACKUP_DAMAGED,
+                "the database in the backup does not have the size that its manifest names; take another backup",
+            )
         if place != partial / _DATABASE:
             (partial / _DATABASE).unlink()
-        # A checkpoint without its tiles is no published log. It is stored under another name, for comparison.
+        # A checkpoint without its tiles is no published log. It is stored under another name, to be compared with at
+        # the end of the restore.
         if (partial / _CHECKPOINT).exists():
             (partial / _CHECKPOINT).rename(partial / "backup.checkpoint")
             (partial / _CHECKPOINT).parent.rmdir()
-        # 2. Marked as restored before it gets its name: from here on the ledger takes no entry.
+        # 2. Mark the database as restored before the folder gets its final name: from here on the writer appends no
+        # entry.
         digest = digest_of(archive)
         with Installation.open(partial) as installation:
             installation.writer.submit(
                 lambda batch: set_restored(batch.connection, batch.at, size=size, backup_sha256=digest)
             ).result()
-            # 3. What was published.
+            # 3. Copy what was published since the backup, where the operator gave it.
             recovered, crls = _take_back(installation, published)
-        # 4. Its name.
+        # 4. Rename the folder to its final name, the last step of the restore.
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
@@ -176,7 +187,7 @@ def _copy_replaced(folder: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
     """Copies of what may be replaced meanwhile: the checkpoint each second, makers' CRLs by an operator."""
     for path in (folder / _CHECKPOINT, *list_files(folder / MAKERS)):
         if not path.is_file():
-            continue  # a link to nowhere, say: `serve` does without it too
+            continue  # a link without a target, for example: `vagus serve` does not need it either
         name = path.relative_to(folder).as_posix()
         copy = scratch / name
         copy.parent.mkdir(mode=0o700, exist_ok=True)

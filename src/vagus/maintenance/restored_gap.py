@@ -106,19 +106,19 @@ def take_log_back(
     `recover_leaves` raises.
     """
     key = note_key(installation)
-    # 1. The published log is sound, and has all entries of the newest checkpoint.
+    # 1. Verify the published log, and that it contains all entries of the newest checkpoint.
     try:
         verify_log(published, public_key=key.public_key, against=checkpoint)
     except IntegrityFailure as fault:
         if fault.reason is not Reason.LOG_TRUNCATED:
             raise
-        msg = f"{published} is not the newest published log: {fault.message}; find a newer copy of it"
+        msg = f"log {published} is not the newest published log: {fault.message}; find a newer copy of it"
         raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, **fault.facts) from fault
-    # 2. Its entries are appended here, from the end of the backup on.
+    # 2. Append its entries after the end of the backup to the log here.
     recovered = recover_leaves(installation.writer, published, key, overlap=installation.pack.renewal.transfer_overlap)
-    # 3. The published log is now a prefix of the log here, also where the backup had more entries.
+    # 3. The published log is now the beginning of the log here, also where the backup had more entries.
     verify_published(installation.database, published, public_key=key.public_key)
-    # 4. The next publication continues these tiles.
+    # 4. Adopt the published tiles, so that the next publication continues them.
     target = installation.settings.log
     if goes_on and published.resolve() != target.resolve():
         scratch = target.with_name(f".{target.name}.taken-back")
@@ -153,14 +153,16 @@ def measure_gap(
         _mark_if_behind(installation, published or installation.settings.log, is_behind=bool(own))
     row = installation.row
     if row.restored_at is None or row.restored_size is None:
-        raise Conflict(Reason.ALREADY_EXISTS, "this system is not waiting for a gap to be closed; nothing to do")
+        raise Conflict(
+            Reason.ALREADY_EXISTS, "this installation has no open gap after a restore, so there is nothing to close"
+        )
     start, key = row.restored_size, note_key(installation)
-    # 1. The published log, wherever it is: given now, or at the restore.
+    # 1. Find the published log: given by the operator now, or stored at the restore.
     if published is None and load_published(installation.settings.log, key) is not None:
         published = installation.settings.log
     if published is not None:
         take_log_back(installation, published, None if is_new_log else checkpoint, goes_on=not is_new_log)
-    # 2. Whether the log here has as many entries as the newest checkpoint.
+    # 2. Check that the log here has as many entries as the newest checkpoint.
     with installation.database.reading() as connection:
         end = load_head(connection).size
         authorities = list_authorities(connection)
@@ -170,7 +172,7 @@ def measure_gap(
     gap = Gap(start, max(end, 0 if checkpoint is None else checkpoint.size), can_continue, row.restored_at)
     with installation.database.reading() as connection:
         _read_gap(connection, gap, end)
-        # 3. The newest CRLs: what relying parties know to be revoked.
+        # 3. Read the newest CRLs, which say what relying parties know to be revoked.
         adopted = [one for row in authorities for one in _adopted_crls(connection, row.id)]
         for der in (*crls, *own, *adopted):
             _read_crl(der, authorities, gap)
@@ -225,18 +227,19 @@ def close_gap(
     name that is not new, Unavailable(CLOCK_ROLLBACK) while the clock is before what was published.
     """
     check_may(actor, Act.CLOSE_GAP)
-    # 1. No CRL number and no date goes back. Both follow the clock, so the clock must have passed what is published.
+    # 1. No CRL number and no date may go back. Both follow the clock, so the clock must have passed the newest
+    # published date.
     if installation.clock.now().timestamp() < gap.newest_at:
         until = datetime.fromtimestamp(gap.newest_at, UTC)
-        msg = f"something of {until:%Y-%m-%dT%H:%M:%SZ} was published, later than this clock; set the clock first"
+        msg = f"a CRL or checkpoint was dated {until:%Y-%m-%dT%H:%M:%SZ}, later than this clock; set the clock first"
         raise Unavailable(Reason.CLOCK_ROLLBACK, msg)
-    # 2. Never two entries at one index of one log.
+    # 2. The log must never get two entries at one index: that would be a fork.
     if new_origin is None:
         _check_continues(gap)
     else:
         _prepare_new_log(installation, new_origin)
 
-    # 3. All of it, or nothing.
+    # 3. Close the gap in one transaction: all of it, or nothing.
     def act(batch: Batch) -> int:
         if new_origin is not None:
             set_origin(batch.connection, new_origin)
@@ -263,7 +266,7 @@ def _prepare_new_log(installation: Installation, new_origin: str) -> None:
     """The files first: until the database has the name too, the same command can be repeated."""
     key, log = note_key(installation), installation.settings.log
     if new_origin == key.name:
-        msg = f"{new_origin} is the name that the lost log had; choose another"
+        msg = f"log origin {new_origin} is the name of the lost log; choose another with --new-origin"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     if log.exists():
         aside = log.with_name(f"{log.name}.before-restore")
@@ -280,21 +283,22 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
     by_reference = {row.reference: row for row in list_authorities(connection)}
     restored = load_installation(connection)
     append(batch, Restored(restored.restored_from or bytes(32), gap.start, by))
-    # 1. What the CRLs contain was revoked or held, whether its certificate is known here or not.
+    # 1. Record every revocation and hold of the CRLs, whether its certificate is known here or not.
     revoked = record_combined(batch, by_reference, gap.combined, since=LOST, by=by, is_of_ours=True)
-    # 2. What was issued in the gap, if the operator does not trust it.
+    # 2. Revoke what was issued in the gap, if the operator does not trust it.
     for reference, serial in gap.issued if is_revoking else ():
         authority = by_reference.get(reference)
         row = None if authority is None else find_certificate(connection, authority.id, serial)
         if row is not None and find_revocation(connection, row.leaf_index) is None:
             revoke_row(batch, row, RevocationReason.UNSPECIFIED, by=by)
             revoked += 1
-    # 3. The next CRLs get higher numbers and later dates than the newest that were published.
+    # 3. Note the highest published CRL numbers and dates, so that the next CRLs exceed them.
     for one in gap.crls:
         adopt_crl(batch, one)
     for authority in by_reference.values():
         _outdate_crls(connection, authority, gap)
-    # 4. The operator's decision, and the end of the gap.
+    # 4. Record the operator's decision in the ledger and clear the mark of the restore: from here on the writer appends
+    # again.
     append(batch, GapAccepted(gap.start, gap.end, "revoked" if is_revoking else "accepted", by))
     set_settled(connection)
     return revoked

@@ -12,7 +12,7 @@ from vagus.errors import Unavailable
 from vagus.reasons import Reason
 from vagus.x509.crls.decoding import MAX_CRL
 
-_OCSP_REQUEST = "application/ocsp-request"  # RFC 6960 appendix C.1
+_OCSP_REQUEST = "application/ocsp-request"  # RFC 6960 appendix C.1: media type of an OCSP request
 _SECONDS = 5.0
 _CHUNK = 256 * 1024
 
@@ -39,7 +39,9 @@ class HttpFetch:
         """As `Fetch`; `seconds` bounds the whole, `limit` the bytes of the body."""
         parts = urlsplit(url)
         if parts.scheme != "http" or parts.hostname is None:
-            raise _unavailable(url, "it is no http:// URL, so clients that check certificates cannot use it")
+            raise _unavailable(
+                url, "the status URL is not http://, and clients that check certificates follow no other"
+            )
         address = self.connect_to or (parts.hostname, parts.port or 80)
         end = time.monotonic() + self.seconds
         headers = {"Host": parts.netloc, "Connection": "close"}
@@ -50,10 +52,10 @@ class HttpFetch:
             connection.request("GET" if body is None else "POST", parts.path or "/", body, headers)
             response = connection.getresponse()
             if response.status != http.client.OK:
-                raise _unavailable(url, f"its HTTP status is {response.status}", status=response.status)
+                raise _unavailable(url, f"the response has HTTP status {response.status}", status=response.status)
             return self._read(url, response, end)
         except (OSError, http.client.HTTPException) as fault:
-            raise _unavailable(url, f"it cannot be fetched ({type(fault).__name__})") from fault
+            raise _unavailable(url, f"the resource cannot be fetched ({type(fault).__name__})") from fault
         finally:
             connection.close()
 
@@ -64,11 +66,11 @@ class HttpFetch:
             parts.append(chunk)
             size += len(chunk)
             if size > self.limit:
-                raise _unavailable(url, f"it is larger than {self.limit} bytes")
+                raise _unavailable(url, f"the response is larger than {self.limit} bytes")
             if time.monotonic() > end:
-                raise _unavailable(url, f"it takes longer than {self.seconds:g} s")
+                raise _unavailable(url, f"the response takes longer than {self.seconds:g} s")
         if response.length:
-            raise _unavailable(url, "it ends before its Content-Length")
+            raise _unavailable(url, "the response ends before its Content-Length")
         return b"".join(parts)
 
 

@@ -36,7 +36,7 @@ class Expected(Enum):
 
     GOOD = auto()
     REVOKED = auto()
-    EITHER = auto()  # it changed so recently that both are right
+    EITHER = auto()  # the status changed so recently that the old and the new response are both right
 
 
 Judge = Callable[[], Expected]

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 _SCHEDULE_SLACK = timedelta(minutes=10)
 """A CRL is overdue this long after its schedule: a large installation signs many, one after another."""
-_MOST_NAMED = 3  # serials in one sentence
+_MOST_NAMED = 3  # how many serials one sentence of a defect names
 
 Finding = tuple[Reason, str]
 """What is wrong at a URL that the caller knows: as `Defect`, without the place."""
@@ -164,7 +164,8 @@ class Prober:
             shards = certificate_rows.list_shards(connection, row.id)
             has_issued = status_facts.find_newest_leaf(connection, row.id) is not None
         if not published and not has_issued:
-            return  # there is no certificate whose status could be asked for
+            # This authority has no live certificate whose OCSP status could be requested.
+            return
         if not published:
             sentence = f"{row.reference} has never published a CRL; relying parties that need one refuse its "
             found.defects.append(Defect(Reason.STATUS_UNAVAILABLE, self.place_of(row, 0), f"{sentence}certificates"))
@@ -191,7 +192,7 @@ class Prober:
             sentence = f"it is not the certificate of {row.reference}; the path or the file was mixed up"
             yield Defect(Reason.NO_PATH, place, sentence)
 
-    # CRLs
+    # The probes of CRLs.
 
     def _probe_crl(
         self, row: AuthorityRow, issuer: PathCertificate, shard: int, found: _Round, *, is_delta: bool
@@ -226,7 +227,10 @@ class Prober:
     def _get_crl(self, place: str, issuer: PathCertificate) -> Crl:
         crl = decode_crl(self.fetch(place, None))
         if not crl.issuer.matches(issuer.subject):
-            raise NotTrusted(Reason.CRL_INVALID, "it is another issuer's CRL; the path or the file was mixed up")
+            raise NotTrusted(
+                Reason.CRL_INVALID,
+                "the fetched CRL is another issuer's; the URL path or the published file was mixed up",
+            )
         verify_crl(crl, issuer, self._verdicts)
         return crl
 
@@ -284,7 +288,7 @@ class Prober:
         name = f"probe:{place.removeprefix(self.status_url)}"[:120]
         with self.database.reading() as connection:
             seen = verifier_memory.find_remembered(connection, name)
-        # Until then caches on the way may have either CRL, and another process may have remembered the newer number.
+        # Until this time HTTP caches may have either CRL, and another process may have remembered the newer CRL number.
         is_late = newest is None or not truth.settled_at < newest.this_update <= self._latest()
         if seen is None or seen.number <= number:
             found.numbers[name] = number
@@ -313,7 +317,7 @@ class Prober:
             sentence = f"it was signed at {crl.this_update:%Y-%m-%d %H:%M}Z, policy asks for one every "
             yield Reason.STATUS_OVERDUE, f"{sentence}{rules.resign_every}; is the signing side running?"
 
-    # OCSP responses
+    # The probes of OCSP responses.
 
     def _probe_responses(self, row: AuthorityRow, issuer: PathCertificate, found: _Round) -> Iterator[Defect]:
         place = f"{self.status_url}/ocsp"
@@ -324,7 +328,7 @@ class Prober:
                 return
             sample = self._sample(connection, row)
         left = _moment(responder.not_after) - self.clock.now()
-        # No responder outlives its authority.
+        # No OCSP responder outlives its authority, so a shorter validity than usual is right near the end.
         is_last = row.not_after is not None and responder.not_after >= row.not_after
         if left < self.pack.ocsp.responder_renew_before and not is_last:
             sentence = f"the responder of {row.reference} ends in {left}; its authority must be served to renew it"
@@ -346,7 +350,7 @@ class Prober:
         at = int(self.clock.now().timestamp())
         leaves = {one.leaf_index: None for one in status_facts.list_newest_revoked(connection, row.id, half)}
         newest = status_facts.find_newest_leaf(connection, row.id)
-        # A random place in the log, then the next live certificate from there on: one indexed query for each.
+        # Choose a random place in the log, then the next live certificate from there on: one indexed query for each.
         for _ in range(half if newest is not None else 0):
             drawn = int.from_bytes(self.entropy(8), "big") % ((newest or 0) + 1)
             leaf = status_facts.find_alive_from(connection, row.id, drawn, alive_at=at)

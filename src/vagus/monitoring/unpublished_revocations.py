@@ -125,7 +125,9 @@ def _find_envelope(
         envelope = keystores / row.slug / "emergency" / f"{below.slug}.{below.generation}.sealed"
         try:
             content = envelope.read_bytes()
-        except OSError:  # not on this machine, or not readable for this user: the operator may know better
+        # The CRL file is not on this host, or this user cannot read it: no finding, for the operator may publish
+        # elsewhere.
+        except OSError:
             return None
         return envelope if is_ready(content, tuple(published.values()), now) else None
     return None

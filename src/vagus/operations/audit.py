@@ -64,7 +64,7 @@ class Audit(Acts):
         public_key = self._key(key).public_key
         if published is not None:
             return verify_log(published, public_key=public_key, against=against), None
-        # The database against what it published comes first: only so is the first leaf known that differs.
+        # Compare the database with the published log first: only this comparison finds the first leaf that differs.
         database, log, compared = self.components.database, self.components.settings.log, None
         if (log / CHECKPOINT).exists():
             compared = verify_published(database, log, public_key=public_key).size
@@ -86,7 +86,7 @@ class Audit(Acts):
         check_may(actor, Act.READ_LEDGER)
         kinds = sorted(form.kind for form in get_args(Entry))
         if kind is not None and kind not in kinds:
-            msg = f"{kind!r} is no kind of entry; there are {', '.join(kinds)}"
+            msg = f"ledger entry kind {kind!r} does not exist; choose one of {', '.join(kinds)}"
             raise Malformed(Reason.BAD_ARGUMENT, msg, value=kind)
         with self.components.database.reading() as connection:
             size = load_head(connection).size
@@ -99,7 +99,10 @@ class Audit(Acts):
         check_may(actor, Act.READ_LEDGER)
         found = load_published(self.components.settings.log, self._key(None))
         if found is None:
-            raise Unavailable(Reason.CHECKPOINT_INVALID, "nothing is published yet; `vagus serve` publishes the ledger")
+            raise Unavailable(
+                Reason.CHECKPOINT_INVALID,
+                "no checkpoint is published yet; start `vagus serve`, which publishes the ledger",
+            )
         return found, self.components.settings.log / CHECKPOINT
 
     def _key(self, vkey: str | None) -> NoteKey:

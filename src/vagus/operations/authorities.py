@@ -81,7 +81,7 @@ class Authorities(Acts):
         check_may(actor, Act.READ_AUTHORITIES)
         row = self._find(name)
         if row.certificate_der is None:
-            msg = f"{row.reference} has no certificate yet; run: vagus ceremony"
+            msg = f"authority {row.reference} has no certificate yet; run: vagus ceremony"
             raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
         with self.components.database.reading() as connection:
             above = load_chain(connection, row) if with_chain else ()
@@ -92,7 +92,7 @@ class Authorities(Acts):
         check_may(actor, Act.READ_AUTHORITIES)
         row = self._find(name)
         if row.request_der is None or row.state != REQUESTED:
-            msg = f"{row.reference} does not wait for a certificate; `vagus ca roll` makes a new generation"
+            msg = f"authority {row.reference} does not wait for a certificate; make a generation by `vagus ca roll`"
             raise Conflict(Reason.ALREADY_EXISTS, msg, authority=row.reference)
         return row.request_der
 
@@ -142,7 +142,7 @@ class Authorities(Acts):
         """
         check_may(actor, Act.RETIRE_AUTHORITY)
         if "#" not in name:
-            msg = f"{name!r} names no generation; write it as in {name}#1, see `vagus ca list`"
+            msg = f"{name!r} names no generation of an authority; write it as in {name}#1, see `vagus ca list`"
             raise Malformed(Reason.BAD_ARGUMENT, msg, value=name)
         row = self._find(name)
         self.components.hierarchy.retire(row.name, row.generation, by=actor.id)
@@ -157,7 +157,7 @@ class Authorities(Acts):
         try:
             return str(read_label(envelope).get("revokes"))
         except IntegrityFailure as error:
-            msg = f"{file}: it is no sealed CRL, or a damaged one; name one of keystores/AUTHORITY/emergency/*.sealed"
+            msg = f"file {file} is no sealed CRL, or damaged; name one of keystores/AUTHORITY/emergency/*.sealed"
             raise Malformed(Reason.BAD_ARGUMENT, msg, path=file) from error
 
     def revoke_by_envelope(self, actor: Actor, envelope: bytes) -> tuple[str, ...]:
@@ -198,7 +198,7 @@ class Authorities(Acts):
             elif generation.isascii() and generation.isdigit():
                 found = find_generation(connection, name, int(generation))
         if found is None:
-            msg = f"there is no authority {text!r}; `vagus ca list` names those that exist"
+            msg = f"authority {text!r} does not exist; see `vagus ca list` for the names"
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
         return found
 

@@ -68,15 +68,15 @@ class Ceremonies(Acts):
         check_may(actor, Act.HOLD_CEREMONY)
         self.components.set_backs.check_settled()
         planned = self.components.planning.load_adopted().authorities()
-        # 1. Offline keys are made here and nowhere else.
+        # 1. Make keys of offline authorities: this is done in a ceremony and nowhere else.
         waiting = set(self._waiting())
         for one in planned:
             if one.kind.is_offline and one.name in waiting:
                 self.components.hierarchy.request_planned(one, by=actor.id)
                 advance(one.name)
-        # 2. Requests that were made before the authority above them are linked to it.
+        # 2. Link requests that were made before their parent authority existed to that parent.
         self._link(planned)
-        # 3. Certificates, CRLs, sealed CRLs.
+        # 3. Certify authorities, sign CRLs, seal emergency CRLs.
         return self._prepare(actor.id, advance).hold()
 
     def hold_if_due(self, actor: Actor, *, advance: Callable[[str], None]) -> CeremonyReport | None:

@@ -188,12 +188,12 @@ def find_named(database: Database, text: str) -> Device:
             try:
                 device_id = DeviceId(text)
             except Malformed as fault:
-                msg = f"{text[:80]!r} names no device: neither an id of 26 characters nor MODEL:SERIAL"
+                msg = f"{text[:80]!r} names no device: it is neither an id of 26 characters nor MODEL:SERIAL"
                 raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; see `vagus device list`", value=text[:80]) from fault
             return load_device(connection, device_id)
         found = find_device_by_serial(connection, model, serial)
     if found is None:
-        msg = f"no {model} with serial {serial} is in the inventory; see `vagus device list --model`"
+        msg = f"no device of model {model} with serial {serial} is in the inventory; see `vagus device list --model`"
         raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg)
     return found
 
@@ -209,5 +209,5 @@ def check_known(
         ("model", model, {one.name for one in list_models(connection)}),
     ):
         if value is not None and value not in known:
-            msg = f"{what} {value!r} is not in the inventory; there are {', '.join(sorted(known)) or 'none'}"
+            msg = f"{what} {value!r} is not in the inventory; known are {', '.join(sorted(known)) or 'none'}"
             raise Malformed(Reason.BAD_ARGUMENT, msg, value=value)

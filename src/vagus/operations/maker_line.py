@@ -89,7 +89,7 @@ class MakerLine(Acts):
     def _plan(self) -> MakerPlan:
         plan = self.components.planning.load_adopted()
         if not isinstance(plan, MakerPlan):
-            msg = "this is a hospital's installation; birth certificates are made in the maker's own"
+            msg = "birth certificates are made in a maker's installation, not in a hospital's; use the maker's"
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg)
         return plan
 
@@ -102,8 +102,8 @@ class MakerLine(Acts):
         if not is_again:
             serial = born[0].partition(":")[2]
             msg = (
-                f"{len(born)} of these devices have a birth certificate for another key, {serial} among them; leave "
-                "them out, or give --again where the board was replaced"
+                f"{len(born)} of these devices have a birth certificate for another key (serial {serial} among "
+                "them); leave them out, or give --again where the board was replaced"
             )
             raise Conflict(Reason.ALREADY_EXISTS, msg, serial=serial)
 
@@ -118,7 +118,7 @@ def _chosen(plan: MakerPlan, names: Sequence[str] | None, serials: Sequence[str]
     batches: dict[str, PlannedBatch] = {one.name: one for one in plan.batches}
     for name in names or ():
         if name not in batches:
-            msg = f"the plan has no batch {name!r}; there are {', '.join(batches) or 'none'}"
+            msg = f"the plan has no batch {name!r}; its batches are {', '.join(batches) or 'none'}"
             raise Malformed(Reason.BAD_ARGUMENT, msg, batch=name)
     every = [
         (one.model, number) for one in plan.batches if not names or one.name in names for number in plan.serials(one)
@@ -127,6 +127,6 @@ def _chosen(plan: MakerPlan, names: Sequence[str] | None, serials: Sequence[str]
         return every
     unknown = set(serials) - {number for _, number in every}
     if unknown:
-        msg = f"serial {min(unknown)} is in none of these batches; see the plan"
+        msg = f"serial {min(unknown)} is in no batch of the plan; correct --serial or the plan"
         raise Malformed(Reason.BAD_ARGUMENT, msg, serial=min(unknown))
     return [(model, number) for model, number in every if number in set(serials)]

@@ -100,7 +100,10 @@ class RevocationPreview:
     def check_any(self) -> None:
         """Raises Conflict(NOT_FOUND) where nothing would happen; a key may be named only to be blocked."""
         if not self.forecast.certificates and self.key_block is None:
-            raise Conflict(Reason.NOT_FOUND, "no live certificate is selected, so there is nothing to do")
+            raise Conflict(
+                Reason.NOT_FOUND,
+                "the revocation plan selects no live certificate, so there is nothing to do; check the selection",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +139,13 @@ class RevocationPlan:
         row = self.row
         if row.state == PlanState.DONE:
             msg = (
-                f"plan {row.id} is done: {self.result}, and nothing is left of it; propose a new plan for what was "
-                "issued since"
+                f"revocation plan {row.id} is done: {self.result}, and none of its certificates is left; "
+                "propose a new plan for certificates issued since"
             )
         elif row.state == PlanState.STOPPED:
             msg = (
-                f"plan {row.id} was stopped for good{self.why_stopped}, with {self.progress}; propose a new plan for "
-                "the rest with `vagus revoke` and the same options"
+                f"revocation plan {row.id} was stopped for good{self.why_stopped}, with {self.progress}; "
+                "propose a new plan for the rest with `vagus revoke` and the same options"
             )
         else:
             return
@@ -230,7 +233,7 @@ class RevocationPlans(Acts):
         plan.check_goes_on()
         if actor.id in plan.row.approvals:
             how = "proposed" if actor.id == plan.row.made_by else "approved"
-            msg = f"{actor.id} {how} plan {plan_id} already, which counts as one approval; another account must approve"
+            msg = f"{actor.id} {how} revocation plan {plan_id} already, as one approval; another account must approve"
             raise Conflict(Reason.ALREADY_EXISTS, msg, plan=plan_id)
         return plan
 
@@ -275,9 +278,7 @@ class RevocationPlans(Acts):
         plan = self._find(plan_id)
         plan.check_goes_on()
         if plan.row.state == PlanState.PROPOSED:
-            msg = (
-                f"plan {plan_id} has not begun, so there is nothing to pause; end it with `vagus revoke stop {plan_id}`"
-            )
+            msg = f"revocation plan {plan_id} has not begun, so it cannot pause; end it: `vagus revoke stop {plan_id}`"
             raise Conflict(Reason.DEVICE_STATE, msg, plan=plan_id, state=plan.row.state)
         return self._view(self.components.mass_revocation.pause(plan_id, by=actor.id))
 
@@ -291,7 +292,7 @@ class RevocationPlans(Acts):
         with self.components.database.reading() as connection:
             row = rows.find_plan(connection, plan_id)
         if row is None:
-            msg = f"there is no plan {plan_id}; see `vagus revoke list`"
+            msg = f"revocation plan {plan_id} does not exist; see `vagus revoke list`"
             raise Conflict(Reason.NOT_FOUND, msg, plan=plan_id)
         return self._view(row)
 

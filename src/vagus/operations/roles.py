@@ -80,10 +80,10 @@ def check_may(actor: Actor, act: Act) -> None:
     An act that is not on one unit needs the whole installation as scope; the others also call `check_scope`.
     """
     if not actor.roles & act.roles:
-        msg = f"{actor.id} may not {act.text}; that needs the role {' or '.join(sorted(act.roles))}"
+        msg = f"actor {actor.id} may not {act.text}, which needs the role {' or '.join(sorted(act.roles))}"
         raise NotAuthorised(Reason.ACT_FORBIDDEN, msg, actor=actor.id, act=act.text)
     if not act.is_on_one_unit and actor.scope is not None:
-        msg = f"{actor.id} may not {act.text}; that needs the whole installation as scope, and {_spell(actor)} is given"
+        msg = f"actor {actor.id} may not {act.text}: that needs the whole installation as scope, not {_spell(actor)}"
         raise NotAuthorised(Reason.ACT_FORBIDDEN, msg, actor=actor.id, act=act.text)
 
 
@@ -91,7 +91,7 @@ def check_scope(actor: Actor, unit: UnitName | None) -> None:
     """Raises NotAuthorised(ACT_FORBIDDEN) where `unit` is outside the actor's scope; None is the installation."""
     if actor.scope is not None and unit not in actor.scope:
         where = "the whole installation" if unit is None else f"unit {unit}"
-        msg = f"{actor.id} may act on {_spell(actor)} and not on {where}; name one of these units"
+        msg = f"actor {actor.id} may act on {_spell(actor)} and not on {where}; name one of these units"
         raise NotAuthorised(Reason.ACT_FORBIDDEN, msg, actor=actor.id, unit=None if unit is None else str(unit))
 
 

@@ -32,7 +32,7 @@ class Snapshots(Acts):
         self.components.set_backs.check_settled()
         newer = CrlFiles(self.components.database, self.components.settings.published).find_newer()
         if newer:
-            msg = f"{newer[0].stem}.crl is newer than the database says, which was brought back from an older state"
+            msg = f"published CRL {newer[0].stem}.crl is newer than the database, so the database was set back"
             raise Conflict(Reason.RESTORE_UNSETTLED, f"{msg}; close the gap with `vagus restore-gap` first")
         maker = SnapshotMaker(
             self.components.database,

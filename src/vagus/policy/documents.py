@@ -19,8 +19,8 @@ Model = TypeVar("Model", bound="Document")
 
 _LARGEST = 4 * 1024 * 1024
 _MOST_PARTS = 16
-_ENDS = re.compile(rb"[=,{\[\n]")  # a key ends before each of these
-_OPAQUE = re.compile(  # strings of the four kinds (TOML 1.0), and comments: dots in them divide nothing
+_ENDS = re.compile(rb"[=,{\[\n]")  # a TOML key ends before one of these characters
+_OPAQUE = re.compile(  # TOML 1.0 strings of the four kinds, and comments: dots inside them separate no parts of a key
     rb""""{3}[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3}|\'{3}.*?\'{3}|"(?:[^"\\\n]|\\[^\n])*"|\'[^\'\n]*\'|#[^\n]*""",
     re.DOTALL,
 )
@@ -56,7 +56,8 @@ def decode_tables(raw: bytes, file: str, reason: Reason) -> dict[str, object]:
     if len(raw) > _LARGEST:
         msg = f"{file}: larger than the {_LARGEST} bytes allowed; split it"
         raise Misconfigured(reason, msg, file=file)
-    # tomllib takes time with the square of a key's parts: 200,000 of them fit into a small file, and hold it for hours
+    # tomllib needs time proportional to the square of a key's parts. A small file has room for 200,000 parts, which
+    # would take hours.
     if any(part.count(b".") >= _MOST_PARTS for part in _ENDS.split(_OPAQUE.sub(b"", raw))):
         msg = f"{file}: a key has more than {_MOST_PARTS} parts with dots between; no file here needs more than three"
         raise Misconfigured(reason, msg, file=file)
@@ -65,7 +66,8 @@ def decode_tables(raw: bytes, file: str, reason: Reason) -> dict[str, object]:
     except UnicodeDecodeError as fault:
         msg = f"{file}: byte {fault.start} is not UTF-8; save the file as UTF-8"
         raise Misconfigured(reason, msg, file=file) from fault
-    except (ValueError, RecursionError) as fault:  # a plain ValueError: an integer of more than 4300 digits
+    # tomllib raises a plain ValueError for an integer of more than 4,300 digits.
+    except (ValueError, RecursionError) as fault:
         msg = f"{file}: not TOML: {fault or 'nested too deeply'}; correct the line"
         raise Misconfigured(reason, msg, file=file) from fault
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from vagus.policy.pack_files import PackFile, ProfileTable
 
-Finding = tuple[str, str]  # key, and a sentence with limit and remedy
+Finding = tuple[str, str]  # a finding: the key in the pack, and a sentence with limit and remedy
 
-DOCUMENTATION_ARC = "1.3.6.1.4.1.32473"  # RFC 5612: for examples, never for production
+DOCUMENTATION_ARC = "1.3.6.1.4.1.32473"  # RFC 5612: object identifiers for documentation, never for production
 REQUIRED_PROFILES = (
     "implant", "wearable", "home-hub", "bedside", "imaging", "gateway", "station", "technician", "idevid", "ocsp",
     "audit-sign", "firmware-sign", "config-sign", "emergency", "tls-server",
@@ -45,7 +45,7 @@ _LONGEST_OF: Mapping[str, timedelta] = {
     "sdc-ca": 6 * 365 * _DAY,
     "infrastructure-ca": 6 * 365 * _DAY,
 }
-_LONGEST_CRITICAL = 2 * 365 * _DAY  # class III or life-sustaining
+_LONGEST_CRITICAL = 2 * 365 * _DAY  # longest certificate lifetime for devices of class III or life-sustaining ones
 _LONGEST_DEVICE = 3 * 365 * _DAY
 _LONGEST_SHORT_LIVED = _WEEK
 _PARENTS: Mapping[str, str] = {
@@ -59,13 +59,14 @@ _NAME_CONSTRAINED = frozenset({"device-ca", "issuing-ca", "sdc-ca"})
 _OFFLINE = frozenset({"root", "device_ca", "maker_root"})
 _MUST_FAIL_SECURE = (Function.CONTROL, Function.PROGRAMMING, Function.FIRMWARE)
 _LONGEST_GRACE = _DAY
-_BOUNDS = (  # duration of the pack, the most that it may be, and of what
+_BOUNDS = (  # duration of the policy pack, its upper limit, and what it limits
     ("crl.resign_every", _DAY, "of online authorities"),
     ("crl.publish_within", _MINUTE, "after a revocation"),
     ("crl.longest_next_update", _WEEK, "of online authorities"),
     ("ocsp.presigned_lifetime", _DAY, "of a response"),
     ("ocsp.http_max_age", _MINUTE, "that caches may keep a response"),
-    ("enrolment.backdate", timedelta(hours=1), "that certificates may be early"),  # the lint on lifetimes allows it
+    # the lint on lifetimes allows this backdating
+    ("enrolment.backdate", timedelta(hours=1), "that certificates may be early"),
 )
 
 
@@ -92,7 +93,7 @@ def _oids(pack: PackFile) -> Iterator[Finding]:
         yield "oids.production", text
 
 
-# --- profiles ----------------------------------------------------------------------------------------------------
+# --- the profiles of a policy pack --------------------------------------------------------------------------------
 
 
 def _profile(name: str, table: ProfileTable) -> Iterator[Finding]:
@@ -221,7 +222,7 @@ def _is_oid(text: str) -> bool:
     return numbers and (text.startswith("arc.") or (len(parts) > 2 and parts[0] in {"0", "1", "2"}))
 
 
-# --- rules and functions -----------------------------------------------------------------------------------------
+# --- the rules for device categories and functions ------------------------------------------------------------------
 
 
 def _rule(name: str, table: Rule, pack: PackFile) -> Iterator[Finding]:
@@ -280,7 +281,7 @@ def _functions(pack: PackFile) -> Iterator[Finding]:
         yield from _over(f"{here}.status_max_age", table.status_max_age, bound, f"of {function.value}")
 
 
-# --- authorities and numbers -------------------------------------------------------------------------------------
+# --- the rules for kinds of authorities, and numbers ----------------------------------------------------------------
 
 
 def _authorities(pack: PackFile) -> Iterator[Finding]:

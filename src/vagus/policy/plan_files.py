@@ -117,7 +117,8 @@ class GroupTable(Document):
     status_url: StatusUrl
     country: Country | None = None
     constrain_dn: bool = False
-    root: Literal["here", "elsewhere"] = "here"  # elsewhere: our requests go out, its certificates come in
+    # elsewhere: a foreign CA signs the requests of our authorities, and its certificates are imported
+    root: Literal["here", "elsewhere"] = "here"
 
 
 class UnitTable(Document):
@@ -155,7 +156,7 @@ class PlannedModel(Document):
     maker: Title
     category: Category
     serial_prefix: Prefix
-    anchor: str | None = None  # the maker's root certificate (PEM or DER), relative to the plan
+    anchor: str | None = None  # path of the maker's root certificate (PEM or DER), relative to the plan file
 
 
 class PlannedListener(Document):

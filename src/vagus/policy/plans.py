@@ -206,7 +206,7 @@ def decode_plan(raw: bytes, file: str) -> Plan:
         case "maker":
             return _MakerReader(file).read(check_tables(tables, file, MakerFile, Reason.BAD_PLAN), digest)
         case other:
-            msg = f'{file}: kind: {other!r} is not "hospital" or "maker"; say which plan this is'
+            msg = f"{file}: kind: {other!r} is not 'hospital' or 'maker'; say which plan this is"
             raise Misconfigured(Reason.BAD_PLAN, msg, file=file, key="kind")
 
 
@@ -253,10 +253,10 @@ class _Reader:
                 self.refuse(f"{key}.units", f"{unknown[0]!r} is no unit of {one.hospital}; name its own units")
             accepted = frozenset(f"{one.hospital}/{label}" for label in one.units) or units[one.hospital]
             if not one.host_names:
-                msg = "a TLS listener needs at least one host name for its certificate; add it"
+                msg = "a TLS listener needs at least one host name for its certificate; add host_names to it"
                 self.refuse(f"{key}.host_names", msg)
         if (one.upstream is not None) is not (kind in {ListenerKind.RELAY_HTTP, ListenerKind.RELAY_TCP}):
-            msg = "a relay needs an upstream host:port and no other listener has one; correct it"
+            msg = "a relay listener needs an upstream host:port, and no other listener has one; correct it"
             self.refuse(f"{key}.upstream", msg)
         if one.registration_authorities and kind is not ListenerKind.ENROLMENT:
             self.refuse(f"{key}.registration_authorities", "only an enrolment listener has them; delete the key")

@@ -31,7 +31,7 @@ def read_duration(text: object) -> timedelta:
         return text
     match = _DURATION.match(text) if isinstance(text, str) else None
     if match is None:
-        msg = f'{text!r} is not a duration; write a number and s, m, h, d or y (365 days), as in "365d"'
+        msg = f"{text!r} is not a duration; write a number and s, m, h, d or y (365 days), as in '365d'"
         raise ValueError(msg)
     return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
 
@@ -48,7 +48,7 @@ Duration = Annotated[timedelta, BeforeValidator(read_duration)]
 Lifetime = Annotated[timedelta | None, BeforeValidator(_read_lifetime)]
 Grace = Annotated[timedelta, BeforeValidator(_read_none)]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")]
-_Spelled = Field(strict=False)  # an enumeration is read from its text, a tuple or set from a list
+_Spelled = Field(strict=False)  # pydantic reads an enumeration from its text, and a tuple or set from a TOML list
 
 
 class Function(StrEnum):
@@ -65,8 +65,8 @@ class Function(StrEnum):
 class FailMode(StrEnum):
     """What happens when status cannot be known. Therapy and local alarms never depend on a certificate at all."""
 
-    OPERATIONAL = "operational"  # goes on within a bounded, logged grace
-    SECURE = "secure"  # is refused
+    OPERATIONAL = "operational"  # without status information, the function continues within a bounded, logged grace
+    SECURE = "secure"  # without status information, the function is refused
 
 
 class SessionOnRevocation(StrEnum):
@@ -88,7 +88,7 @@ class Exposure(StrEnum):
 class DeviceClass(StrEnum):
     """FDA class: sets the review level and nothing else (21 CFR 860.3)."""
 
-    I = "I"  # noqa: E741  Roman one
+    I = "I"  # noqa: E741 the Roman number one is the regulation's own name
     II = "II"
     III = "III"
 
@@ -237,7 +237,7 @@ class PolicyPack:
 
     name: str
     version: str
-    sha256: str  # of the file's bytes: what the ledger records
+    sha256: str  # SHA-256 of the pack file's bytes, which the ledger records
     arc: str
     is_production_arc: bool
     profiles: Mapping[str, Profile]
@@ -248,7 +248,8 @@ class PolicyPack:
     crl: CrlRules
     ocsp: OcspRules
     enrolment: EnrolmentRules
-    cryptoperiods: Mapping[str, timedelta | None]  # longest signing use by kind of key; None: as long as the device
+    # longest signing use by kind of key; None: as long as the device lives
+    cryptoperiods: Mapping[str, timedelta | None]
 
     def profile(self, name: str) -> Profile:
         """The profile of this name. Raises PolicyRefusal(POLICY_VIOLATION)."""

@@ -66,7 +66,7 @@ class BeforeIntent:
     authority_state: str | None
     key_owner: str | None
     is_key_blocked: bool
-    leaf_index: int | None  # of the certificate that this request id has already
+    leaf_index: int | None  # the certificate that this request id has obtained already; None: none
 
 
 _BEFORE = Statement(

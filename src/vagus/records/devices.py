@@ -171,7 +171,8 @@ def _conditions(narrow: DeviceFilter) -> list[ColumnElement[bool]]:
     wanted = {name: getattr(narrow, name) for name in ("unit", "state", "model", "profile")}
     conditions = [devices.c[name] == str(value) for name, value in wanted.items() if value is not None]
     if narrow.hospital is not None:
-        # Units are written hospital/unit, and "0" is the character after "/". Joined with nothing, so that no index of
-        # units serves the range: it would find the whole hospital and sort it, where a page needs the next by id.
+        # Unit names are hospital/unit, and "0" is the character after "/", where the range ends. The column is
+        # concatenated with nothing, so that no index of units serves the range: that index would find the whole
+        # hospital and sort it, where a page needs the next device by id.
         conditions.append(devices.c.unit.concat("").between(f"{narrow.hospital}/", f"{narrow.hospital}0"))
     return conditions

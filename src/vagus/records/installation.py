@@ -44,10 +44,10 @@ def insert_installation(connection: Connection, new: InstallationRow) -> None:
     carry as its first line and key name (C2SP signed-note) or for a salt that is not 32 bytes.
     """
     if find_installation(connection) is not None:
-        raise Conflict(Reason.ALREADY_EXISTS, "this database already belongs to an installation; use an empty one")
+        raise Conflict(Reason.ALREADY_EXISTS, "this database belongs to an installation already; use an empty database")
     _check_origin(new.origin)
     if len(new.salt) != _SALT_BYTES:
-        msg = f"a salt of {len(new.salt)} bytes is not {_SALT_BYTES}; draw it from the entropy source"
+        msg = f"a salt of {len(new.salt)} bytes is not {_SALT_BYTES} bytes long; draw it from the entropy source"
         raise Malformed(Reason.BAD_ARGUMENT, msg, size=len(new.salt))
     connection.execute(insert(installation), {"id": 1, **_FORM.values(new)})
 
@@ -109,5 +109,5 @@ def _change(connection: Connection, **values: object) -> None:
 
 def _check_origin(origin: str) -> None:
     if not origin or any(c.isspace() or c == "+" or not c.isprintable() for c in origin):
-        msg = f"origin {origin!r} is empty or has spaces or '+'; write it like log.example.org/vagus"
+        msg = f"log origin {origin!r} is empty or has spaces or '+'; write it like log.example.org/vagus"
         raise Malformed(Reason.BAD_ARGUMENT, msg, origin=origin)

@@ -70,5 +70,5 @@ def iterate_leaves(connection: Connection, start: int = 0, end: int | None = Non
 
 
 def _missing(index: int) -> IntegrityFailure:
-    msg = f"leaf {index} of the log is missing from the database"
+    msg = f"leaf {index} of the log is missing from the database; run: vagus audit verify"
     return IntegrityFailure(Reason.LOG_TAMPERED, msg, index=index)

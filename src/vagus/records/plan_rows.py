@@ -50,7 +50,8 @@ def list_existing_authorities(connection: Connection, *, at: int) -> tuple[Exist
     """Every authority by name, with its live certificates at `at` (seconds since 1970)."""
     issuer = certificates.c.authority_id
     each = connection.execute(select(issuer, func.count()).where(_is_live(at)).group_by(issuer))
-    counts: dict[int, int] = {authority_id: live for authority_id, live in each}  # noqa: C416  a Row is no pair
+    # a SQLAlchemy Row is no pair for `dict()`
+    counts: dict[int, int] = {authority_id: live for authority_id, live in each}  # noqa: C416
     table = authorities.c
     query = select(table.id, table.name, table.kind, table.state, table.generation)
     newest: dict[str, ExistingAuthorityRow] = {}

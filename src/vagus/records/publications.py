@@ -113,9 +113,9 @@ def keep(
     connection: Connection, state: ShardState, publication: Publication | None, delta: DeltaRow | None = None
 ) -> None:
     """Store these as the newest of their shard; `state` is its state, read in the same batch."""
-    # An existing row is updated in place, never deleted and inserted again: the writes are parts of one statement
-    # (see `write_together`), and two parts must not touch one row. It also keeps the values in one prepared statement:
-    # a driver holds the last values of each, which may be 50 MB.
+    # Update an existing row in place; never delete and insert it. The writes are parts of one statement (see
+    # `write_together`), and two parts must not touch one row. One statement form also keeps fewer values alive: a
+    # driver holds the last values of each prepared statement, which may be a CRL of 50 MB.
     writes: list[Write] = []
     if publication is not None:
         statement = _INSERT if state.newest is None else _UPDATE

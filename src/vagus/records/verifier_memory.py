@@ -56,7 +56,7 @@ def remember_all(connection: Connection, numbers: Mapping[str, int], at: int) ->
     """`remember` for many names at one moment, in a few statements: one round of CRLs has hundreds of them."""
     for name, number in numbers.items():
         if not 0 <= number <= _MAX_NUMBER or not 0 < len(name) <= _MAX_NAME:
-            msg = f"cannot remember a number of {number.bit_length()} bits under a name of {len(name)} characters"
+            msg = f"verifier memory takes no number of {number.bit_length()} bits, or a name of {len(name)} characters"
             raise Malformed(Reason.BAD_ARGUMENT, msg)
     known = _find_all(connection, tuple(numbers))
     newest = {name: _raised(known.get(name), name, number, at) for name, number in numbers.items()}

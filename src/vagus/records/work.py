@@ -219,5 +219,5 @@ def _change(batch: Batch, job: Job, **values: int | str | None) -> None:
         & work.c.done_at.is_(None)
     )
     if batch.connection.execute(update(work).where(is_ours).values(**values)).rowcount != 1:
-        msg = f"job {job.id} ({job.kind} {job.key}) outlived its lease and belongs to another runner; drop its result"
+        msg = f"job {job.id} ({job.kind} {job.key}) outlived its lease, and another runner has it; discard this result"
         raise Conflict(Reason.LEASE_LOST, msg, job=job.id, attempts=job.attempts)

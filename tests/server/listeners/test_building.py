@@ -375,5 +375,5 @@ def test_a_makers_crl_date_closes_the_listeners_whatever_an_operator_forgets(bui
 def test_no_device_is_added_under_the_name_of_a_listener_of_the_plan_in_force(built: Built) -> None:
     unit = UnitName("h1", "icu")
     new = NewDevice(unit=unit, model="Aorta IP3", maker_serial="D-1", host_names=("enrol.h1.test.example",))
-    with pytest.raises(Conflict, match="is the name of a listener here"):
+    with pytest.raises(Conflict, match="belongs to a listener here"):
         built.installation.inventory.add(new, by="operator:test")

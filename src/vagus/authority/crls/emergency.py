@@ -106,7 +106,8 @@ def _make_crls_revoking(
     """The shard's CRL and the complete one, each with the subordinate revoked, newer than those published."""
     tbs = decode_tbs(decode_certificate(row.certificate_der or b"").tbs_certificate_bytes)
     certificate = certificate_rows.find_certificate(connection, issuer.authority_id, tbs.serial)
-    if certificate is None:  # certified elsewhere under the same name: no certificate of ours to revoke
+    # The subordinate was certified elsewhere under the same name: no certificate of ours to revoke.
+    if certificate is None:
         return []
     crls: list[dict[str, object]] = []
     for shard in (certificate.shard, COMPLETE):
@@ -114,7 +115,8 @@ def _make_crls_revoking(
         if newest is None:
             continue
         made_at = datetime.fromtimestamp(newest.this_update, UTC)
-        this_update = made_at + timedelta(seconds=1)  # strictly newer than the published one
+        # The sealed CRL must be strictly newer than the published CRL, else relying parties ignore it.
+        this_update = made_at + timedelta(seconds=1)
         entries = list(list_entries(connection, issuer.authority_id, shard, ends_from(newest, this_update)))
         entries.append(encode_crl_entry(tbs.serial, this_update, RevocationReason.CA_COMPROMISE))
         contents = CrlContents(
@@ -148,12 +150,13 @@ def publish_sealed(
     NotTrusted(BAD_SIGNATURE), Conflict(AUTHORITY_UNKNOWN), Conflict(CEREMONY_NEEDED) if newer CRLs are published, and
     Unavailable(CLOCK_AHEAD) if it is from the future: relying parties would refuse it, and no CRL could follow it.
     """
-    # 1. the envelope is authenticated; the CRLs inside are verified again with the issuer's public key
+    # 1. Open the envelope, which authenticates its bytes. The CRLs inside are verified again with the public key of
+    # their issuer.
     label, content = open_envelope(envelope, passphrase)
     crls = [_decode(one) for one in json.loads(content)]
     reference, revoked = str(label["issuer"]), str(label["revokes"])
 
-    # 2. revocation, CRLs and ledger entries in one transaction
+    # 2. Store the revocation, the CRLs and the ledger entry in one transaction: a crash leaves all of them or none.
     def act(batch: Batch) -> AuthorityRow:
         issuer = _find(batch.connection, reference)
         serial = 0
@@ -161,13 +164,14 @@ def publish_sealed(
         for publication, serial_text in crls:
             serial = int(serial_text, 16)
             newest = publications.find_publication(batch.connection, issuer.id, publication.shard)
-            # a call that was interrupted after its commit is repeated: then this very CRL is the newest
+            # A call that ended after its commit is repeated by the operator. The newest published CRL is then this very
+            # CRL, which is no conflict.
             if newest is None or newest.crl_der != publication.crl_der:
                 _check_crl(batch, issuer, publication, newest)
                 unpublished.append(publication)
         certificate = certificate_rows.find_certificate(batch.connection, issuer.id, serial)
         if certificate is None:
-            msg = f"{reference} never issued the certificate that this CRL revokes; is it another installation's?"
+            msg = f"authority {reference} never issued the certificate that the sealed CRL revokes; open it elsewhere"
             raise Conflict(Reason.NOT_ISSUED, msg)
         sequence = revocation.revoke_row(batch, certificate, RevocationReason.CA_COMPROMISE, by=by)
         for publication in unpublished:
@@ -179,7 +183,7 @@ def publish_sealed(
         return issuer
 
     issuer = writer.submit(act).result()
-    # 3. the files
+    # 3. Write the CRL files, after the rows: `CrlFiles.find_outdated` repairs files that a crash left out.
     if folder is not None:
         files_there = CrlFiles(writer.database, folder)
         for publication, _ in crls:
@@ -196,7 +200,7 @@ def _find(connection: Connection, reference: str) -> AuthorityRow:
     name, _, generation = reference.partition("#")
     row = rows.find_generation(connection, name, int(generation or "0"))
     if row is None or row.certificate_der is None:
-        msg = f"there is no certified authority {reference} here; open the envelope in its own installation"
+        msg = f"authority {reference} of the sealed CRL is not certified here; open the CRL in its own installation"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=reference)
     return row
 
@@ -210,10 +214,12 @@ def _covers_all(batch: Batch, publication: Publication, serial: int) -> bool:
 
 def _check_crl(batch: Batch, issuer: AuthorityRow, publication: Publication, newest: Publication | None) -> None:
     if newest is not None and (newest.number >= publication.number or newest.this_update >= publication.this_update):
-        msg = f"a newer CRL of {issuer.reference} is published than the sealed one; hold a ceremony"
+        msg = f"the sealed CRL is older than the published CRL of {issuer.reference}; hold a ceremony for a new one"
         raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=issuer.reference)
     if publication.next_update <= batch.at:
-        raise IntegrityFailure(Reason.STATUS_STALE, "the sealed CRL has expired; hold a ceremony")
+        raise IntegrityFailure(
+            Reason.STATUS_STALE, "the sealed CRL is past its nextUpdate; hold a ceremony for a new one"
+        )
     if publication.this_update > batch.at + int(SLACK.total_seconds()):
         dated = f"{datetime.fromtimestamp(publication.this_update, UTC):%Y-%m-%dT%H:%M:%SZ}"
         msg = f"the sealed CRL is dated {dated}, in the future; set the clock, or if it is right hold a ceremony"

@@ -116,13 +116,15 @@ class CrlFiles:
 
         Files of other installations, and files that hold no CRL, are ignored.
         """
-        # 1. The files first: rows are committed before them, and only grow meanwhile.
+        # 1. List the CRL files before the rows. Rows are committed before their files, so a file without a row is never
+        # a race.
         paths = (path for path in self._folder.glob("crl/*/*/*.crl") if _shard_of(path) is not None)
         found = {path: self._number(path) for path in paths}
         with self._database.reading() as connection:
             numbers = rows.list_numbers(connection)
             authorities = {(row.slug, str(row.generation)): row for row in list_authorities(connection)}
-        # 2. A file with a greater number counts only if it has its authority's signature.
+        # 2. A CRL file with a greater number counts only if its authority signed it: else any user of the folder could
+        # stop publication.
         newer: list[CrlPlace] = []
         for path, number in found.items():
             row, shard = authorities.get((path.parent.parent.name, path.parent.name)), _shard_of(path)
@@ -171,8 +173,8 @@ class CrlFiles:
         if signer is None or self._load(path, signer) is None:
             return
         msg = (
-            f"{path} was signed later than the newest CRL in the database, so the database was set back to an older "
-            "state; the file stays: close the gap with `vagus restore-gap`"
+            f"CRL file {path} was signed later than the newest CRL in the database, so the database was set "
+            "back to an older state. The file is left as it is; close the gap with `vagus restore-gap`"
         )
         raise Conflict(Reason.RESTORE_UNSETTLED, msg, path=str(path))
 
@@ -218,7 +220,7 @@ class CrlFiles:
             with lock_folder(self._folder / ".lock", seconds=_LOCK_SECONDS, mode=PUBLIC_FILE):
                 yield
         except FolderLocked:
-            msg = f"another process has written in {self._folder} for {_LOCK_SECONDS:.0f} s; end it if it hangs"
+            msg = f"another process has locked CRL folder {self._folder} for {_LOCK_SECONDS:.0f} s; end it if it hangs"
             raise Unavailable(Reason.STATUS_UNAVAILABLE, msg) from None
 
 
@@ -227,7 +229,8 @@ def read_number(crl_der: bytes) -> int:
     _, at, end = der.read_element(crl_der, 0, len(crl_der))
     _, at, end = der.read_element(crl_der, at, end)
     tag = 0
-    while at < end:  # extensions are the last field of tbsCertList
+    # crlExtensions is the last field of tbsCertList (RFC 5280 5.1), so it is found from the end.
+    while at < end:
         tag, start, at = der.read_element(crl_der, at, end)
     if tag != _EXTENSIONS:
         return -1

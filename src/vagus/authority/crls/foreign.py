@@ -70,10 +70,11 @@ def read_foreign_crl(crl_der: bytes, authorities: Sequence[AuthorityRow]) -> For
         return None
     for authority in authorities:
         if authority.certificate_der is not None:
-            with suppress(NotTrusted):  # imported generations may share their name: take the one whose key verifies
+            # Imported generations of an authority may share one name: the signer is the one whose key verifies the CRL.
+            with suppress(NotTrusted):
                 check_signer(crl, authority.certificate_der)
                 return ForeignCrl(authority, crl)
-    msg = f"CRL {crl.label} is of none of the authorities here; give the CRLs of these authorities only"
+    msg = f"CRL {crl.label} is of none of the authorities of this installation; give the CRLs of these only"
     raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
 
 
@@ -84,13 +85,13 @@ def check_signer(crl: Crl, certificate_der: bytes) -> None:
     """
     signer = decode_certificate(certificate_der)
     if signer.subject.relative_names != crl.issuer.relative_names:
-        msg = f"CRL {crl.label} is of another authority than {signer.label}; give its own"
+        msg = f"CRL {crl.label} was issued by another authority than {signer.label}; give the CRL of that authority"
         raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
     verify_crl(crl, signer, SignatureVerdicts())
     if crl.number is not None and crl.number > MAX_NUMBER:
         msg = (
-            f"CRL {crl.label} has number {crl.number}, and no CRL of ours could follow one above {MAX_NUMBER}; let "
-            "its authority end where it is, and certify another key here"
+            f"CRL {crl.label} has CRL number {crl.number}, and a next number would exceed {MAX_NUMBER}, the "
+            "most that a CRL can have (RFC 5280 5.2.3); let its authority end, and certify another key here"
         )
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_NUMBER, value=crl.number)
 
@@ -104,13 +105,13 @@ def combine_crls(
     a later CRL that would name the certificate leaves it out. `find_known_shard` gives the shard of a certificate that
     is known here.
     """
-    # 1. The newest of each scope.
+    # 1. Keep only the newest CRL of each scope (issuer and distribution point).
     newest: dict[tuple[int, int | bytes], ForeignCrl] = {}
     for one in crls:
         scope = (one.authority.id, one.crl.scope_der if one.shard is None else one.shard)
         if scope not in newest or one.age > newest[scope].age:
             newest[scope] = one
-    # 2. Which CRLs name each certificate.
+    # 2. For each certificate, collect the CRLs that name it.
     naming: dict[tuple[int, int], list[ForeignCrl]] = {}
     of_authority: dict[int, list[ForeignCrl]] = {}
     for one in newest.values():
@@ -118,7 +119,7 @@ def combine_crls(
         for serial, reason in one.entries.items():
             if reason != RevocationReason.REMOVE_FROM_CRL:
                 naming.setdefault((one.authority.id, serial), []).append(one)
-    # 3. The gravest reason, and the shard.
+    # 3. Where CRLs disagree on a certificate, the gravest reason counts: a wrong release would admit a revoked device.
     combined: dict[tuple[str, int], CombinedEntry] = {}
     for (authority_id, serial), named_by in naming.items():
         authority = named_by[0].authority

@@ -32,7 +32,7 @@ def overdue_crls(database: Database, clock: Clock, patience: timedelta) -> Calla
     offline authority waits for a ceremony, and a revoked one signs no more. A revocation dated in the future was made
     by a clock that ran ahead. Its true time is unknown, so it counts as overdue.
     """
-    touched: dict[int, tuple[int, ...]] = {}  # by plan id; a plan touches no other authorities later
+    touched: dict[int, tuple[int, ...]] = {}  # authorities by plan id, cached: the selection of a plan never changes
 
     def find_overdue(row: RevocationPlanRow) -> str | None:
         at = clock.now()
@@ -67,7 +67,8 @@ def find_crls_awaiting_ceremony(connection: Connection, selection: Selection, at
     waiting = {
         one.id: one.reference for one in authority_rows.list_authorities(connection) if _waits(connection, one, at)
     }
-    if not waiting:  # `list_touched` reads the whole selection
+    # Return early: `list_touched` reads every certificate of the selection.
+    if not waiting:
         return ()
     return tuple(waiting[one] for one in selections.list_touched(connection, selection, waiting, alive_at=at))
 

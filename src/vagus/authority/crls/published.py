@@ -86,13 +86,14 @@ class PublishedCrls:
         self._fresh_seconds = fresh_seconds
         self._refreshing = threading.Lock()
         self._loading = threading.Lock()
-        self._ids: dict[tuple[str, int], int] = {}  # a generation keeps its number for good, and its certificate
+        # (name, generation) -> authority id, for good: a generation never changes its id or certificate
+        self._ids: dict[tuple[str, int], int] = {}
         self._certificates: dict[tuple[str, int], bytes] = {}
         self._numbers: dict[_Place, int] = {}
         self._crls: dict[_Place, tuple[int, PublishedCrl | None]] = {}
-        self._commits = 0  # of this process: any may have published
+        self._commits = 0  # commits of this process: each may have published a CRL, so each makes the cache due
         self._seen_commits = -1
-        self._fresh_until = self._retry_at = float("-inf")  # of the monotonic clock
+        self._fresh_until = self._retry_at = float("-inf")  # both in seconds of the monotonic clock
         self._refreshed_at: datetime | None = None
         self._is_away = False
 
@@ -125,9 +126,7 @@ class PublishedCrls:
         if found is not None:
             return found
         if time.monotonic() < self._retry_at:
-            msg = (
-                "the database did not respond a moment ago, and no such CRL is cached before its nextUpdate; try again"
-            )
+            msg = "the database does not respond, and no copy of this CRL is cached before its nextUpdate; try again"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
         try:
             authority_id = self._find_id(name, generation)
@@ -151,7 +150,7 @@ class PublishedCrls:
     def find_certificate(self, name: str, generation: int) -> bytes | None:
         """The certificate of an authority, for caIssuers; None if there is none."""
         if (name, generation) not in self._certificates:
-            self._read_authority(name, generation)  # its id may be known from before it was certified
+            self._read_authority(name, generation)  # the id may be cached from before the authority had a certificate
         return self._certificates.get((name, generation))
 
     def refresh(self) -> None:

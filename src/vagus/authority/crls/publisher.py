@@ -115,9 +115,11 @@ class CrlPublisher:
         self._clock = clock
         self.files = None if folder is None else CrlFiles(database, folder)
         self._holder = holder
-        self._steps: dict[int, ShardSteps] = {}  # by authority
-        self._signed_at: dict[tuple[int, int], float] = {}  # by authority and shard, seconds since 1970 UTC
-        self._failed: dict[int, tuple[datetime, Exception]] = {}  # by authority, until nothing is due any more
+        self._steps: dict[int, ShardSteps] = {}  # newest revocation step of each shard, by authority id
+        # when this process signed a CRL, by authority and shard, seconds since 1970 UTC
+        self._signed_at: dict[tuple[int, int], float] = {}
+        # time and error of the last failure, by authority, until no CRL is due
+        self._failed: dict[int, tuple[datetime, Exception]] = {}
 
     def check_clock(self) -> None:
         """Raises Unavailable(CLOCK_AHEAD) while no CRL would be dated, so that it is reported before one is due."""
@@ -185,7 +187,8 @@ class CrlPublisher:
         """
         end = revocation_rows.newest_sequence(connection)
         seen = self._steps.get(authority_id)
-        if seen is None or seen.until > end:  # the first call, or another database under the same name
+        # first call for this authority, or the database was replaced by an older one
+        if seen is None or seen.until > end:
             seen = ShardSteps(min((one.sequence for one in published.values()), default=0), {})
         newer = revocation_rows.newest_by_shard(connection, authority_id, after=seen.until) if end > seen.until else {}
         newest = {**seen.newest, **newer}
@@ -217,7 +220,8 @@ class CrlPublisher:
         Unavailable(CLOCK_ROLLBACK) if it is further in the future, since nothing older may replace it, and
         Unavailable(CLOCK_AHEAD) if the clock cannot be right.
         """
-        # 1. one snapshot: the entries, and the step of the sequence up to which they cover it
+        # 1. Read one snapshot: the entries of the CRL, and the step of the revocation sequence that they cover. A
+        # revocation that commits later has a higher step, so the next `find_due` finds this CRL incomplete.
         if self._bound is not None:
             self._bound.check()
         now = self.now()
@@ -225,13 +229,15 @@ class CrlPublisher:
         date = now if facts.previous is None else self._choose_date(facts.previous, now, issuer)
         if date is None:
             return None
-        # 2. sign, outside any transaction
+        # 2. Sign the CRL outside any transaction: a large CRL takes seconds, and no writer may wait for it.
         made = self._sign(issuer, shard, facts, date)
-        del facts  # a million entries are 53 MB
-        # 3. store it, unless another server was faster
+        del facts  # release the entries of the CRL at once: a million of them take 53 MB
+        # 3. Store the signed CRL, unless another server stored a CRL of this shard first: `_store` compares CRL numbers
+        # under the writer's lock.
         stored = self._writer.submit(lambda batch: _store(batch, issuer, made)).result()
         self._signed_at[issuer.authority_id, shard] = now.timestamp()
-        # 4. the files; after a crash or a full disk `CrlFiles.find_outdated` finds what to write from the rows
+        # 4. Write the CRL files after the commit. If this process crashes or the disk is full, `CrlFiles.find_outdated`
+        # compares the files with the rows and writes what is missing.
         if self.files is not None:
             place = CrlPlace(issuer.authority_id, slug_of(issuer.name), issuer.generation, shard)
             self.files.write(place, made.publication, made.delta)
@@ -263,8 +269,8 @@ class CrlPublisher:
         next_second = datetime.fromtimestamp(previous.this_update + 1, UTC)
         if next_second > now + SLACK:
             dated = f"{datetime.fromtimestamp(previous.this_update, UTC):%Y-%m-%dT%H:%M:%SZ}"
-            msg = f"the newest CRL of {issuer.reference} is dated {dated}, five minutes or more ahead of this clock"
-            msg = f"{msg}; set the clock, or if it is right now run `vagus ca forget-dates`; until then no CRL follows"
+            msg = f"the newest CRL of {issuer.reference} is dated {dated}, five minutes or more ahead of the clock"
+            msg = f"{msg}; set the clock, or if it is right run `vagus ca forget-dates`. Until then no CRL is signed"
             raise Unavailable(Reason.CLOCK_ROLLBACK, msg, authority=issuer.reference)
         if self._age(previous, now) < self._pack.crl.shortest_interval.total_seconds():
             return None
@@ -284,7 +290,8 @@ class CrlPublisher:
     def _is_stale(self, previous: Publication, now: datetime, issuer: Issuer) -> bool:
         """Whether the regular schedule asks for a new CRL, whatever is in it."""
         every = self._pack.crl.resign_every
-        if issuer.is_offline:  # its key is opened in ceremonies only, so it is signed anew there
+        # the key of an offline authority is opened in ceremonies only, so its CRL is renewed there
+        if issuer.is_offline:
             every = self._pack.crl.offline_next_update / 2
         return int(now.timestamp()) - previous.this_update >= int(every.total_seconds())
 

@@ -40,7 +40,8 @@ class RequestDecoder:
         request = decode_ocsp_request(request_der)
         nonce = request.nonce
         before = None if nonce is None else _BEFORE.get(len(nonce))
-        # the nonce ends the request, with its headers before it: other bytes in its place change nothing else
+        # The nonce, with its ASN.1 headers, is the last part of an OCSP request. So requests that agree up to there
+        # differ in the nonce alone, and one decoding serves them all.
         if nonce is not None and before is not None and request_der.endswith(before + nonce):
             self._remember(request_der[: -len(nonce)], request.asked)
         return request.asked, None if nonce is None else request.extensions[NONCE].value

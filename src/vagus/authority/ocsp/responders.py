@@ -99,11 +99,13 @@ class ResponderRenewal:
         that ends with its issuer is left, and an issuer that has ended needs none. After a crash the key that was left
         is used. Raises what issuing and keystores raise.
         """
-        # 1. is it due? RFC 6960 names no time; half of its life leaves a week in which renewing may fail
+        # 1. Is the responder's renewal due? RFC 6960 names no time. At half of its life, a week is left in which a
+        # renewal may fail.
         end = issuer.facts.not_after
         if (end is not None and end <= self._clock.now()) or self._find_present(issuer)[1]:
             return False
-        # 2. one server at a time; a server that waited finds the work done
+        # 2. Take the lease, so that one server at a time renews. A server that waited for the lease finds the responder
+        # renewed.
         name = f"ocsp:{issuer.authority_id}"
         if not leases.take(self._writer, name, self._holder, _LEASE_SECONDS):
             return False
@@ -116,11 +118,11 @@ class ResponderRenewal:
         present, is_good = self._find_present(issuer)
         if is_good:
             return False
-        # 3. a new key for each certificate, on the disk first
+        # 3. Make a new key for each responder certificate, on the disk before its row.
         key_id = self._next_key_id(issuer, present)
         owner = f"ocsp:{issuer.reference}"
         key = self._keystore.load_or_generate(key_id, KeyAlgorithm.P256, [Purpose.OCSP], owner)
-        # 4. certified by the authority itself (RFC 6960 4.2.2.2), with nocheck from the profile
+        # 4. The authority itself certifies the responder (RFC 6960 4.2.2.2); the profile adds id-pkix-ocsp-nocheck.
         order = IssuanceOrder(
             request_id=f"ocsp:{key_id}",
             profile=_PROFILE,
@@ -129,8 +131,8 @@ class ResponderRenewal:
             subject=SubjectFields("OCSP", None, f"{slug_of(issuer.name)} {key_id.rpartition('.')[2]}"),
         )
         issued = self._issuance.issue_now(order, issuer)
-        # 5. the row. The key before it is kept for one more term: a node whose copy of the keystore is not up to date
-        #    goes on with it. A key whose certificate was revoked is destroyed at once.
+        # 5. Store the responder's row. The previous key stays for one more term: a node whose copy of the keystore is
+        # not up to date still signs with it. The key of a revoked responder certificate is destroyed at once.
         row = ResponderRow(
             authority_id=issuer.authority_id,
             key_id=key_id,
@@ -228,7 +230,7 @@ def _make(authority: AuthorityRow, row: ResponderRow, key: SigningKey) -> Respon
     certificate = decode_certificate(row.certificate_der)
     own = decode_tbs(certificate.tbs_certificate_bytes)
     if own.spki_der != key.spki_der:
-        msg = f"the responder key of {authority.reference} is not its certificate's; restore the keystore"
+        msg = f"the OCSP responder key of {authority.reference} does not fit its certificate; restore the keystore"
         raise IntegrityFailure(Reason.KEY_MISMATCH, msg, authority=authority.reference)
     asked_as = tuple((name, *issuer_hashes(issuer.subject_der, issuer.spki_der, name)) for name in _HASH_NAMES)
     return Responder(

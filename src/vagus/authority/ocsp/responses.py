@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from vagus.records.engine.commit_facts import RevocationEvent
     from vagus.records.engine.database import Connection, Database
 
-_AHEAD = timedelta(seconds=5)  # by how much thisUpdate may lie ahead: a clock may be set back by less
+# thisUpdate of a cached response may lie ahead of the clock by this much: small corrections set a clock back
+_AHEAD = timedelta(seconds=5)
 _MOST_CACHED = 1_000_000
 _MOST_KNOWN = 2_000_000
 _LONGEST_CACHED_REQUEST = 300
@@ -124,7 +125,9 @@ class OcspResponses:
         self._requests_of: dict[tuple[int, int], set[bytes]] = {}
         self._known: dict[tuple[int, int], None] = {}
         self._by_hash: dict[tuple[str, bytes, bytes], Responder] = {}
-        self._place, self._swept = _START, 0  # of `presign_slice`: last (authority, leaf), certificates passed
+        # The state of the presigning sweep, for its one thread: the last (authority, leaf) done, and how many
+        # certificates it has passed.
+        self._place, self._swept = _START, 0
         self.take_over(responders)
         follower.subscribe(self._forget)
 
@@ -137,7 +140,9 @@ class OcspResponses:
         present = {one.authority_id: one for one in self._responders()}
         chosen: dict[int, Responder] = {}
         for one in responders:
-            same = present.get(one.authority_id)  # the same object, so that `_presign_page` finds its responses current
+            # Keep the same Responder object where the certificate did not change: `_presign_page` compares identities,
+            # so the cached responses stay current.
+            same = present.get(one.authority_id)
             is_same = same is not None and same.certificate_der == one.certificate_der
             chosen[one.authority_id] = same if same is not None and is_same else one
         for authority_id, one in present.items():
@@ -161,17 +166,19 @@ class OcspResponses:
         certificates, Unavailable(UNSETTLED) for an intent that is not signed yet, and Unavailable(SEQUENCE_LOST) if
         this process does not know what is revoked.
         """
-        # 1. a cached response, for the same request byte for byte
+        # 1. Look for a cached response to the same request, byte for byte.
         cached = self.find_cached(request_der, at)
         if cached is not None:
             return cached.unfold()
         if self._follower.is_lost(at, self._sequence_bound):
-            msg = "this responder lost the revocation sequence, so it gives no status; try later"
+            msg = "this OCSP responder cannot read the revocation sequence, so it gives no status; ask again later"
             raise Unavailable(Reason.SEQUENCE_LOST, msg)
-        # 2. the request, and the responder of its issuer
+        # 2. Decode the OCSP request and find the responder of the issuer that it names.
         asked, nonce = self._decoder.decode(request_der)
         responder = self._find_responder(asked)
-        # 3. the status of each. The position is read first: see `_store`
+        # 3. Find the status of each certificate. The position in the revocation sequence is read before the statuses:
+        # `_store` compares it with the position after signing, so a revocation in between is never hidden by a cached
+        # "good".
         position = self._follower.position
         this_update = at.astimezone(UTC).replace(microsecond=0)
         next_update = self._end(responder, this_update)
@@ -180,13 +187,13 @@ class OcspResponses:
             self._status(responder, one, entry, this_update, next_update)
             for one, entry in zip(asked, entries, strict=True)
         ]
-        # 4. sign
+        # 4. Sign the response with the responder's key.
         signed = _sign(responder, statuses, this_update, nonce)
         is_new = nonce is not None or not all(one.is_known for one in statuses)
         if is_new or len(statuses) > 1:
             whole = wrap_signed(signed, responder.certificate_der)
             return SignedResponse(whole, this_update, None if is_new else next_update)
-        # 5. cache it
+        # 5. Cache the response, unless its request is too long to be one that clients repeat.
         made = self._make(signed, responder, asked[0].serial, entries[0], this_update)
         if len(request_der) <= _LONGEST_CACHED_REQUEST:
             self._store(request_der, made, position)
@@ -214,7 +221,8 @@ class OcspResponses:
         """
         authority_id, after = self._place
         for responder in self._able(at):
-            # authorities before the place are done; in those after it the sweep begins with the first certificate
+            # Authorities before the sweep's place are done. In those after it, the sweep begins with the first
+            # certificate.
             if responder.authority_id < authority_id:
                 continue
             if responder.authority_id > authority_id:
@@ -226,8 +234,8 @@ class OcspResponses:
                 self._place = (responder.authority_id, page[-1].leaf_index)
                 if self._swept < self._most_cached:
                     return True
-                break  # more certificates than the cache holds: going on would drop what this sweep signed
-            # an empty page: this authority is done, so the loop goes on with the next one
+                break  # stop: the cache is full, and more responses would push out those that this sweep signed
+            # An empty page means that this authority is done, so the loop goes on with the next authority.
         self._place, self._swept = _START, 0
         return False
 
@@ -280,7 +288,7 @@ class OcspResponses:
         found = {self._by_hash.get((one.hash_name, one.name_hash, one.key_hash)) for one in asked}
         responder = found.pop()
         if responder is None or found:
-            msg = "this responder does not speak for the issuer that was asked for; ask at the certificate's own URL"
+            msg = "this OCSP responder does not serve the issuer in the request; ask at the OCSP URL in the certificate"
             raise Refused(Reason.AUTHORITY_UNKNOWN, msg)
         return responder
 
@@ -309,7 +317,7 @@ class OcspResponses:
         if row is None:
             return False
         if row.state == certificate_rows.INTENDED:
-            msg = f"certificate {serial:x} of {responder.reference} is being issued; try later"
+            msg = f"certificate {serial:x} of {responder.reference} is being issued, so it has no status yet; ask later"
             raise Unavailable(Reason.UNSETTLED, msg)
         self._know(named)
         return True
@@ -321,7 +329,8 @@ class OcspResponses:
 
     def _store(self, request_der: bytes, made: CachedResponse, position: int) -> None:
         with self._turn:
-            # a revocation after the status was read may contradict it: then nothing is cached
+            # If a revocation was committed after the status was read, the response may contradict it: it is not cached.
+            # The lock makes the comparison and the insertion one step against `_forget`.
             if self._follower.position != position:
                 return
             self._cached[request_der] = made
@@ -370,10 +379,10 @@ def _single(
 
 def _sign(responder: Responder, statuses: Sequence[SingleStatus], produced_at: datetime, nonce: bytes | None) -> bytes:
     if produced_at.timestamp() >= responder.not_after:
-        msg = f"the responder certificate of {responder.reference} has expired; renew it where the authority's key is"
+        msg = f"the OCSP responder certificate of {responder.reference} has expired; renew it at the authority's key"
         raise Conflict(Reason.OCSP_STALE, msg, authority=responder.reference)
     if produced_at.timestamp() < responder.not_before:
-        msg = f"a clock that ran ahead made the responder certificate of {responder.reference}; another is made soon"
+        msg = f"the OCSP responder certificate of {responder.reference} is dated by a clock that ran ahead; ask later"
         raise Unavailable(Reason.STATUS_UNAVAILABLE, msg, authority=responder.reference)
     tbs_der = build_response_tbs(statuses, responder.key_hash, produced_at, nonce)
     signature = responder.key.sign(Purpose.OCSP, tbs_der)

@@ -31,7 +31,7 @@ def read_act(reason: str | None, *, is_hold: bool, is_release: bool) -> tuple[Re
         msg = f"revocation reason {reason!r} is none of {REASONS}"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=reason)
     if found in own:
-        msg = f"{found.spelling} is no reason to revoke for good; write {own[found]} instead of --reason {reason}"
+        msg = f"reason {found.spelling} is not for a revocation; write {own[found]} instead of --reason {reason}"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=reason)
     return RevocationAct.REVOKE, found
 
@@ -47,6 +47,6 @@ def read_stages(text: str) -> tuple[int, ...]:
     parts = [one.strip() for one in text.split(",") if one.strip()]
     percents = [int(one) if one.isascii() and one.isdigit() and len(one) < 3 else 0 for one in parts]
     if percents != sorted(set(percents)) or 0 in percents:
-        msg = f"stages {text!r} are no growing percents from 1 to 99; write them as in 1,10,50"
+        msg = f"--stages {text!r} are no growing percents from 1 to 99; write them as in 1,10,50"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
     return tuple(percents)

@@ -247,7 +247,8 @@ def _preview_and_propose(
         preview.check_any()
         return
     blocks_key = preview.key_block is KeyBlock.BY_THIS
-    if preview.forecast.certificates or blocks_key:  # else nothing happens, or the proposal is refused
+    # Ask to confirm only if the plan would do something; an empty plan is refused by the proposal itself.
+    if preview.forecast.certificates or blocks_key:
         check_confirmed(question(preview), is_assumed=is_assumed)
     if preview.key_block is not None:
         block, has_certificates = plans.block_key(actor, preview)
@@ -290,7 +291,7 @@ def _run_stages(
     left = plans.count_left(actor, plan)
     waiting = _show(installation, plan, output, left=left)
     if left and plan.row.state == PlanState.DONE:
-        msg = f"vagus: {left} of the selection are left, issued or changed back since the proposal; propose it again"
+        msg = f"vagus: {left} certificates of the selection are left, issued or released since; propose a new plan"
         typer.echo(msg, err=True)
     if plan.row.state == PlanState.STOPPED:
         raise typer.Exit(REFUSED)
@@ -303,7 +304,7 @@ def _pause_now(installation: Installation, plan_id: int) -> NoReturn:
     from contextlib import suppress
 
     plans, actor = installation.operations.revocation, installation.actor
-    with suppress(Conflict):  # the stage ended meanwhile
+    with suppress(Conflict):  # the stage ended before the pause was recorded
         plans.pause(actor, plan_id)
     typer.echo(f"\nvagus: {spell_state(plans.find(actor, plan_id))}", err=True)
     raise typer.Exit(INTERRUPTED)
@@ -348,7 +349,7 @@ def _check_nothing_before(context: typer.Context) -> None:
     if given:
         option = "--" + given[0].replace("_", "-")
         msg = (
-            f"{option} is written before `{context.invoked_subcommand}` and would not count there; write it after, or "
-            "leave it out: a plan has its selection already"
+            f"option {option} stands before `{context.invoked_subcommand}` and has no effect there; write it "
+            "after the subcommand, or leave it out: an existing plan has its selection already"
         )
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=option)

@@ -12,7 +12,8 @@ from vagus.tls import Peer
 
 Field = tuple[bytes, bytes]
 
-# RFC 9110 7.6.1: for one connection only. Content-Length is ours to set: we know how the body really comes.
+# RFC 9110 7.6.1: hop-by-hop fields are for one connection only. The relay sets Content-Length itself, from how the body
+# really comes.
 _HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
@@ -29,7 +30,7 @@ _HOP_BY_HOP: Final = frozenset(
         b"content-length",
     }
 )
-# Fields from which servers behind a proxy learn who asks: only the gateway may set them.
+# Servers behind a proxy read the client's identity from these fields, so only the gateway may set them.
 _IDENTITY: Final = frozenset(
     {
         b"client-cert",
@@ -55,7 +56,8 @@ _IDENTITY_PREFIXES: Final = (
     b"x-amzn-mtls-",
     b"x-original-",
 )
-# CGI and WSGI read "client_cert", "client.cert" and "client-cert" as one name.
+# CGI and WSGI servers read "client_cert", "client.cert" and "client-cert" as one field name, so all of them are
+# removed.
 _ONE_SPELLING: Final = bytes(each if chr(each).isascii() and chr(each).isalnum() else ord("-") for each in range(256))
 _VIA: Final = (b"via", b"1.1 vagus")
 

@@ -27,7 +27,7 @@ from vagus.tls import Peer
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _BODILESS: Final = frozenset({204, 304})
-_FINAL: Final = 200  # RFC 9110 15.2: below are interim responses
+_FINAL: Final = 200  # RFC 9110 15.2: status codes below 200 are interim responses
 _CONTINUE_SECONDS: Final = 1.0
 
 Reset = Callable[[], None]
@@ -58,12 +58,15 @@ class HttpRelay:
             if not exchange.has_begun:
                 await send_problem(send, error, close=True)
                 return
-            # The response has begun, so only a cut connection can show that it is not whole.
+            # The response has begun, so its status cannot change any more: only a cut connection shows the client that
+            # it is not whole.
             exchange.reset_client()
 
     async def _relay(self, exchange: _Exchange) -> None:
         if exchange.method == "CONNECT":
-            raise NotAuthorised(Reason.METHOD_NOT_ALLOWED, "this gateway opens no tunnels; use the relay listener")
+            raise NotAuthorised(
+                Reason.METHOD_NOT_ALLOWED, "this gateway opens no CONNECT tunnels; use a relay listener for raw streams"
+            )
         for is_last_try in (False, True):
             connection = self._take_idle(exchange) if not is_last_try else None
             was_idle = connection is not None
@@ -72,8 +75,8 @@ class HttpRelay:
             try:
                 await exchange.run(connection, self._idle.keep)
             except UpstreamBroken as error:
-                # RFC 9110 9.2.2: a safe request without a body may be sent once more. An idle connection may have been
-                # closing when it was taken, and no byte of a response has come.
+                # RFC 9110 9.2.2: a safe request without a body may be sent once more. The upstream may have been
+                # closing the idle connection when it was taken, and no byte of a response has come.
                 if was_idle and not connection.has_answered and exchange.is_repeatable:
                     continue
                 raise unreachable(self._upstream, error) from error
@@ -89,7 +92,8 @@ class HttpRelay:
 
     def _take_idle(self, exchange: _Exchange) -> UpstreamConnection | None:
         if exchange.method not in _SAFE:
-            return None  # an idle connection may just be closing, and such a request must not be sent twice
+            # Take no idle connection: the upstream may be closing it, and an unsafe request must not be sent twice.
+            return None
         return self._idle.take(exchange.key)
 
 
@@ -171,7 +175,8 @@ class _Exchange:
         await self._go_on.wait()
         is_chunked = self._framing == _CHUNKED
         is_whole = False
-        with suppress(UpstreamBroken):  # the other task raises it too, after what the upstream sent before
+        # the task that reads the response raises this error too, after what the upstream sent before
+        with suppress(UpstreamBroken):
             while True:
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
@@ -198,7 +203,8 @@ class _Exchange:
         if lengths and head.status not in _BODILESS:
             headers.append((b"content-length", lengths[0]))
         if not self._is_sent.is_set():
-            headers.append((b"connection", b"close"))  # the rest of the body is not sent to the upstream
+            # the client must send no further request: the rest of this body is not read
+            headers.append((b"connection", b"close"))
         self.has_begun = True
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
         while True:
@@ -210,7 +216,8 @@ class _Exchange:
             body = part if isinstance(part, bytes) else b""
             is_last = part is None or connection.is_at_end
             if is_last:
-                self._finish(connection, keep)  # first: the client may send its next request at the last byte
+                # return the connection before the last byte: the client may send its next request at once
+                self._finish(connection, keep)
             await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
             if is_last:
                 return
@@ -220,7 +227,7 @@ class _Exchange:
         if self._is_sent.is_set():
             keep(self.key, connection)
         else:
-            connection.give_up()  # it responded before it had the whole body
+            connection.give_up()  # the upstream responded before it had the whole body
 
     async def _wait_for_head(self, connection: UpstreamConnection) -> Head:
         """The final header; the upstream's time runs from the end of the request."""

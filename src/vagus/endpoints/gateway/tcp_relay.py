@@ -54,7 +54,7 @@ class TcpRelay(asyncio.Protocol):
         try:
             async with asyncio.timeout(where.connect_seconds):
                 transport, _ = await loop.create_connection(lambda: _UpstreamHalf(self), where.host, where.port)
-        except OSError as error:  # a time-out is one
+        except OSError as error:  # TimeoutError is an OSError too
             self._record_failure(unreachable(where, error))
             self.to_client.abort()
             return

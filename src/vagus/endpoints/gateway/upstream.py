@@ -73,7 +73,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self._events: deque[Head | bytes | None] = deque()  # None: the response is whole
+        self._events: deque[Head | bytes | None] = deque()  # None in this queue: the response is whole
         self._held = 0
         self._head: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
@@ -89,7 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.when_lost: Callable[[], None] | None = None
         """Called once, when the connection has ended for whatever cause."""
 
-    # From the socket
+    # asyncio calls the following methods when the socket has news.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
@@ -141,7 +141,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._fresh.set()
         reset(self.transport)
 
-    # The parser's callbacks
+    # httptools calls the following methods while it parses a response.
 
     def on_message_begin(self) -> None:
         """A response begins, or an interim one."""
@@ -155,13 +155,13 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The header is whole."""
         if not self._is_answering:
-            raise UpstreamBroken("more than one response to one request")
+            raise UpstreamBroken("the upstream sent more than one response to one request")
         status = self._parser.get_status_code()
         if status == 101:
-            raise UpstreamBroken("the upstream switches protocols without a request to do so")
+            raise UpstreamBroken("the upstream switched protocols (status 101) without a request to do so")
         self._put(Head(status, self._head))
         if status < 200:
-            return  # the final response is still to come
+            return  # an interim response (RFC 9110 15.2): the final response is still to come
         self._has_head = True
         names = {name for name, _ in self._head}
         self._is_bounded = (
@@ -169,7 +169,7 @@ class UpstreamConnection(asyncio.Protocol):
         )
         self.is_reusable = self._is_bounded and self._parser.should_keep_alive()
         if self._is_head_request:
-            # llhttp would wait for a body, which a response to HEAD never has.
+            # A response to HEAD never has a body (RFC 9110 9.3.2), but llhttp would wait for one.
             self.is_reusable = False
             self._finish()
 
@@ -192,7 +192,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_answering = False
         self._put(None)
 
-    # For the relay
+    # The relay calls the following methods.
 
     def ask(self, head: bytes, *, is_head_request: bool) -> None:
         """Send the header of a request."""
@@ -244,6 +244,6 @@ async def connect(upstream: Upstream) -> UpstreamConnection:
             _, connection = await asyncio.get_running_loop().create_connection(
                 UpstreamConnection, upstream.host, upstream.port
             )
-    except OSError as error:  # a time-out is one
+    except OSError as error:  # TimeoutError is an OSError too
         raise unreachable(upstream, error) from error
     return connection

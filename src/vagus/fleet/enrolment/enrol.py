@@ -38,7 +38,7 @@ from vagus.x509.requests import CertificateRequest
 SERVER_LABEL: Final = "server"
 """The label under which a gateway or station asks for what it shows as a server."""
 
-_SUBJECT_ALT_NAME: Final = bytes.fromhex("551d11")  # contents of 2.5.29.17
+_SUBJECT_ALT_NAME: Final = bytes.fromhex("551d11")  # contents of the object identifier 2.5.29.17 (subjectAltName)
 _HOUR: Final = 3600
 
 
@@ -118,7 +118,7 @@ class Enrolment:
         peer, protocol = request.evidence.peer, request.protocol
         who = None if peer is None or peer.device is None else peer.device.id
         try:
-            # 1. Who asks, and may the device do so now?
+            # 1. Identify the applicant, and check that its device may enrol in its present state.
             applicant = find_applicant(
                 self._database,
                 request.evidence,
@@ -128,12 +128,12 @@ class Enrolment:
                 token_repeat=self._token_repeat,
             )
             who = applicant.device.id
-            # 2. to 4. What the applicant gets; no key is used yet.
+            # Steps 2 to 4 prepare the certificate without using a key.
             prepared = self._prepare(applicant, request, at)
         except Refused as error:
             self._note(who, protocol, error)
             raise
-        # 5. Token, state and intent: one transaction.
+        # 5. Store the token's use, the device's state and the intent in one transaction.
         expected = applicant.device.id
         committed = self._writer.submit(
             lambda batch: self._record(batch, applicant, request, prepared), is_patient=is_patient
@@ -145,12 +145,12 @@ class Enrolment:
         device = applicant.device
         check_may(DeviceState(device.state), *_RIGHTS[request.kind])
         _check_served(applicant)
-        # 2. A renewal keeps its names (RFC 7030 4.2.2). For any other request the inventory decides the names.
+        # 2. Choose the names. A renewal keeps those of its certificate (RFC 7030 4.2.2); else the inventory decides.
         if request.kind is Kind.RENEW:
             self._check_renewal(request, applicant)
-        # 3. What is issued, and which authority issues it.
+        # 3. Choose the profile and the issuing authority.
         order, issuer = self._order(request, applicant, at)
-        # 4. Policy, to-be-signed certificate, lints.
+        # 4. Apply the policy, build the TBSCertificate and run the lints.
         return self._issuance.prepare(order, issuer)
 
     def enrol(self, request: EnrolmentRequest, at: datetime) -> IssuedCertificate:
@@ -163,7 +163,7 @@ class Enrolment:
         """Commit now what was begun patiently: no other request will come to share its commit."""
         self._writer.hurry()
 
-    # names
+    # names of the new certificate
 
     def _check_renewal(self, request: EnrolmentRequest, applicant: Applicant) -> None:
         """A renewal is proved by the current certificate, and has its subject and subjectAltName (RFC 7030 4.2.2).
@@ -172,18 +172,18 @@ class Enrolment:
         """
         device, current = applicant.device, applicant.current
         if current is None:
-            msg = "a renewal is proved by the certificate that it renews, not by the maker's; enrol anew instead"
+            msg = "a renewal needs the device certificate that it renews, not the maker's; enrol anew instead"
             raise NotAuthorised(Reason.NOT_RENEWABLE, msg)
         if request.label is not None:
-            msg = f"label {request.label!r} has no renewal; enrol anew instead"
+            msg = f"certificates of label {request.label!r} cannot be renewed; enrol anew instead"
             raise NotAuthorised(Reason.NOT_RENEWABLE, msg)
         name = str(DeviceName(device.id, device.unit, self._group_domain))
         if current.device_name is None or str(current.device_name) != name:
-            msg = f"the inventory names this device {name} now; enrol anew, which takes the new name"
+            msg = f"the inventory now names this device {name}; enrol anew to get a certificate of that name"
             raise Conflict(Reason.NAMES_CHANGED, msg)
         _check_same_names(request.csr, current.path[0])
 
-    # what is issued
+    # profile and authority of the new certificate
 
     def _order(self, request: EnrolmentRequest, applicant: Applicant, at: datetime) -> tuple[IssuanceOrder, Issuer]:
         device, unit = applicant.device, applicant.unit
@@ -197,11 +197,11 @@ class Enrolment:
             ip_addresses = tuple(name for name in device.host_names if _is_address(name))
             dns_names = tuple(name for name in device.host_names if name not in ip_addresses)
         else:
-            msg = f"there is no certificate under label {request.label!r} for this device; leave the label out"
+            msg = f"this device has no certificate of label {request.label!r} in its profile; leave the label out"
             raise NotAuthorised(Reason.NOT_FOUND, msg)
         issuer = self._issuers.get(authority)
         if issuer is None:
-            msg = f"this server does not issue for {authority}; use the server that does (serve --issue-for)"
+            msg = f"this server does not issue for authority {authority}; use the server that does (serve --issue-for)"
             raise Unavailable(Reason.KEY_NOT_OPEN, msg, authority=authority)
         order = IssuanceOrder(
             request_id=_request_id(request, applicant, (profile, issuer.reference), at),
@@ -215,7 +215,7 @@ class Enrolment:
         )
         return order, issuer
 
-    # the one transaction
+    # the one transaction that records an enrolment
 
     def _record(
         self,
@@ -225,40 +225,41 @@ class Enrolment:
         prepared: Prepared,
     ) -> IssuanceToken | IssuedCertificate:
         """Runs inside the writer's transaction. What `begin` saw may have changed since, so it is checked again."""
-        # 1. The device is still what the certificate will say, and still has the right.
+        # 1. Check again that the device still is what the certificate will say, and still may enrol.
         now = read_again(batch, applicant)
         device = check_known(now.device, applicant.device.id)
         state = DeviceState(device.state)
         check_may(state, *_RIGHTS[request.kind])
         if (device.unit, device.profile) != (applicant.device.unit, applicant.device.profile):
-            msg = "the inventory changed the device's unit or profile just now; send the request again"
+            msg = "the inventory changed the device's unit or profile during this request; send the request again"
             raise Unavailable(Reason.OVERLOADED, msg)
-        # 2. Nothing of it is on hold, and the certificate that speaks for it was not revoked just now.
+        # 2. Check that no certificate of the device is on hold, and that the certificate used as credential was not
+        # revoked meanwhile.
         check_not_suspended(now, device)
-        # 3. The token still buys this key and this certificate, and no other.
+        # 3. Check that the token is unused, or was used for this very key and certificate.
         key, token = request.csr.public_key.spki_sha256, None
         if applicant.token_sha256 is not None:
             token = check_token(now.token, key, at=batch.at, repeat=self._token_repeat)
             check_same_wish(batch.connection, token, prepared.order.request_id)
-        # 4. The intent with its ledger entry, and the token bound to it: both or neither.
+        # 4. Write the intent with its ledger entry, and bind the token to it: both are committed, or neither.
         outcome = self._issuance.record(prepared, batch)
         if isinstance(outcome, IssuedCertificate):
             check_still_good(batch.connection, outcome)
             return outcome
         if token is not None:
             spend_token(batch, token, key, request_id=prepared.order.request_id)
-        # 5. The first certificate commissions a device.
+        # 5. The first certificate moves the device to the state commissioned.
         if state is DeviceState.RECEIVED:
             after = DeviceState.COMMISSIONED
             set_device_state(batch.connection, device.id, before=state, after=after, at=batch.at)
             append(batch, DeviceStateChanged(owner_of(device.id), state, after, f"rule:{request.protocol}"))
         return outcome
 
-    # refusals
+    # refusals of enrolment
 
     def _note(self, who: DeviceId | None, protocol: str, error: VagusError) -> None:
         named = error.facts.get("device")
-        if who is None and isinstance(named, str):  # a token that was recognised, and refused
+        if who is None and isinstance(named, str):  # the token was recognised and refused, so it names the device
             who = DeviceId(named)
         if who is not None:
             self._notes.note(owner_of(who), protocol, error.reason)
@@ -276,7 +277,7 @@ def _check_served(applicant: Applicant) -> None:
     """
     device, served = applicant.device, applicant.served_units
     if served is not None and str(device.unit) not in served:
-        msg = f"the device belongs to {device.unit}, which does not enrol here; use the listener of its hospital"
+        msg = f"unit {device.unit} of the device does not enrol at this listener; use the listener of its hospital"
         raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg)
 
 
@@ -289,8 +290,8 @@ def _check_same_names(csr: CertificateRequest, current: PathCertificate) -> None
         is_same = asked is not None and has is not None and _same_set(asked, has)
     if not is_same:
         msg = (
-            "subject or subjectAltName of the request differs from the certificate that it renews (RFC 7030 4.2.2);"
-            " copy both from the certificate, or enrol anew"
+            "the subject or subjectAltName of the renewal request differs from the certificate that it renews "
+            "(RFC 7030 4.2.2); copy both from the certificate, or enrol anew"
         )
         raise Conflict(Reason.NAMES_CHANGED, msg)
 

@@ -89,7 +89,7 @@ def read_evidence(peer: Admitted | None, token: str | None = None, user: str | N
             return RelayedToken(token, user, peer)
         return OneTimeToken(token, user, peer)
     if peer is None or peer.device is None or peer.identity is None:
-        msg = "no credential: show the maker's or the current certificate, or send a one-time token"
+        msg = "the enrolment request has no credential; show a client certificate, or send a one-time token"
         raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
     return CurrentCertificate(peer) if peer.credential is PeerCredential.LDEVID else MakerCertificate(peer)
 
@@ -111,7 +111,7 @@ def find_applicant(
     match evidence:
         case OneTimeToken() | RelayedToken():
             if is_renewal:
-                msg = "a renewal is proved by the certificate that it renews, not by a token; enrol anew instead"
+                msg = "a renewal needs the certificate that it renews, not a token; enrol anew instead"
                 raise NotAuthorised(Reason.NOT_RENEWABLE, msg)
             found = find_by_token(database, hash_token(evidence.text)) or ApplicantRow(None, None)
             row = check_token(found.token, spki_sha256, at=int(at.timestamp()), repeat=token_repeat)
@@ -122,7 +122,7 @@ def find_applicant(
             found = find_by_device(database, device_id)
     device, unit = check_known(found.device, device_id), found.unit
     if unit is None:
-        msg = f"unit {device.unit} of the device does not exist; apply the plan"
+        msg = f"unit {device.unit} of the device is not in the database; apply the plan that has it"
         raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg)
     return Applicant(
         device=device,
@@ -137,9 +137,12 @@ def find_applicant(
 def _check_certificate(peer: Admitted, *, is_renewal: bool) -> tuple[DeviceId, bytes]:
     """The device of the connection and the hash of its certificate. Raises NotAuthorised(CREDENTIAL_MISSING)."""
     if peer.device is None or peer.identity is None:
-        raise NotAuthorised(Reason.CREDENTIAL_MISSING, "the connection shows no certificate of a device; show one")
+        raise NotAuthorised(
+            Reason.CREDENTIAL_MISSING,
+            "the client certificate of the connection names no device; connect with a device certificate",
+        )
     if peer.is_registration_authority and not is_renewal:
-        msg = "a registration authority sends the device's token with each request; without one, nothing is enrolled"
+        msg = "the registration authority sent no device token; it must send one with each request it relays"
         raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
     return peer.device.id, peer.identity.leaf_sha256
 
@@ -154,7 +157,7 @@ def _check_bearer(evidence: OneTimeToken | RelayedToken, device_id: DeviceId) ->
     if peer is not None and peer.device is not None and not peer.is_registration_authority:
         others.append(peer.device.id)
     if any(other != device_id for other in others):
-        msg = "the token belongs to another device than the certificate or user name beside it; send one of them"
+        msg = "the token belongs to another device than the client certificate or user name; send one of them"
         raise NotAuthorised(Reason.IDENTITY_AMBIGUOUS, msg)
 
 

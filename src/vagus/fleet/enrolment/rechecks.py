@@ -30,11 +30,11 @@ def check_not_suspended(now: ApplicantNow, device: DeviceRow) -> None:
     final.
     """
     if now.is_held:
-        msg = "a certificate of this device is on hold, so it gets no new one; release or revoke what is held"
+        msg = "a certificate of this device is on hold, so it gets no new one; release or revoke that certificate"
         raise NotTrusted(Reason.ON_HOLD, msg, device=str(device.id))
     if now.shown_state in {REVOKED, HELD}:
         reason = Reason.REVOKED if now.shown_state == REVOKED else Reason.ON_HOLD
-        msg = f"the certificate that this request was made with is {now.shown_state}; enrol with another credential"
+        msg = f"the client certificate of the request is {now.shown_state}; enrol with another credential"
         raise NotTrusted(reason, msg, device=str(device.id))
 
 
@@ -48,7 +48,7 @@ def check_same_wish(connection: Connection, token: TokenRow, request_id: str) ->
         return
     found = find_by_request(connection, request_id)
     if found is None or found.leaf_index != token.certificate_leaf_index:
-        msg = "the token was spent on another certificate of this device; ask for a new one"
+        msg = "the token was used for another certificate of this device; have a new token made"
         raise NotAuthorised(Reason.TOKEN_SPENT, msg, device=str(token.device_id))
 
 
@@ -56,5 +56,5 @@ def check_still_good(connection: Connection, repeated: IssuedCertificate) -> Non
     """Raises Conflict(REVOKED) when the certificate that is about to be given again was revoked meanwhile."""
     row = find_by_leaf(connection, repeated.leaf_index)
     if row is not None and row.state == REVOKED:
-        msg = "this request got its certificate before, and that is revoked; make a new key and a new request"
+        msg = "the certificate that this very request obtained is revoked; make a new key and a new request"
         raise Conflict(Reason.REVOKED, msg)

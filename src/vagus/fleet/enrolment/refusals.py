@@ -42,6 +42,6 @@ class RefusalNotes:
             self._noted[key] = now
         try:
             self._writer.submit(lambda batch: append(batch, AuthenticatedRefusal(who, protocol, reason.value)))
-        except VagusError:  # closed or overloaded: the device gets its refusal all the same
+        except VagusError:  # the writer is closed or overloaded: the device gets its refusal, without a ledger entry
             with self._turn:
                 self._noted.pop(key, None)

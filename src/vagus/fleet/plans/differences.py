@@ -33,7 +33,7 @@ class Change:
     """One line of the table that `plan check` shows."""
 
     act: Act
-    what: str  # authority, unit, model, devices, plan
+    what: str  # one of authority, unit, model, devices, plan
     name: str
     detail: str
 
@@ -55,10 +55,11 @@ class ExistingState:
     group_domain: str | None
     plan_sha256: bytes | None
     authorities: Mapping[str, ExistingAuthorityRow] = field(default_factory=dict)
-    units: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # name -> organisation, title
+    units: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # unit name -> (organisation, title)
     models: Mapping[str, ModelRow] = field(default_factory=dict)
-    devices: Mapping[tuple[str, str], ExistingDeviceRow] = field(default_factory=dict)  # (model, maker's serial)
-    named_urls: Mapping[str, str] = field(default_factory=dict)  # status URL -> which certificate names it
+    # (model, maker's serial) -> device
+    devices: Mapping[tuple[str, str], ExistingDeviceRow] = field(default_factory=dict)
+    named_urls: Mapping[str, str] = field(default_factory=dict)  # status URL -> a certificate that names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,11 @@ class Difference:
     group_domain: str | None
     is_new_plan: bool
     units: tuple[PlannedUnit, ...] = ()
-    models: tuple[tuple[PlannedModel, str], ...] = ()  # with the profile of its category
+    models: tuple[tuple[PlannedModel, str], ...] = ()  # each model with the profile of its category
     authorities: tuple[PlannedAuthority, ...] = ()
     retired: tuple[ExistingAuthorityRow, ...] = ()
-    devices: tuple[tuple[PlannedDevice, str], ...] = ()  # with its profile
-    moved: tuple[tuple[str, str | None], ...] = ()  # device id, new place
+    devices: tuple[tuple[PlannedDevice, str], ...] = ()  # each device with its profile
+    moved: tuple[tuple[str, str | None], ...] = ()  # (device id, new place)
     altered: tuple[AlteredDevice, ...] = ()
     changes: tuple[Change, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -101,7 +102,7 @@ def difference(
     new = tuple(one for one in wanted if _is_missing(existing.authorities.get(one.name)))
     retired = _retired({one.name for one in wanted}, existing)
     changes = [*_authority_changes(new, retired, existing)]
-    # A plan that differs only in titles or listeners is adopted too, and the ledger says so.
+    # A plan that differs in titles or listeners alone is adopted too, so that the ledger records every plan in force.
     is_new_plan = plan.sha256 != existing.plan_sha256
     adopted = [Change(Act.CHANGE, "plan", "adopted plan", "listeners and words")] if is_new_plan else []
     if not isinstance(plan, HospitalPlan):

@@ -79,7 +79,7 @@ class Comparison:
     plan: Plan
     raw: bytes
     difference: Difference
-    anchors: dict[str, bytes]  # model -> the anchor's DER
+    anchors: dict[str, bytes]  # model -> DER of its maker's anchor
 
 
 class Planning:
@@ -116,7 +116,7 @@ class Planning:
         plan = decode_plan(raw, str(file))
         wanted = "hospital" if isinstance(plan, HospitalPlan) else "maker"
         if wanted != self._kind:
-            msg = f"{file}: kind: this is a {self._kind}'s installation; a {wanted}'s plan belongs to another folder"
+            msg = f"{file}: kind: this installation is a {self._kind}'s; apply the {wanted}'s plan in another folder"
             raise Misconfigured(Reason.BAD_PLAN, msg, file=str(file), key="kind")
         models = plan.models if isinstance(plan, HospitalPlan) else ()
         anchors = {model.name: _load_anchor(file, model) for model in models if model.anchor}
@@ -139,26 +139,27 @@ class Planning:
         done = Applied(len(requested), len(todo.units), len(todo.models), len(todo.devices), len(todo.retired))
         if todo.is_empty:
             return done
-        # 1. Existing devices, before their models: an interrupted apply finds the devices that are left.
+        # 1. Add units of existing models before the models change: an interrupted apply then finds which devices are
+        # left.
         for some in _parts(todo.altered):
             self._writer().submit(partial(_alter_devices, part=some, by=by)).result()
             advance(len(some))
-        # 2. Units and models, which devices and authorities refer to.
+        # 2. Write units and models first, because rows of devices and authorities refer to them.
         self._writer().submit(lambda batch: self._record_names(batch, found, by=by)).result()
         advance(1)
-        # 3. Authorities, parents before children: keys are made, requests wait for their ceremony.
+        # 3. Add authorities, parents before children: their keys are made, and their requests wait for a ceremony.
         for one in requested:
             self._request_authority(one, by)
             advance(1)
-        # 4. Authorities that the plan no longer has, children before parents.
+        # 4. Retire authorities that the plan no longer has, children before parents.
         for gone in todo.retired:
             self._writer().submit(partial(_retire, gone=gone, by=by)).result()
             advance(1)
-        # 5. New devices, a part at a time: each part is one transaction.
+        # 5. Add new devices in parts, each part in one transaction.
         for part in _parts(todo.devices):
             self._writer().submit(partial(self._add_devices, part=part, by=by)).result()
             advance(len(part))
-        # 6. The ledger says that it was done. Then the plan's listeners are in force.
+        # 6. Record the plan in the ledger. From here on its listeners are in force.
         if todo.is_new_plan:
             entry = PlanApplied(found.plan.sha256, done.authorities, done.units, done.models, done.devices, by)
             self._writer().submit(lambda batch: append(batch, entry)).result()
@@ -169,10 +170,13 @@ class Planning:
     def load_adopted(self) -> Plan:
         """The plan in force. Raises Conflict(CEREMONY_NEEDED) when none was applied yet, Misconfigured(BAD_PLAN)."""
         if not self._adopted.exists():
-            msg = "no plan was applied yet; run: vagus plan apply PLAN"
+            msg = "this installation has no plan yet; run: vagus plan apply PLAN"
             with self._database.reading() as connection:
                 if list_authorities(connection):
-                    msg = f"{self._adopted} is not here, though a plan was applied to this database; copy it from there"
+                    msg = (
+                        f"plan file {self._adopted} is missing here, though a plan is in force; copy it from the "
+                        "host that applied it"
+                    )
             raise Conflict(Reason.CEREMONY_NEEDED, msg)
         return load_plan(self._adopted)
 
@@ -256,7 +260,7 @@ def _retire(batch: Batch, gone: ExistingAuthorityRow, *, by: str) -> None:
     """Retire an authority. Inside the transaction, count its live certificates again."""
     live = count_live(batch.connection, gone.name, at=batch.at)
     if live:
-        msg = f"authority {gone.name} got {live} live certificates meanwhile; compare again"
+        msg = f"authority {gone.name} got {live} live certificates since the comparison; run the plan command again"
         raise Conflict(Reason.AUTHORITY_IN_USE, msg, authority=gone.name, live=live)
     row = find_newest(batch.connection, gone.name, state=None)
     if row is not None and row.state != RETIRED:

@@ -124,7 +124,8 @@ def check_work(components: Components) -> Iterator[Finding]:
 
 def check_emergency_crls(components: Components) -> Iterator[Finding]:
     """Whether each subordinate of an offline authority could be revoked now, without the key of the one above it."""
-    if components.settings.kind != "hospital" or _is_status_node(components):  # sealed CRLs lie beside the offline keys
+    # sealed emergency CRLs lie beside the offline keys, which a status node does not have
+    if components.settings.kind != "hospital" or _is_status_node(components):
         return
     found = find_sealed(components)
     remedy = f"vagus ceremony --passphrase-source {EMERGENCY}=fd:N"

@@ -69,11 +69,12 @@ class ActQueue(Generic[B]):
         self._linger_seconds = linger_seconds
         self._patience_seconds = patience_seconds
         self._changed = threading.Condition()
-        # All below belong to the lock of `_changed`.
+        # All fields below belong to the lock of `_changed`: read and write them only while holding it.
         self._queue: deque[QueuedAct[B, Any]] = deque()
-        self._urgent = 0  # how many of the queue are not patient
-        self._enough = 1  # at how many urgent acts `put` wakes the thread
-        self._is_asleep = False  # the thread waits without a time limit
+        self._urgent = 0  # how many acts of the queue are urgent (not patient)
+        self._enough = 1  # `put` wakes the writing thread once so many acts are urgent
+        # the writing thread waits without a time limit, so that even a patient act must wake it
+        self._is_asleep = False
         self._is_closed = False
 
     def put(self, act: Callable[[B], T], *, is_patient: bool) -> Future[T]:
@@ -121,7 +122,9 @@ class ActQueue(Generic[B]):
             return batch
 
     def _wait_for_act(self) -> None:
-        may_follow = True  # patient acts may follow from the batch before
+        # A batch has just ended, and its callers often submit patient acts next: wait once more for these before
+        # sleeping.
+        may_follow = True
         while not self._urgent and not self._is_closed:
             if self._queue or may_follow:
                 self._changed.wait(self._patience_seconds)

@@ -25,20 +25,21 @@ def copy_database(database: Database, target: Path) -> int:
     PostgreSQL.
     """
     if not database.is_sqlite:
-        msg = "a PostgreSQL database is not copied by this program; use pg_dump --serializable-deferrable"
+        msg = "vagus backup copies no PostgreSQL database; use pg_dump --serializable-deferrable"
         raise Misconfigured(Reason.BAD_ARGUMENT, msg)
     partial = _new_file(target)
     try:
         with closing(sqlite3.connect(partial)) as copy:
             with database.reading() as connection:
-                # One step takes every page of one snapshot; several steps would start over after each commit.
+                # One step copies every page of one snapshot. With several steps, SQLite would start over after each
+                # commit of the writer.
                 driver: Any = connection.connection.driver_connection
                 driver.backup(copy, pages=-1)
             copy.execute("PRAGMA journal_mode = DELETE")
         size = check_copy(partial)
         _settle(partial, target)
     except sqlite3.Error as error:
-        msg = f"the database could not be copied to {target} ({error}); is the disk full?"
+        msg = f"the database could not be copied to {target} ({error}); check the free space on the disk"
         raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -55,7 +56,8 @@ def restore_database(copy: Path, target: Path) -> int:
     try:
         shutil.copyfile(copy, partial)
         size = check_copy(partial)
-        for suffix in ("-wal", "-shm", "-journal"):  # side files of a database that is gone would be replayed into ours
+        # SQLite would replay the side files of a deleted database into the restored one
+        for suffix in ("-wal", "-shm", "-journal"):
             target.with_name(target.name + suffix).unlink(missing_ok=True)
         _settle(partial, target)
     finally:
@@ -75,12 +77,12 @@ def check_copy(copy: Path) -> int:
             (size,) = connection.execute("SELECT size FROM log_head").fetchone() or (None,)
             (leaves,) = connection.execute("SELECT count(*) FROM log_leaves").fetchone()
     except sqlite3.Error as error:
-        msg = f"{copy} is not a database of this program ({error}); take another backup"
+        msg = f"backup file {copy} is not a database of this program ({error}); take another backup"
         raise IntegrityFailure(Reason.BACKUP_DAMAGED, msg, path=str(copy)) from error
     if size != leaves:
         findings.append(f"its log head counts {size} leaves, {leaves} are there")
     if findings:
-        msg = f"{copy} is damaged: {'; '.join(findings)}; take another backup"
+        msg = f"backup database {copy} is damaged: {'; '.join(findings)}; take another backup"
         raise IntegrityFailure(Reason.BACKUP_DAMAGED, msg, path=str(copy))
     return int(leaves)
 
@@ -88,7 +90,7 @@ def check_copy(copy: Path) -> int:
 def _new_file(target: Path) -> Path:
     """An empty file beside `target`, for its owner alone."""
     if target.exists():
-        msg = f"{target} exists and is not overwritten; name another file or move it away"
+        msg = f"database file {target} exists and is never overwritten; name another file or move it away"
         raise Conflict(Reason.ALREADY_EXISTS, msg, path=str(target))
     partial = target.with_name(target.name + ".partial")
     partial.unlink(missing_ok=True)

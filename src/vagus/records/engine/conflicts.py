@@ -16,7 +16,10 @@ def as_conflict(error: SQLAlchemyError) -> Exception:
     """
     if not isinstance(error, IntegrityError) or _broken_constraint(error.orig) not in _CONFLICTS:
         return error
-    msg = f"this is already recorded or refers to nothing ({first_line(error.orig)})"
+    msg = (
+        f"a row with this key exists already, or the row that it refers to does not ({first_line(error.orig)}); "
+        "read the data again and repeat"
+    )
     conflict = Conflict(Reason.ALREADY_EXISTS, msg)
     conflict.__cause__ = error
     return conflict
@@ -24,7 +27,7 @@ def as_conflict(error: SQLAlchemyError) -> Exception:
 
 _CONFLICTS = frozenset(
     {
-        # PostgreSQL, appendix A, class 23
+        # PostgreSQL's codes (appendix A, class 23)
         "23503",  # foreign_key_violation
         "23505",  # unique_violation
         # SQLite's extended result codes

@@ -51,7 +51,7 @@ SCHEMA = "0001"
 
 _VERSION_TABLE = """CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
-)"""  # as alembic itself makes it
+)"""  # the table as alembic itself would create it
 
 _BUSY_SECONDS = 10
 _MEMORY_SECONDS = 30
@@ -70,9 +70,10 @@ BOUNDED_READ_SECONDS = 1.0
 """How long `bounded_reading` waits for a PostgreSQL that sends nothing, and its shortest pause after a failure."""
 _PAUSE_FACTOR = 9
 """The pause after a failed bounded read, in multiples of the time that the failure took."""
-_BOUNDED_CONNECT_SECONDS = 2  # libpq's least
+_BOUNDED_CONNECT_SECONDS = 2  # the shortest connect_timeout that libpq accepts
 
-_DURABLE_COMMITS = frozenset({"on", "local", "remote_write", "remote_apply"})  # each waits for the local flush
+# with these values of synchronous_commit, a commit waits for the local flush
+_DURABLE_COMMITS = frozenset({"on", "local", "remote_write", "remote_apply"})
 
 
 def open_database(url: str) -> Database:
@@ -86,11 +87,13 @@ def open_database(url: str) -> Database:
         parsed = make_url(url)
     except ArgumentError as error:
         raise Misconfigured(
-            Reason.BAD_SETTINGS, "the database url is not written sqlite:///path or postgresql+psycopg://…"
+            Reason.BAD_SETTINGS,
+            "database url is not written sqlite:///path or postgresql+psycopg://host/name; correct "
+            "installation.database",
         ) from error
     if parsed.drivername in {"sqlite", "postgresql+psycopg"}:
         return Database(parsed)
-    msg = f"database {parsed.drivername!r} is not one of sqlite, postgresql+psycopg; change the url"
+    msg = f"database driver {parsed.drivername!r} is none of sqlite, postgresql+psycopg; change installation.database"
     raise Misconfigured(Reason.BAD_SETTINGS, msg, kind=parsed.drivername)
 
 
@@ -102,7 +105,8 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.path = Path(url.database) if self.is_sqlite and url.database not in {None, "", ":memory:"} else None
         self.is_memory = self.is_sqlite and self.path is None
-        self._memory_turn = threading.RLock()  # the one connection of a database in memory serves one thread at a time
+        # The lock for a database in memory, whose one connection serves one thread at a time.
+        self._memory_turn = threading.RLock()
         self._memory_reading: Connection | None = None
         # Idle connections on which no transaction was ever begun: any thread appends and pops, both are atomic.
         self._single_statement: deque[Connection] = deque()
@@ -168,7 +172,7 @@ class Database:
             return
         began = time.monotonic()
         if began < self._paused_until:
-            msg = "the database did not respond a moment ago; try again, then look at its log"
+            msg = "the database did not respond a moment ago, so it is not asked again yet; try later, or see its log"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
         try:
             with unavailable_as_ours(self.path), self._bounded_readers.connect() as connection, connection.begin():
@@ -234,7 +238,10 @@ class Database:
             return
         with self._holding_memory():
             if self._memory_reading is not None:
-                msg = "this thread is inside a reading of the database in memory; leave it before writing"
+                msg = (
+                    "this thread reads the database in memory and would wait for itself; end that reading before "
+                    "writing"
+                )
                 raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
             yield
 
@@ -252,7 +259,8 @@ class Database:
 
         Rewritten tables have no statistics, and PostgreSQL plans by them: all tables are analysed afterwards.
         """
-        from vagus.records.engine.migrations.run import upgrade  # alembic is slow to import and rarely needed
+        # imported late: alembic loads slowly and is rarely needed
+        from vagus.records.engine.migrations.run import upgrade
 
         self._create_if_empty()
         with self.writing() as connection:
@@ -268,7 +276,7 @@ class Database:
             found = self._read_schema(connection)
         if found != SCHEMA:
             state = "no tables" if found is None else f"schema {found}"
-            msg = f"the database has {state}, this program needs schema {SCHEMA}; run: vagus upgrade"
+            msg = f"the database has {state}, and this program needs schema {SCHEMA}; run: vagus upgrade"
             raise Misconfigured(Reason.SCHEMA_MISMATCH, msg, found=found, needed=SCHEMA)
 
     def check_durability(self) -> None:
@@ -279,7 +287,7 @@ class Database:
         with unavailable_as_ours(self.path), self.exclusive_memory(), self.open_writer() as connection:
             for name, value, is_strong, remedy in _durability(connection, is_sqlite=self.is_sqlite):
                 if not is_strong:
-                    msg = f"the database's {name} is {value}, a power cut could undo responses; set it to {remedy}"
+                    msg = f"database setting {name} is {value}, so a power cut could undo a commit; set it to {remedy}"
                     raise Misconfigured(Reason.DURABILITY_WEAK, msg, setting=name, value=value)
 
     def describe_durability(self) -> tuple[tuple[str, str], ...]:
@@ -305,7 +313,7 @@ class Database:
     @contextmanager
     def _holding_memory(self) -> Iterator[None]:
         if not self._memory_turn.acquire(timeout=_MEMORY_SECONDS):
-            msg = f"another thread held the database in memory for {_MEMORY_SECONDS} s; don't wait inside a reading"
+            msg = f"another thread held the database in memory for {_MEMORY_SECONDS} s; do not wait inside a reading"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
         try:
             yield
@@ -332,7 +340,8 @@ class Database:
         if self.is_sqlite:
             yield
             return
-        from vagus.records.engine.postgres import patient  # the driver is there only where PostgreSQL is used
+        # imported late: the driver is installed only where PostgreSQL is used
+        from vagus.records.engine.postgres import patient
 
         with patient(connection, seconds):
             yield
@@ -400,7 +409,7 @@ def _postgres_engine(url: URL, *, is_writing: bool, is_bounded: bool) -> Engine:
     from vagus.records.engine.postgres import Bounds, bound_connections
 
     if is_writing:
-        # READ COMMITTED: after waiting for log_head, a batch must see what the batch before it committed.
+        # READ COMMITTED: a batch that waited for log_head must see what the batch before it committed.
         engine = create_engine(url, isolation_level="READ COMMITTED", pool_size=1, max_overflow=4, pool_pre_ping=True)
         writing = Bounds(_CONNECT_SECONDS, _WRITE_SECONDS, "lock_timeout", _WRITE_SECONDS)
         bound_connections(engine, writing)
@@ -424,7 +433,8 @@ def _prepare_sqlite(engine: Engine, *, is_writing: bool, is_memory: bool) -> Non
 
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # the driver would begin late and deferred; we begin ourselves
+        # sqlite3 would begin late and deferred, so this program begins transactions itself
+        connection.isolation_level = None
         cursor = connection.cursor()
         pragmas = ["foreign_keys = ON", f"busy_timeout = {_BUSY_SECONDS * 1000}", "trusted_schema = OFF"]
         if not is_memory:
@@ -435,7 +445,7 @@ def _prepare_sqlite(engine: Engine, *, is_writing: bool, is_memory: bool) -> Non
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    # IMMEDIATE: a writer that begins deferred and finds the database changed can never get its lock.
+    # BEGIN IMMEDIATE: a writer that begins deferred and then finds the database changed can never get its lock.
     begin = "BEGIN IMMEDIATE" if is_writing and not is_memory else "BEGIN"
 
     @event.listens_for(engine, "begin")

@@ -54,9 +54,9 @@ class LogContinuity:
         found = _LEAF.find(connection, leaf=known.leaf_index)
         if size < known.head[0] or found is None or bytes(found.leaf_hash) != known.leaf_hash:
             msg = (
-                f"the log has {size} leaves and not the one that was committed here as leaf {known.leaf_index}: "
-                "another, older database under the same name; stop every server and close the gap with "
-                "`vagus restore-gap`"
+                f"the log in the database has {size} leaves, and leaf {known.leaf_index} is not the one that "
+                "was committed here: the database was replaced by an older one; stop every server and close "
+                "the gap with `vagus restore-gap`"
             )
             raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, size=size, known=known.head[0])
         self._known = replace(known, head=(size, root))

@@ -35,7 +35,8 @@ def unavailable_as_ours(path: Path | None = None) -> Iterator[None]:
 
 def is_outage(error: SQLAlchemyError) -> bool:
     """Whether the database failed, not the statement: connection lost, locked, full, unreadable."""
-    # A file that is no database, or a malformed one, comes as the bare class: not a fault of the statement either.
+    # SQLAlchemy reports a file that is no database, or a damaged one, as a plain DatabaseError: an outage, not a fault
+    # of the statement.
     return (
         isinstance(error, OperationalError | InterfaceError | InternalError)
         or type(error) is DatabaseError

@@ -15,7 +15,7 @@ from vagus.records.engine.database import Database
 
 _LOG = logging.getLogger(__name__)
 
-_TABLES = (  # these grow with devices and years; the others are small and any plan serves them
+_TABLES = (  # these tables grow with devices and years; the others are small, and any query plan serves them
     "certificates",
     "certificate_bytes",
     "device_changes",
@@ -27,8 +27,8 @@ _TABLES = (  # these grow with devices and years; the others are small and any p
     "tokens",
     "work",
 )
-_FEWEST_PAGES = 200  # a smaller table costs little to scan
-# Fewer than one row for two pages, by the planner's own count (reltuples; -1 before the first ANALYZE).
+_FEWEST_PAGES = 200  # scanning a table of fewer pages costs little
+# Fewer than one row for two pages, by the planner's own row count (reltuples; -1 before the first ANALYZE).
 _MISJUDGED = text(
     "SELECT relname, pages FROM (SELECT relname, reltuples,"
     " pg_relation_size(oid) / current_setting('block_size')::bigint AS pages"
@@ -42,7 +42,7 @@ class TableSizeCheck:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pages: dict[str, int] = {}  # at the last ANALYZE: few rows in many pages may be the truth
+        self._pages: dict[str, int] = {}  # pages of each table at its last ANALYZE: few rows in many pages may be true
 
     def analyse_misjudged(self) -> None:
         """ANALYZE each misjudged table that has at least doubled since its last ANALYZE here. Raises Unavailable."""

@@ -29,7 +29,7 @@ _TCP = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,  # milliseconds; libpq ignores all of these over a Unix socket
+    "tcp_user_timeout": 15_000,  # milliseconds; libpq ignores these settings for a Unix socket
 }
 _WHICH = {"target_session_attrs": "primary"}
 """A standby takes no write, and it may lag: a read there could return an old state as the current one."""
@@ -53,7 +53,7 @@ class PatientConnection(psycopg.Connection[Any]):
         try:
             return super().wait(gen, *arguments, **named)
         except _Silence:
-            self.close()  # a late reply would belong to no statement; a closed connection is also known to be lost
+            self.close()  # a late reply would be taken for the next statement's, so the connection is closed
             raise
 
 
@@ -97,7 +97,7 @@ def bound_connections(engine: Engine, bounds: Bounds) -> None:
     ) -> PatientConnection:
         made = PatientConnection.connect(*arguments, **{**defaults, **named})
         made.patience = bounds.patience
-        made.autocommit = True  # set within a transaction, it would be undone with it
+        made.autocommit = True  # a SET inside a transaction would be undone with it, so it runs outside
         made.execute(setting)
         made.autocommit = False
         return made

@@ -104,7 +104,8 @@ def by_index(connection: Connection) -> Iterator[None]:
         return
     connection.exec_driver_sql(_NO_SCAN)
     yield
-    connection.exec_driver_sql(_SCAN_AGAIN)  # not after an error: SET LOCAL ends with the savepoint or transaction
+    # after an error this is not needed: SET LOCAL ends with its savepoint or transaction
+    connection.exec_driver_sql(_SCAN_AGAIN)
 
 
 def is_among(connection: Connection, own: ColumnElement[Any], page: Sequence[object]) -> ColumnElement[bool]:

@@ -79,7 +79,7 @@ class Statement:
 
     def ready(self, connection: Connection) -> _Compiled:
         """The compiled form for the connection's database; begins a transaction where there is none."""
-        if not connection.in_transaction():  # what SQLAlchemy does for its own statements
+        if not connection.in_transaction():  # begin a transaction, as SQLAlchemy does for its own statements
             connection.begin()
         return self._compile(connection)
 
@@ -122,7 +122,8 @@ class _Compiled:
         made: Any = clause.compile(dialect=dialect, column_keys=list(columns) or None)
         self._dialect = dialect
         self.text: str = made.string
-        found: Any = made._result_columns  # noqa: SLF001  it has no public name
+        # SQLAlchemy has no public name for the columns of a compiled statement.
+        found: Any = made._result_columns  # noqa: SLF001
         for value in (*made.binds.values(), *found):
             _check_plain(value, self.text)
         form: Any = namedtuple("Found", [column.keyname for column in found])  # type: ignore[misc]  # noqa: PYI024
@@ -140,7 +141,7 @@ class _Compiled:
             self._execute(connection, further, None)
             return found
         cursor = self._execute(connection, f"{lock}; {self.text}; {further}", None)
-        cursor.nextset()  # past the lock's row
+        cursor.nextset()  # skip the result of the locking statement
         row = cursor.fetchone()
         return None if row is None else self._form(row)
 

@@ -37,26 +37,27 @@ def _index_where(condition: str, name: str, *columns: str) -> Index:
     return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
-installation = Table(  # one row: what this database is
+installation = Table(  # one row, which says what this database is
     "installation",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("origin", String(200), nullable=False),  # the ledger's origin line
+    Column("origin", String(200), nullable=False),  # the origin line of the ledger's checkpoints
     Column("created_at", Seconds, nullable=False),
-    Column("salt", LargeBinary, nullable=False),  # for hashes of personal data in the ledger
-    Column("restored_at", Seconds),  # set by restore: nothing is issued and nothing appended until settled
-    Column("restored_size", Number),  # how many leaves the backup had; kept while unsettled
-    Column("restored_from", LargeBinary),  # the SHA-256 of the backup; kept while unsettled
+    Column("salt", LargeBinary, nullable=False),  # the salt for hashes of personal data in the ledger
+    Column("restored_at", Seconds),  # set by a restore: until the gap is closed, the writer appends no entry
+    Column("restored_size", Number),  # how many leaves the backup had; NULL unless a restore is unsettled
+    Column("restored_from", LargeBinary),  # SHA-256 of the backup; NULL unless a restore is unsettled
     Column("policy_sha256", LargeBinary),
     Column("group_domain", String(100)),
 )
 
-log_head = Table(  # one row, locked by each batch: numbers leaves and revocations without a gap
+log_head = Table(  # one row, which each batch locks: leaf indexes and revocation steps get their numbers without a gap
     "log_head",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("size", Number, nullable=False),
-    Column("frontier", LargeBinary, nullable=False),  # concatenated 32-byte hashes, largest subtree first
+    # the Merkle tree's frontier: concatenated 32-byte hashes, the largest subtree first
+    Column("frontier", LargeBinary, nullable=False),
     Column("root", LargeBinary, nullable=False),
     Column("revocation_sequence", Number, nullable=False),
     Column("device_sequence", Number, nullable=False),
@@ -74,16 +75,17 @@ authorities = Table(
     "authorities",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", String(80), nullable=False),  # root, h1, h1/icu, h1/@sdc, h1/@infra, line
-    Column("generation", Integer, nullable=False),  # 1, 2 ... re-key
-    Column("kind", String(24), nullable=False),  # root, device_ca, issuing_ca, sdc_ca, infrastructure_ca, line_ca
-    Column("parent_id", Integer, ForeignKey("authorities.id")),  # None for a root and for one signed elsewhere
+    Column("name", String(80), nullable=False),  # an authority's name: root, h1, h1/icu, h1/@sdc, h1/@infra, line
+    Column("generation", Integer, nullable=False),  # 1, 2 ...: each re-key makes a new generation
+    Column("kind", String(24), nullable=False),  # kind: root, device_ca, issuing_ca, sdc_ca, infrastructure_ca, line_ca
+    # the issuing authority; NULL for a root and for one that a foreign CA signed
+    Column("parent_id", Integer, ForeignKey("authorities.id")),
     Column("is_offline", Boolean, nullable=False),
-    Column("state", String(16), nullable=False),  # requested, active, retired, revoked
+    Column("state", String(16), nullable=False),  # state of an authority: requested, active, retired, revoked
     Column("key_id", String(80), nullable=False),
     Column("keystore", String(80), nullable=False),
     Column("spki_sha256", LargeBinary, nullable=False),
-    Column("request_der", LargeBinary),  # the CSR that waits for a ceremony or for a CA elsewhere
+    Column("request_der", LargeBinary),  # the certificate request that waits for a ceremony or a foreign CA
     Column("certificate_der", LargeBinary),
     Column("not_before", Seconds),
     Column("not_after", Seconds),
@@ -91,7 +93,7 @@ authorities = Table(
     UniqueConstraint("name", "generation"),
 )
 
-authority_chain = Table(  # certificates above an imported authority, and other generations' cross-signatures
+authority_chain = Table(  # certificates above an imported authority, and cross-signatures of other generations
     "authority_chain",
     metadata,
     Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
@@ -102,10 +104,10 @@ authority_chain = Table(  # certificates above an imported authority, and other 
 units = Table(
     "units",
     metadata,
-    Column("name", String(80), primary_key=True),  # h1/icu
+    Column("name", String(80), primary_key=True),  # a unit's name, as in h1/icu
     Column("hospital", String(20), nullable=False),
-    Column("organisation", Text, nullable=False),  # O of the subject
-    Column("title", Text, nullable=False),  # OU of the subject
+    Column("organisation", Text, nullable=False),  # organisation (O) in the subject of the unit's certificates
+    Column("title", Text, nullable=False),  # organizational unit (OU) in the subject of the unit's certificates
 )
 
 models = Table(
@@ -113,9 +115,10 @@ models = Table(
     metadata,
     Column("name", String(80), primary_key=True),
     Column("maker", String(80), nullable=False),
-    Column("category", String(40), nullable=False),  # infusion-pump, pacemaker ...
+    # a device category of the policy pack: infusion-pump, pacemaker ...
+    Column("category", String(40), nullable=False),
     Column("profile", String(40), nullable=False),
-    Column("anchor_sha256", LargeBinary),  # the maker's anchor that may vouch for this model
+    Column("anchor_sha256", LargeBinary),  # SHA-256 of the maker's anchor that may vouch for devices of this model
 )
 
 maker_anchors = Table(
@@ -138,11 +141,12 @@ devices = Table(
     Column("udi", String(120)),
     Column("place", String(120)),
     Column("state", String(20), nullable=False),
-    Column("host_names", Text),  # JSON list: what a gateway or station may show as a server
+    Column("host_names", Text),  # JSON list of host names that a gateway or station may show as a server
     Column("added_at", Seconds, nullable=False),
     Column("changed_at", Seconds, nullable=False),
-    Column("transferred_at", Seconds),  # to the present unit; NULL: it was never in another
-    UniqueConstraint("maker_serial", "model"),  # in this order: a model alone has an index, and may be all there is
+    Column("transferred_at", Seconds),  # when the device moved to its present unit; NULL: it was never in another
+    # The serial comes first, because the model has an index of its own and may be the only condition of a query.
+    UniqueConstraint("maker_serial", "model"),
     Index("devices_by_unit", "unit", "id"),
     Index("devices_by_state", "state", "id"),
     Index("devices_by_model", "model", "id"),
@@ -152,12 +156,13 @@ devices = Table(
     _index_where("host_names IS NOT NULL", "devices_with_host_names", "id"),
 )
 
-keys = Table(  # a key belongs to one owner for ever (see `keys`)
+keys = Table(  # each public key belongs to one owner for ever; `records.keys` enforces it
     "keys",
     metadata,
     Column("spki_sha256", LargeBinary, primary_key=True),
-    Column("owner", String(100), nullable=False),  # device:<id>, authority:<name>#<generation>, ocsp:..., maker:...
-    Column("state", String(12), nullable=False),  # active, blocked
+    # owner of a key: device:<id>, authority:<name>#<generation>, ocsp:..., maker:...
+    Column("owner", String(100), nullable=False),
+    Column("state", String(12), nullable=False),  # state of a key: active, blocked
     Column("since", Seconds, nullable=False),
 )
 
@@ -175,9 +180,10 @@ certificates = Table(
     Column("not_before", Seconds, nullable=False),
     Column("not_after", Number, nullable=False),
     Column("shard", Integer, nullable=False),
-    Column("state", String(10), nullable=False),  # intended, issued, revoked, held
-    Column("fingerprint", LargeBinary),  # SHA-256 of the DER, once signed
-    UniqueConstraint("serial", "authority_id"),  # in this order: an authority alone has an index
+    Column("state", String(10), nullable=False),  # state of a certificate: intended, issued, revoked, held
+    Column("fingerprint", LargeBinary),  # SHA-256 of the certificate's DER; NULL until it is signed
+    # The serial comes first, because the authority has an index of its own.
+    UniqueConstraint("serial", "authority_id"),
     UniqueConstraint("request_id"),
     Index("certificates_by_authority", "authority_id", "leaf_index"),
     Index("certificates_by_device", "device_id", "not_after"),
@@ -188,7 +194,8 @@ certificates = Table(
     _index_where("profile = 'idevid'", "certificates_by_birth", "owner"),
 )
 
-certificate_bytes = Table(  # wide bytes apart from the narrow table that everything scans
+# the certificates' bytes, in a table of their own: whole scans read the narrow table `certificates` alone
+certificate_bytes = Table(
     "certificate_bytes",
     metadata,
     Column("leaf_index", Number, ForeignKey("certificates.leaf_index"), primary_key=True, autoincrement=False),
@@ -200,31 +207,35 @@ revocations = Table(
     "revocations",
     metadata,
     Column("leaf_index", Number, ForeignKey("certificates.leaf_index"), primary_key=True, autoincrement=False),
-    Column("sequence", Number, nullable=False, unique=True),  # gapless; what every gateway follows
+    # the revocation's step in the gapless sequence that every gateway follows
+    Column("sequence", Number, nullable=False, unique=True),
     Column("authority_id", Integer, nullable=False),
     Column("serial", LargeBinary, nullable=False),
     Column("shard", Integer, nullable=False),
-    Column("reason", Integer, nullable=False),  # RFC 5280 5.3.1 code
+    Column("reason", Integer, nullable=False),  # reason code of RFC 5280 5.3.1
     Column("revoked_at", Seconds, nullable=False),
     Column("not_after", Number, nullable=False),
-    Column("entry_der", LargeBinary, nullable=False),  # the revokedCertificates element, encoded once
+    # the entry in revokedCertificates (RFC 5280 5.1.2.6), encoded once for all CRLs
+    Column("entry_der", LargeBinary, nullable=False),
     Index("revocations_by_shard", "authority_id", "shard", "leaf_index"),
     Index("revocations_by_step", "authority_id", "shard", "sequence"),
 )
 
-revocation_events = Table(  # the gapless sequence itself: holds and releases also move it
+# every step of the gapless revocation sequence: revocations, holds and releases; `revoked` has the present state alone
+revocation_events = Table(
     "revocation_events",
     metadata,
     Column("sequence", Number, primary_key=True, autoincrement=False),
     Column("authority_id", Integer, nullable=False),
     Column("serial", LargeBinary, nullable=False),
-    Column("act", String(8), nullable=False),  # revoke, hold, release
+    Column("act", String(8), nullable=False),  # what the step did: revoke, hold, release
     Column("reason", Integer, nullable=False),
     Column("at", Seconds, nullable=False),
     Index("revocation_events_by_act", "act", "at"),
 )
 
-device_changes = Table(  # the gapless sequence of what takes or gives devices their rights; gateways follow it too
+# the gapless sequence of changes that give rights to devices or take them; gateways follow it too
+device_changes = Table(
     "device_changes",
     metadata,
     Column("sequence", Number, primary_key=True, autoincrement=False),
@@ -232,38 +243,40 @@ device_changes = Table(  # the gapless sequence of what takes or gives devices t
     Column("at", Seconds, nullable=False),
 )
 
-crl_publications = Table(  # numbers never go back, also after a restore
+crl_publications = Table(  # the newest CRL of each shard; CRL numbers never go back, also after a restore
     "crl_publications",
     metadata,
     Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
-    Column("shard", Integer, primary_key=True),  # -1: the complete list without IDP
+    Column("shard", Integer, primary_key=True),  # CRL shard; -1: the complete CRL, without issuingDistributionPoint
     Column("number", BigInteger, nullable=False),
     Column("this_update", Seconds, nullable=False),
     Column("next_update", Seconds, nullable=False),
-    Column("sequence", Number, nullable=False),  # the revocation sequence it covers
+    Column("sequence", Number, nullable=False),  # the last step of the revocation sequence that the CRL covers
     Column("crl_der", LargeBinary, nullable=False),
 )
 
-crl_deltas = Table(  # RFC 5280 5.2.4: what changed since the base that the delta names
+crl_deltas = Table(  # delta CRLs (RFC 5280 5.2.4): what changed since the base CRL that the delta names
     "crl_deltas",
     metadata,
     Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
     Column("shard", Integer, primary_key=True),
     Column("base_number", BigInteger, nullable=False),
-    Column("base_sequence", Number, nullable=False),  # the revocation sequence that the base covers
+    # the last step of the revocation sequence that the base CRL covers
+    Column("base_sequence", Number, nullable=False),
     Column("this_update", Seconds, nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("next_update", Seconds, nullable=False),
-    Column("crl_der", LargeBinary),  # None until the first change after the base
+    Column("crl_der", LargeBinary),  # NULL until the first change after the base CRL
 )
 
-_STORED_AS_IT_IS = DDL(  # type: ignore[no-untyped-call]  # to compress a CRL takes long, and the writer would wait
+# no compression of CRLs: it takes long, and the writer would wait for it
+_STORED_AS_IT_IS = DDL(  # type: ignore[no-untyped-call]
     "ALTER TABLE %(table)s ALTER COLUMN crl_der SET STORAGE EXTERNAL"
 ).execute_if(dialect="postgresql")
 for _lists in (crl_publications, crl_deltas):
     event.listen(_lists, "after_create", _STORED_AS_IT_IS)
 
-crl_shards = Table(  # places given out in each shard, in blocks: a certificate's shard never changes
+crl_shards = Table(  # places given out in each CRL shard, in blocks; a certificate never changes its shard
     "crl_shards",
     metadata,
     Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
@@ -271,7 +284,7 @@ crl_shards = Table(  # places given out in each shard, in blocks: a certificate'
     Column("places_taken", Integer, nullable=False),
 )
 
-leases = Table(  # who may do what only one process does at a time
+leases = Table(  # leases: which process may do what only one may do at a time, and until when
     "leases",
     metadata,
     Column("name", String(80), primary_key=True),
@@ -279,24 +292,25 @@ leases = Table(  # who may do what only one process does at a time
     Column("until", Seconds, nullable=False),
 )
 
-revocation_plans = Table(  # mass revocations: counted, approved, run in stages, paused, resumed
+revocation_plans = Table(  # mass revocations, which are counted, approved, run in stages, paused and resumed
     "revocation_plans",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("selection", Text, nullable=False),  # JSON: which certificates
-    Column("act", String(8), nullable=False),  # revoke, hold, release
+    Column("selection", Text, nullable=False),  # JSON: which certificates the plan selects
+    Column("act", String(8), nullable=False),  # the act of a revocation plan: revoke, hold, release
     Column("reason", Integer, nullable=False),
-    Column("locks_out", Boolean, nullable=False, default=False),  # devices enrol no more until an operator says so
-    Column("counts", Text, nullable=False),  # JSON: what was shown before approval
-    Column("stages", Text, nullable=False),  # JSON: how many certificates in all after each stage
+    # selected devices cannot enrol again until an operator allows it
+    Column("locks_out", Boolean, nullable=False, default=False),
+    Column("counts", Text, nullable=False),  # JSON: the counts that approvers saw
+    Column("stages", Text, nullable=False),  # JSON: how many certificates in all are done after each stage
     Column("approvals_needed", Integer, nullable=False),
-    Column("approvals", Text, nullable=False),  # JSON list of operators
-    Column("state", String(10), nullable=False),  # proposed, running, paused, done, stopped
+    Column("approvals", Text, nullable=False),  # JSON list of the operators who approved
+    Column("state", String(10), nullable=False),  # state of a revocation plan: proposed, running, paused, done, stopped
     Column("made_by", String(100), nullable=False),
     Column("made_at", Seconds, nullable=False),
-    Column("newest_leaf", Number, nullable=False),  # certificates of later leaves are not touched
-    Column("newest_step", Number, nullable=False),  # holds of later steps are not released
-    Column("position", Number, nullable=False),  # the last leaf done, -1 before the first
+    Column("newest_leaf", Number, nullable=False),  # the plan touches no certificate of a later log leaf
+    Column("newest_step", Number, nullable=False),  # the plan releases no hold of a later revocation step
+    Column("position", Number, nullable=False),  # the last log leaf that the plan has done; -1 before the first
     Column("done", Integer, nullable=False),
     Column("stage", Integer, nullable=False),
     Column("stopped_because", Text),
@@ -312,29 +326,30 @@ ocsp_responders = Table(
     Column("not_after", Seconds, nullable=False),
 )
 
-tokens = Table(  # one-time enrolment tokens; only their hash is kept
+tokens = Table(  # one-time enrolment tokens, of which only the hash is stored
     "tokens",
     metadata,
     Column("token_sha256", LargeBinary, primary_key=True),
     Column("device_id", String(26), ForeignKey("devices.id"), nullable=False),
     Column("made_at", Seconds, nullable=False),
     Column("expires_at", Seconds, nullable=False),
-    Column("bound_spki_sha256", LargeBinary),  # set at first use
+    Column("bound_spki_sha256", LargeBinary),  # the public key that the token is bound to at first use
     Column("used_at", Seconds),
     Column("certificate_leaf_index", Number),
     Index("tokens_by_device", "device_id"),
 )
 
-verifier_memory = Table(  # what a verifier must remember across restarts: CRL numbers, clock floor
+verifier_memory = Table(  # what a verifier must remember over a restart: highest CRL numbers, latest times
     "verifier_memory",
     metadata,
     Column("name", String(120), primary_key=True),
-    Column("number", BigInteger, nullable=False),  # clipped to 63 bits, for people
-    Column("octets", LargeBinary, nullable=False),  # the number itself, 20 bytes, big-endian
+    Column("number", BigInteger, nullable=False),  # the remembered number, clipped to 63 bits, for people
+    Column("octets", LargeBinary, nullable=False),  # the remembered number itself, big-endian, up to 20 bytes
     Column("at", Seconds, nullable=False),
 )
 
-work = Table(  # durable jobs: inserted by business code in its own transaction, run by server/jobs under a lease
+# durable jobs: business code inserts them in its own transaction, and server/jobs runs them under a lease
+work = Table(
     "work",
     metadata,
     Column("id", Integer, primary_key=True),

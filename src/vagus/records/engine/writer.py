@@ -68,12 +68,12 @@ _PATIENCE_SECONDS = 0.005
 _IDLE_SECONDS = 1.0
 """A connection that was not used for longer is tested first: its server may have ended it meanwhile."""
 _SQLITE_BATCH = 256
-_POSTGRES_BATCH = 60  # PostgreSQL keeps 64 subtransactions a transaction in memory; more would slow its readers
+_POSTGRES_BATCH = 60  # PostgreSQL caches 64 subtransactions a transaction in memory; more would slow its readers
 
-_FEW_LEAVES = 8  # at most so many are written in one statement with the head; more go by executemany
-# One savepoint is open at a time. To release one and open the next takes one round trip to PostgreSQL.
+_FEW_LEAVES = 8  # up to so many leaves are written in one statement with the head; more go by executemany
+# One savepoint is open at a time. Releasing it and opening the next costs one round trip to PostgreSQL.
 _OPEN = "SAVEPOINT act"
-_NEXT = "RELEASE SAVEPOINT act; SAVEPOINT act"  # the commit releases the last
+_NEXT = "RELEASE SAVEPOINT act; SAVEPOINT act"  # the commit releases the last savepoint
 _UNDO = "ROLLBACK TO SAVEPOINT act"
 
 
@@ -119,7 +119,7 @@ class Batch:
             )
             raise Conflict(Reason.RESTORE_UNSETTLED, msg)
         if len(entry) > MAX_ENTRY_BYTES:
-            msg = f"a ledger entry of {len(entry)} bytes exceeds the {MAX_ENTRY_BYTES} of a bundle; refer by hash"
+            msg = f"a ledger entry of {len(entry)} bytes exceeds {MAX_ENTRY_BYTES} bytes; store a digest instead"
             raise Malformed(Reason.TOO_LARGE, msg, size=len(entry), limit=MAX_ENTRY_BYTES)
         self._entries.append(entry)
         return self._head.frontier.size + len(self._entries) - 1
@@ -233,11 +233,13 @@ class Writer:
             linger_seconds=linger_seconds,
             patience_seconds=patience_seconds,
         )
-        self._callbacks: tuple[Callable[[CommitFacts], None], ...] = ()  # replaced as a whole, never changed
-        # The writing thread alone uses these.
+        # followers of commits; any thread replaces this tuple as a whole and never changes it, so `_write` reads it
+        # without a lock
+        self._callbacks: tuple[Callable[[CommitFacts], None], ...] = ()
+        # The writing thread alone uses the fields below, so they need no lock.
         self._connection: Connection | None = None
-        self._used_at = 0.0  # by the monotonic clock
-        self._is_committing = False  # the commit was sent, so that its outcome is unknown if it fails
+        self._used_at = 0.0  # when the connection was last used, in seconds of the monotonic clock
+        self._is_committing = False  # the commit was sent, so if it fails its outcome is unknown
         self._continuity = LogContinuity()
         self._thread = threading.Thread(target=self._run, name="vagus-writer", daemon=True)
         self._thread.start()
@@ -276,7 +278,7 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # the writing thread
+    # The methods below run on the writing thread alone.
 
     def _run(self) -> None:
         last = 0
@@ -286,7 +288,7 @@ class Writer:
                 self._write(batch)
         finally:
             self._drop_connection()
-            left = self._queue.abandon()  # only a death of this thread leaves acts there
+            left = self._queue.abandon()  # acts are left in the queue only if this thread dies
             _fail(left, Unavailable(Reason.DATABASE_UNAVAILABLE, "the writer ended before this act; try again"))
 
     def _write(self, batch: Sequence[_Queued]) -> None:
@@ -298,10 +300,10 @@ class Writer:
             self._drop_connection()
             _fail(running, error)
             return
-        except Exception as error:  # noqa: BLE001  whatever broke the batch, the thread lives on for the next
+        except Exception as error:  # noqa: BLE001 whatever broke the batch, this thread goes on with the next one
             self._drop_connection()
             outcome = "may be committed or not" if self._is_committing else "was not committed"
-            msg = f"the batch {outcome} {explain(error.__cause__ or error, self.database.path, 'try again')}"
+            msg = f"the batch of acts {outcome} {explain(error.__cause__ or error, self.database.path, 'try again')}"
             failure = Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
             failure.__cause__ = error
             _fail(running, failure)
@@ -312,7 +314,7 @@ class Writer:
         for callback in self._callbacks:
             try:
                 callback(facts)
-            except Exception:  # noqa: BLE001  a follower's fault must not stop the writer
+            except Exception:  # noqa: BLE001 a fault of a follower must not stop the writer
                 _LOG.exception("a follower of commits failed")
         for queued, result in done:
             queued.future.set_result(result)
@@ -323,23 +325,24 @@ class Writer:
         connection = self._connect()
         refused: list[tuple[_Queued, Exception]] = []
         with connection.begin():
-            # 1. Lock the head and open the first savepoint.
+            # 1. Lock the row log_head and open the first savepoint.
             batch = self._open_batch(connection)
-            # 2. Run each act in its own savepoint.
+            # 2. Run each act in a savepoint of its own.
             done = self._run_acts(connection, batch, running, refused)
-            # 3. Write leaves, frontier, root and sequence beside the acts' own rows.
+            # 3. Write log leaves, frontier, root and sequence ends beside the acts' own rows.
             facts = batch.seal(len(done))
             self._kill_points("before-commit")
-            # 4. Leaving the block commits; the engine returns after its log is on the disk (synchronous = FULL).
-            #    Both drivers take a commit without a sound transaction for a success, so ask first.
+            # 4. Leaving the block commits, and the engine returns after its log is on the disk (synchronous = FULL).
+            # Both drivers report success for a commit without a sound transaction, so check that first.
             if not _is_sound(connection):
-                raise _TransactionLost("the transaction ended before its commit")
+                raise _TransactionLost("the database transaction ended before its commit")
             self._is_committing = True
         self._used_at = time.monotonic()
         if batch.tip is not None:
             self._continuity.note(facts.size, *batch.tip)
         self._kill_points("after-commit")
-        # 5. A refusal may rest on what an act of this batch wrote before it, so it leaves after the commit too.
+        # 5. Resolve the refused acts after the commit too: a refusal may rest on what an earlier act of this batch
+        # wrote.
         for queued, error in refused:
             queued.future.set_exception(error)
         return done, facts
@@ -383,12 +386,12 @@ class Writer:
                 if place < len(running):
                     savepoint(_NEXT)
                 elif not _is_sound(connection):
-                    raise _TransactionLost("the last act left the transaction failed")
+                    raise _TransactionLost("the last act of the batch left the database transaction failed")
             except SQLAlchemyError as error:
                 if is_outage(error) or not _is_open(connection):
                     raise
                 refused.append((queued, as_conflict(error)))
-            except Exception as error:  # noqa: BLE001  what an act raises belongs to its own future
+            except Exception as error:  # noqa: BLE001 what an act raises belongs to that act's own future
                 refused.append((queued, error))
             else:
                 done.append((queued, result))
@@ -401,7 +404,7 @@ class Writer:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(SQLAlchemyError):
-                if not self.database.is_memory:  # a database in memory ends with its connection
+                if not self.database.is_memory:  # closing the connection of a database in memory would delete it
                     connection.invalidate()
             with suppress(SQLAlchemyError):
                 connection.close()
@@ -418,7 +421,7 @@ def _savepoints(connection: Connection) -> Callable[[str], None]:
 
     def run(statement: str) -> None:
         try:
-            # psycopg sends several statements in one round trip; sqlite3 takes one at a time
+            # psycopg sends several statements in one round trip, sqlite3 takes one at a time
             for part in statement.split("; ") if is_sqlite else (statement,):
                 driver.execute(part)
         except Exception as error:

@@ -130,7 +130,7 @@ def find_revocation(connection: Connection, leaf_index: int) -> RevocationRow | 
 
 def find_revoked_serial(connection: Connection, authority_id: int, serial: int) -> RevocationRow | None:
     """As `find_revocation`, by (issuer, serial)."""
-    query = (  # by the index of the certificates' names: revocations have none
+    query = (  # found by the index on certificates' names, because revocations have none
         select(revocations)
         .join(certificates, certificates.c.leaf_index == revocations.c.leaf_index)
         .where(certificates.c.serial == serial_bytes(serial), hidden(certificates.c.authority_id == authority_id))
@@ -147,7 +147,8 @@ def iterate_entries(connection: Connection, authority_id: int, shard: int, *, en
     values = {"authority": authority_id, "shard": shard, "ends_from": ends_from, "count": _PAGE}
     while True:
         page = connection.execute(_ENTRIES, {**values, "position": position})
-        # As the driver gives them: a Row for each of a million would cost more than all the rest.
+        # Keep the tuples of the driver: SQLAlchemy's Row for each of a million entries would cost more than all the
+        # rest.
         found = [] if page.cursor is None else page.cursor.fetchall()
         page.close()
         if found:
@@ -203,8 +204,8 @@ class Change:
 def list_changes(connection: Connection, authority_id: int, shard: int, *, after: int, most: int) -> tuple[Change, ...]:
     """Every certificate of a shard with a step after `after`, in the order of leaves; at most `most`."""
     # A revoked or held certificate has its last step in its own row. So only releases, which are few, are read from the
-    # sequence. After a mass revocation the base is hours old and a million steps lie after it, and every delta of every
-    # shard comes from this query.
+    # sequence. After a mass revocation the base CRL is hours old, a million steps lie after it, and every delta CRL of
+    # every shard comes from this query.
     found = []
     for one in list_covered_shards(connection, authority_id, shard):
         values = {"authority": authority_id, "shard": one, "after": after, "most": most}
@@ -224,7 +225,8 @@ def oldest_waiting(connection: Connection, authority_id: int, shard: int, *, aft
     """
     table = revocations.c
     place = (table.authority_id, table.shard, table.sequence)
-    query = select(table.revoked_at).order_by(*place).limit(1)  # one row, however many a mass revocation leaves waiting
+    # one row, however many revocations wait after a mass revocation
+    query = select(table.revoked_at).order_by(*place).limit(1)
     found = [
         connection.execute(query.where(*rows_after(connection, place, (authority_id, one, after)))).scalar()
         for one in list_covered_shards(connection, authority_id, shard)

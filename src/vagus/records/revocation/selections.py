@@ -155,7 +155,7 @@ def count_devices(
 ) -> int:
     """How many devices have a certificate of a selection now, each counted once."""
     total = 0
-    for part in _parts(connection, selection):  # no device is in two of them
+    for part in _parts(connection, selection):  # the parts exclude each other: no device is counted twice
         own = part.table.c
         held = select(own.device_id).where(part.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
         if part.is_one_of_many:
@@ -318,7 +318,7 @@ def _pages_of_devices(connection: Connection, selection: Selection) -> Iterator[
             named = sorted(_of_model(connection, selection, named))
         yield from paged(named)
         return
-    # One statement, fetched page by page: a query for each page could sort the whole model each time.
+    # One statement whose rows are fetched page by page: a query for each page could sort the whole model each time.
     query = select(devices.c.id).where(*_are_of_model(devices.c, *_named_model(selection)))
     yield from connection.execute(query.execution_options(yield_per=PAGE)).scalars().partitions()
 
@@ -383,7 +383,8 @@ def _are_of_model(own: Any, model: Any, first: Any, last: Any) -> list[ColumnEle
     return [
         own.model == model,
         serial >= func.coalesce(first, serial),
-        func.length(serial) == func.length(func.coalesce(first, serial)),  # as texts, "10" lies between "1" and "2"
+        # compare lengths first, because as texts "10" lies between "1" and "2"
+        func.length(serial) == func.length(func.coalesce(first, serial)),
         serial <= func.coalesce(last, serial),
     ]
 
@@ -400,7 +401,8 @@ _IS_OF_MODEL = Statement(
 def _conditions(own: Any, selection: Selection, alive_at: int, states: tuple[str, ...]) -> list[ColumnElement[bool]]:
     """The conditions on a certificate's row; for those on its device see `_are_of_model`."""
     is_in = own.state.in_(states)
-    if REVOKED_FOR_LESS in states:  # a scalar subquery: a join could begin with a scan of all revoked certificates
+    # a scalar subquery, because a join could begin with a scan of all revoked certificates
+    if REVOKED_FOR_LESS in states:
         table = own.leaf_index.table
         reason = select(revocations.c.reason).where(revocations.c.leaf_index == own.leaf_index).correlate(table)
         says_less = func.coalesce(reason.scalar_subquery(), 0).not_in(_COMPROMISES)

@@ -59,7 +59,8 @@ def list_newest_revoked(connection: Connection, authority_id: int, count: int) -
     place = tuple_(table.authority_id, table.shard, table.sequence)
     query = select(table.sequence, table.leaf_index).order_by(*(one.desc() for one in place)).limit(count)
     newest: list[tuple[int, int]] = []
-    for shard in list_covered_shards(connection, authority_id, COMPLETE):  # the index begins with the shard
+    # one query for each shard, because the index begins with the shard
+    for shard in list_covered_shards(connection, authority_id, COMPLETE):
         in_shard = (place > (authority_id, shard, -1), place < (authority_id, shard + 1, -1))
         newest += [(row.sequence, row.leaf_index) for row in connection.execute(query.where(*in_shard))]
     found = (find_by_leaf(connection, leaf) for _, leaf in sorted(newest, reverse=True)[:count])

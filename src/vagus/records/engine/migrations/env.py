@@ -10,6 +10,6 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
     render_as_batch=True,
-    transactional_ddl=False,  # the caller's transaction holds every step; none may begin or commit its own
+    transactional_ddl=False,  # the caller's transaction holds every step, so no step may begin or commit its own
 )
 context.run_migrations()
