@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.simulator.listeners import judge
 from tests.simulator.relying import Bearer, Hospital
 from tests.simulator.relying import hospital as made_hospital
+
+__all__ = ["judge"]
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from tests.simulator.programs import Running, Told, eventually, program, run, running, succeed, version_of
+from tests.simulator.programs import Running, eventually, program, run, running, succeed, version_of
 from tests.simulator.relying import Bearer, Hospital
 
 pytestmark = pytest.mark.interop
@@ -23,23 +23,33 @@ SHARDS = ("root/0", "h1/0", "h1.icu/0", "h1.icu/1")
 COMPLETE = ("root/complete", "h1/complete", "h1.icu/complete")
 
 
-def curl(hospital: Hospital, port: int, who: Bearer | None) -> Told:
-    """A GET of the server under the name in its certificate; the root alone is trusted."""
-    words: list[str | Path] = ["-sS", "--max-time", "20", "--cacert", hospital.authority("root")]
-    words += ["--resolve", f"web.test.example:{port}:127.0.0.1"]
-    if who is not None:
-        words += ["--cert", who.chain, "--key", who.key]
-    return run("curl", *words, "-w", "\n%{http_code}", f"https://web.test.example:{port}/")
+@pytest.fixture(params=[SHARDS, COMPLETE], ids=["shards", "complete"])
+def lists(request: pytest.FixtureRequest, hospital: Hospital, revoked: Bearer) -> Path:
+    """A CRL of every level, with the revoked device in it."""
+    hospital.await_complete_list(revoked)
+    return hospital.lists("relying", *request.param)
 
 
 def is_admitted(hospital: Hospital, server: Running, who: Bearer | None) -> bool:
-    """Whether a client gets the page, which tells it its own name."""
-    told = curl(hospital, server.port, who)
+    """Whether a client that trusts the root alone gets the page, which names the client."""
+    words: list[str | Path] = ["-sS", "--max-time", "20", "--cacert", hospital.authority("root")]
+    words += ["--resolve", f"web.test.example:{server.port}:127.0.0.1"]
+    if who is not None:
+        words += ["--cert", who.chain, "--key", who.key]
+    told = run("curl", *words, "-w", "\n%{http_code}", f"https://web.test.example:{server.port}/")
     if not told.raw.endswith(b"\n200"):
         return False
     assert who is not None
     assert who.device in told.text
     return True
+
+
+def check_admission(hospital: Hospital, server: Running, good: Sequence[Bearer], refused: Bearer) -> None:
+    """The good are admitted; the refused one is not, nor a client without a certificate."""
+    for who in good:
+        assert is_admitted(hospital, server, who), who.name
+    for other in (refused, None):
+        assert not is_admitted(hospital, server, other), other
 
 
 NGINX = """
@@ -70,42 +80,26 @@ http {{
 """
 
 
-@contextmanager
-def nginx(hospital: Hospital, web: Bearer, folder: Path, more: str) -> Iterator[Running]:
+def nginx(hospital: Hospital, web: Bearer, folder: Path, more: str) -> AbstractContextManager[Running]:
     """Run nginx with `more` in its server block."""
     root = hospital.authority("root")
 
     def command(port: int) -> list[str | Path]:
         config = folder / "nginx.conf"
         user = "user root;" if os.geteuid() == 0 else ""  # its worker must read the keys of this test
-        config.write_text(
-            user + NGINX.format(port=port, chain=web.chain, key=web.key, root=root, more=more), encoding="utf-8"
-        )
+        files = {"chain": web.chain, "key": web.key, "root": root}
+        config.write_text(user + NGINX.format(port=port, more=more, **files), encoding="utf-8")
         return [program("nginx"), "-p", folder, "-c", config, "-e", "stderr"]
 
-    with running(command, folder) as server:
-        yield server
+    return running(command, folder)
 
 
 class TestNginx:
-    @pytest.mark.parametrize("lists", [SHARDS, COMPLETE])
     def test_with_our_lists(
-        self,
-        hospital: Hospital,
-        web: Bearer,
-        pump: Bearer,
-        early: Bearer,
-        revoked: Bearer,
-        tmp_path: Path,
-        lists: tuple[str, ...],
+        self, hospital: Hospital, web: Bearer, pump: Bearer, early: Bearer, revoked: Bearer, lists: Path, tmp_path: Path
     ) -> None:
-        hospital.await_complete_list(revoked)
-        path = hospital.lists("nginx", *lists)
-        with nginx(hospital, web, tmp_path, f"ssl_crl {path};") as server:
-            assert is_admitted(hospital, server, pump)
-            assert is_admitted(hospital, server, early)
-            assert not is_admitted(hospital, server, revoked)
-            assert not is_admitted(hospital, server, None)
+        with nginx(hospital, web, tmp_path, f"ssl_crl {lists};") as server:
+            check_admission(hospital, server, (pump, early), revoked)
             eventually(lambda: "certificate revoked" in server.said, "nginx says why")
 
     def test_without_the_roots_list_nobody_is_admitted(
@@ -132,11 +126,9 @@ class TestNginx:
     ) -> None:
         if version_of("nginx", "-v") < (1, 19, 0):
             pytest.skip("this nginx asks no OCSP about clients (1.19 does)")
-        with nginx(
-            hospital, web, tmp_path, f"ssl_ocsp leaf;\n    ssl_ocsp_responder {hospital.status}/ocsp;"
-        ) as server:
-            assert is_admitted(hospital, server, pump)
-            assert not is_admitted(hospital, server, revoked)
+        more = f"ssl_ocsp leaf;\n    ssl_ocsp_responder {hospital.status}/ocsp;"
+        with nginx(hospital, web, tmp_path, more) as server:
+            check_admission(hospital, server, [pump], revoked)
             eventually(lambda: "certificate revoked" in server.said, "nginx says why")
 
     def test_it_staples_our_answer_about_its_own_certificate(
@@ -187,8 +179,8 @@ class TestHaproxy:
         succeed("openssl", "ocsp", "-url", f"{hospital.status}/ocsp", *ask)
         return crt
 
-    @contextmanager
-    def _haproxy(self, hospital: Hospital, credential: Path, lists: Path) -> Iterator[Running]:
+    @staticmethod
+    def _haproxy(hospital: Hospital, credential: Path, lists: Path) -> AbstractContextManager[Running]:
         folder, root = credential.parent, hospital.authority("root")
 
         def command(port: int) -> list[str | Path]:
@@ -196,25 +188,13 @@ class TestHaproxy:
             config.write_text(HAPROXY.format(port=port, crt=credential, root=root, lists=lists), encoding="utf-8")
             return [program("haproxy"), "-db", "-f", config]
 
-        with running(command, folder) as server:
-            yield server
+        return running(command, folder)
 
-    @pytest.mark.parametrize("lists", [SHARDS, COMPLETE])
     def test_with_our_lists(
-        self,
-        hospital: Hospital,
-        credential: Path,
-        pump: Bearer,
-        early: Bearer,
-        revoked: Bearer,
-        lists: tuple[str, ...],
+        self, hospital: Hospital, credential: Path, pump: Bearer, early: Bearer, revoked: Bearer, lists: Path
     ) -> None:
-        hospital.await_complete_list(revoked)
-        with self._haproxy(hospital, credential, hospital.lists("haproxy", *lists)) as server:
-            assert is_admitted(hospital, server, pump)
-            assert is_admitted(hospital, server, early)
-            assert not is_admitted(hospital, server, revoked)
-            assert not is_admitted(hospital, server, None)
+        with self._haproxy(hospital, credential, lists) as server:
+            check_admission(hospital, server, (pump, early), revoked)
             assert is_stapled(hospital, server.port, pump)
 
     def test_without_the_roots_list_nobody_is_admitted(
@@ -244,10 +224,10 @@ log_type all
 
 
 class TestMosquitto:
-    @contextmanager
+    @staticmethod
     def _mosquitto(
-        self, hospital: Hospital, web: Bearer, station: Bearer, lists: Path, folder: Path
-    ) -> Iterator[Running]:
+        hospital: Hospital, web: Bearer, station: Bearer, lists: Path, folder: Path
+    ) -> AbstractContextManager[Running]:
         """A broker where each device writes under its own name and `station` reads everybody."""
         acl = folder / "acl"
         acl.write_text(f"pattern write devices/%u/telemetry\nuser {station.device}\ntopic read devices/#\n")
@@ -260,8 +240,7 @@ class TestMosquitto:
             config.write_text(MOSQUITTO.format(port=port, acl=acl, user=user, **files), encoding="utf-8")
             return [program("mosquitto"), "-c", config]
 
-        with running(command, folder) as server:
-            yield server
+        return running(command, folder)
 
     @staticmethod
     def _client(hospital: Hospital, server: Running, who: Bearer) -> tuple[str | Path, ...]:
@@ -270,30 +249,18 @@ class TestMosquitto:
 
     def _is_published(self, hospital: Hospital, server: Running, who: Bearer, line: str) -> bool:
         """Whether a device may say it, as the station hears or the client's own failure shows."""
-        topic = f"devices/{who.device}/telemetry"
-        told = run("mosquitto_pub", *self._client(hospital, server, who), "-t", topic, "-m", line, "-r")
-        return told.code == 0
+        words = ("-t", f"devices/{who.device}/telemetry", "-m", line, "-r")
+        return run("mosquitto_pub", *self._client(hospital, server, who), *words).code == 0
 
-    @pytest.mark.parametrize("lists", [SHARDS, COMPLETE])
     def test_with_our_lists(
-        self,
-        hospital: Hospital,
-        web: Bearer,
-        pump: Bearer,
-        early: Bearer,
-        revoked: Bearer,
-        tmp_path: Path,
-        lists: tuple[str, ...],
+        self, hospital: Hospital, web: Bearer, pump: Bearer, early: Bearer, revoked: Bearer, lists: Path, tmp_path: Path
     ) -> None:
         program("mosquitto_pub")
-        hospital.await_complete_list(revoked)
-        with self._mosquitto(hospital, web, early, hospital.lists("mosquitto", *lists), tmp_path) as server:
+        with self._mosquitto(hospital, web, early, lists, tmp_path) as server:
             assert self._is_published(hospital, server, pump, "rate=72")
             assert not self._is_published(hospital, server, revoked, "rate=0")
-            heard = succeed(
-                "mosquitto_sub",
-                *(*self._client(hospital, server, early), "-t", "devices/#", "-v", "-C", "1", "-W", "20"),
-            )
+            words = ("-t", "devices/#", "-v", "-C", "1", "-W", "20")
+            heard = succeed("mosquitto_sub", *self._client(hospital, server, early), *words)
             assert heard.raw.decode() == f"devices/{pump.device}/telemetry rate=72\n"
             assert "certificate" in server.said  # OpenSSL's words for the refused one
 

@@ -49,6 +49,11 @@ class Told:
     def __contains__(self, words: str) -> bool:
         return words in self.text
 
+    def must_say(self, *every: str) -> None:
+        """It said each of these words."""
+        for words in every:
+            assert words in self.text, f"{words!r} is not in what it said:\n{self.text}"
+
 
 def run(name: str, *words: str | Path, said: bytes = b"", seconds: float = PATIENCE, cwd: Path | None = None) -> Told:
     """Run it to its end; standard output alone is `raw`, both together are `text`."""
