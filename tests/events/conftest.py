@@ -14,6 +14,11 @@ from vagus.testing import FrozenClock
 __all__ = ["database", "database_url", "elsewhere", "postgres", "writer"]
 
 
+def add(writer: Writer, *entries: bytes) -> None:
+    """Append these entries to the ledger."""
+    writer.submit(lambda batch: [batch.append(entry) for entry in entries]).result(10)
+
+
 @pytest.fixture
 def elsewhere(database: Database, database_url: str) -> Iterator[Database]:
     """The database as another process opens it."""

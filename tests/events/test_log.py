@@ -7,16 +7,13 @@ import logging
 
 import pytest
 
+from tests.events.conftest import add
 from vagus.events.log import EventLog, Refusals
 from vagus.reasons import Reason
 from vagus.records.engine.writer import Writer
 
 ISSUANCE = b'{"at":7,"authority_kind":"root","kind":"issuance","v":1}'
 REVOCATION = b'{"at":7,"kind":"revocation","v":1}'
-
-
-def add(writer: Writer, *entries: bytes) -> None:
-    writer.submit(lambda batch: [batch.append(entry) for entry in entries]).result(10)
 
 
 @pytest.fixture(autouse=True)

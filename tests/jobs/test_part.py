@@ -9,12 +9,12 @@ from functools import partial
 
 import pytest
 
+from tests.jobs.test_periodic import fail
 from tests.jobs.turns import LongTurn
 from tests.simulator.listeners import wait_until
 from vagus.errors import Unavailable
 from vagus.jobs.part import UPKEEP, Part, Parts, replace_notes
 from vagus.jobs.periodic import Task
-from vagus.reasons import Reason
 from vagus.records.engine.commit_facts import RevocationEvent
 
 
@@ -56,9 +56,6 @@ def test_first_turns_and_starts_go_in_order_and_ends_in_reverse() -> None:
 
 
 def test_a_first_turn_that_fails_stops_the_start() -> None:
-    def fail() -> None:
-        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "no")
-
     with pytest.raises(Unavailable):
         Parts([Part("crls", [Task("lists", 60, fail)])]).take_first_turns()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -12,6 +14,19 @@ from tests.simulator.listeners import wait_until
 from vagus.errors import Unavailable
 from vagus.jobs.periodic import Task, TaskThread, attempt_each
 from vagus.reasons import Reason
+
+
+def fail() -> None:
+    raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the disk is away")
+
+
+@contextmanager
+def started(*tasks: Task) -> Iterator[TaskThread]:
+    """A thread that runs these tasks until the block ends."""
+    thread = TaskThread(tasks)
+    thread.start()
+    yield thread
+    thread.stop()
 
 
 def test_every_task_has_its_turn_before_the_start() -> None:
@@ -34,9 +49,6 @@ def test_a_task_that_had_its_turn_before_the_start_waits_for_its_rhythm() -> Non
 
 
 def test_an_error_before_the_start_stops_the_start() -> None:
-    def fail() -> None:
-        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "no")
-
     with pytest.raises(Unavailable):
         TaskThread([Task("one", 60, fail)]).take_first_turns()
 
@@ -63,11 +75,9 @@ def test_a_failure_for_one_of_several_is_reported_and_delays_neither_the_others_
 
 def test_a_task_is_repeated() -> None:
     ran = threading.Semaphore(0)
-    thread = TaskThread([Task("one", 0.01, ran.release)])
-    thread.start()
-    for _ in range(3):
-        assert ran.acquire(timeout=10.0)
-    thread.stop()
+    with started(Task("one", 0.01, ran.release)):
+        for _ in range(3):
+            assert ran.acquire(timeout=10.0)
 
 
 def test_a_task_may_return_the_pause_until_its_next_turn() -> None:
@@ -77,81 +87,64 @@ def test_a_task_may_return_the_pause_until_its_next_turn() -> None:
         count[0] += 1
         return 0.01 if count[0] < 3 else 60.0
 
-    thread = TaskThread([Task("one", 60, act)])
-    thread.start()
-    wait_until(lambda: count[0] == 3)
-    thread.stop()
+    with started(Task("one", 60, act)):
+        wait_until(lambda: count[0] == 3)
     assert count == [3], "the last answer was a minute"
 
 
 def test_a_nudge_gives_a_turn_at_once_and_an_unknown_one_does_nothing() -> None:
     ran = threading.Semaphore(0)
-    thread = TaskThread([Task("slow", 3600, ran.release)])
-    thread.start()
-    assert ran.acquire(timeout=10.0)
-    thread.nudge("slow")
-    thread.nudge("unknown")
-    assert ran.acquire(timeout=10.0)
-    thread.stop()
+    with started(Task("slow", 3600, ran.release)) as thread:
+        assert ran.acquire(timeout=10.0)
+        thread.nudge("slow")
+        thread.nudge("unknown")
+        assert ran.acquire(timeout=10.0)
 
 
 def test_a_nudge_while_it_runs_asks_for_another_run() -> None:
     turn = LongTurn()
-    thread = TaskThread([Task("one", 3600, turn)])
-    thread.start()
-    turn.wait_begun()
-    thread.nudge("one")
-    turn.end()
-    wait_until(lambda: turn.turns == 2)
-    thread.stop()
+    with started(Task("one", 3600, turn)) as thread:
+        turn.wait_begun()
+        thread.nudge("one")
+        turn.end()
+        wait_until(lambda: turn.turns == 2)
 
 
 def test_a_failure_is_reported_and_ends_nothing() -> None:
     ran = threading.Semaphore(0)
 
-    def fail() -> None:
-        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the disk is away")
-
-    thread = TaskThread([Task("bad", 0.01, fail), Task("good", 0.01, ran.release)])
-    thread.start()
-    for _ in range(3):
-        assert ran.acquire(timeout=10.0)
-    wait_until(lambda: thread.states()["bad"].in_a_row >= 2)
-    thread.stop()
+    with started(Task("bad", 0.01, fail), Task("good", 0.01, ran.release)) as thread:
+        for _ in range(3):
+            assert ran.acquire(timeout=10.0)
+        wait_until(lambda: thread.states()["bad"].in_a_row >= 2)
     assert thread.states()["bad"].last_error == "DATABASE_UNAVAILABLE"
 
 
 def test_a_turn_that_does_not_end_is_reported_after_its_longest_time() -> None:
     hang = LongTurn()
-    thread = TaskThread([Task("lists", 3600, hang, longest_seconds=120.0), Task("files", 3600, lambda: None)])
-    thread.start()
-    hang.wait_begun()
-    begun_at = thread.states()["lists"].begun_at
-    assert begun_at is not None
-    assert thread.find_hanging(begun_at + 119) == {}, "a whole republication takes its time"
-    (said,) = thread.find_hanging(begun_at + 121).values()
-    for word in ("longer than 120 s", "restart", "files"):
-        assert word in said
-    hang.end()
-    wait_until(lambda: thread.states()["files"].runs == 1)
-    assert thread.states()["lists"].begun_at is None
-    assert thread.find_hanging(begun_at + 3600) == {}
-    thread.stop()
+    tasks = Task("lists", 3600, hang, longest_seconds=120.0), Task("files", 3600, lambda: None)
+    with started(*tasks) as thread:
+        hang.wait_begun()
+        begun_at = thread.states()["lists"].begun_at
+        assert begun_at is not None
+        assert thread.find_hanging(begun_at + 119) == {}, "a whole republication takes its time"
+        (said,) = thread.find_hanging(begun_at + 121).values()
+        for word in ("longer than 120 s", "restart", "files"):
+            assert word in said
+        hang.end()
+        wait_until(lambda: thread.states()["files"].runs == 1)
+        assert thread.states()["lists"].begun_at is None
+        assert thread.find_hanging(begun_at + 3600) == {}
 
 
 def test_a_task_of_hours_and_a_failing_task_do_not_count_as_hanging() -> None:
     long = LongTurn()
 
-    def fail() -> None:
-        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the disk is away")
-
-    thread = TaskThread([Task("failing", 3600, fail), Task("work", 3600, long, longest_seconds=None)])
-    thread.start()
-    long.wait_begun()
-    assert thread.states()["failing"].in_a_row == 1
-    assert thread.find_hanging(time.monotonic() + 1_000_000) == {}
-    long.end()
-    thread.stop()
+    with started(Task("failing", 3600, fail), Task("work", 3600, long, longest_seconds=None)) as thread:
+        long.wait_begun()
+        assert thread.states()["failing"].in_a_row == 1
+        assert thread.find_hanging(time.monotonic() + 1_000_000) == {}
+        long.end()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -172,20 +165,17 @@ def test_a_thread_that_died_is_reported_for_each_of_its_tasks_and_one_that_was_s
 
 def test_a_turn_that_does_not_end_does_not_keep_the_process_from_ending(caplog: pytest.LogCaptureFixture) -> None:
     hang = LongTurn()
-    thread = TaskThread([Task("lists", 3600, hang)])
-    thread.start()
-    hang.wait_begun()
-    thread.stop(patience=0.01)
-    assert "periodic task lists does not end" in caplog.text
-    hang.end()
-    thread.stop()
+    with started(Task("lists", 3600, hang)) as thread:
+        hang.wait_begun()
+        thread.stop(patience=0.01)
+        assert "periodic task lists does not end" in caplog.text
+        hang.end()
     assert caplog.text.count("does not end") == 1
 
 
 def test_a_thread_without_tasks_can_be_stopped() -> None:
-    thread = TaskThread([])
-    thread.start()
-    thread.stop()
+    with started():
+        pass
 
 
 def test_a_failure_that_lasts_is_logged_once_with_the_path(caplog: pytest.LogCaptureFixture) -> None:

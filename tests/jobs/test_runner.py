@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy import select
 
+from tests.simulator.installation import memory_database
 from tests.simulator.jobs import run_due
 from tests.simulator.queries import count_open
 from vagus.errors import Conflict, Unavailable
 from vagus.jobs.runner import LastAct, Lease, WorkAct, WorkRunner, no_last_act
 from vagus.reasons import Reason
-from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.database import Database
 from vagus.records.engine.tables import work
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.verifier_memory import find_remembered, remember
@@ -62,11 +63,9 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    database, clock = open_database("sqlite://"), FrozenClock()
-    database.create()
-    with Writer(database, clock) as writer:
+    clock = FrozenClock()
+    with memory_database() as database, Writer(database, clock) as writer:
         yield Bench(database, clock, writer)
-    database.close()
 
 
 def test_what_is_due_is_run_with_its_last_act(bench: Bench) -> None:

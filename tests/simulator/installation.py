@@ -14,6 +14,7 @@ from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.hierarchy import Hierarchy
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers, open_issuers
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.authority.revocation import Revocations
 from vagus.identifiers import DeviceId
 from vagus.keystore.envelopes import EnvelopeSealer
@@ -104,6 +105,11 @@ class Installation:
         """A publisher that takes leases under this name; without a name, no leases."""
         folder = self.folder / "published"
         return CrlPublisher(self.pack, self.database, self.writer, self.clock, folder=folder, holder=holder)
+
+    def renew_responder(self, issuer: Issuer) -> bool:
+        """Give the issuer a responder for OCSP, or a new one where it is due; returns whether it was."""
+        keystore = self.keystore(OCSP_KEYSTORE)
+        return ResponderRenewal(self.database, self.writer, self.clock, self.issuance(), keystore).renew_due(issuer)
 
     @property
     def revocations(self) -> Revocations:
@@ -205,6 +211,17 @@ class Installation:
 
     def advance(self, **by: float) -> None:
         self.clock.advance(**by)
+
+
+@contextmanager
+def memory_database(**row: Any) -> Iterator[Database]:
+    """A database in memory with the row of an installation and nothing else; `row` are other fields of it."""
+    database = open_database("sqlite://")
+    database.create()
+    with database.writing() as connection:
+        insert_installation(connection, InstallationRow("log.test", 0, bytes(32), **row))
+    yield database
+    database.close()
 
 
 @contextmanager
