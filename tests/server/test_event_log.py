@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
+from tests.simulator.installation import memory_database
 from vagus.events.log import EventLog, Refusals
 from vagus.jobs.part import Parts
 from vagus.reasons import Reason
-from vagus.records.engine.database import open_database
 from vagus.records.engine.writer import Writer
 from vagus.server.event_log import event_part, flush, write_to_stderr
 from vagus.server.health import Health
@@ -30,12 +30,9 @@ def unconfigured(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
 
 def test_metrics_count_entries_by_kind_and_refusals_by_reason() -> None:
     log, refusals = EventLog(), Refusals()
-    database = open_database("sqlite://")
-    database.create()
-    with Writer(database, FrozenClock()) as writer:
+    with memory_database() as database, Writer(database, FrozenClock()) as writer:
         log.follow(writer)
         writer.submit(lambda batch: batch.append(ISSUANCE)).result(10)
-    database.close()
     for _ in range(2):
         refusals.note(Reason.TOKEN_INVALID)
     text = encode_metrics(Health(Parts([event_part(log, refusals)]))).decode()

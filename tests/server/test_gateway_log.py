@@ -8,19 +8,19 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
 
 import pytest
 
+from tests.simulator.installation import memory_database
 from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
 from vagus.errors import Unavailable
 from vagus.ledger.entries import GatewayMinute, decode_entry
 from vagus.reasons import Reason
-from vagus.records.engine.database import open_database
 from vagus.records.engine.writer import Writer
-from vagus.records.installation import InstallationRow, insert_installation
 from vagus.records.log import iterate_leaves
 from vagus.server.gateway_log import GatewayLog
 from vagus.testing import FrozenClock
@@ -37,15 +37,8 @@ def clock() -> FrozenClock:
 
 @pytest.fixture
 def writer(clock: FrozenClock) -> Iterator[Writer]:
-    database = open_database("sqlite://")
-    database.create()
-    writer = Writer(database, clock)
-    writer.submit(
-        lambda batch: insert_installation(batch.connection, InstallationRow("log.test", 0, bytes(32)))
-    ).result()
-    yield writer
-    writer.close()
-    database.close()
+    with memory_database() as database, Writer(database, clock) as made:
+        yield made
 
 
 @pytest.fixture
@@ -89,12 +82,8 @@ def test_a_line_says_what_was_decided_and_why(log: GatewayLog, tmp_path: Path) -
     log.close()
     (file,) = tmp_path.rglob("*.jsonl")
     facts = json.loads(file.read_text())
-    assert (facts["outcome"], facts["reason"], facts["serial"], facts["source"]) == (
-        "refused",
-        "REVOKED",
-        "abc",
-        "192.0.2.1",
-    )
+    said = {"outcome": "refused", "reason": "REVOKED", "serial": "abc", "source": "192.0.2.1"}
+    assert said.items() <= facts.items()
 
 
 def test_the_unfinished_minute_is_recorded_at_the_end(log: GatewayLog, writer: Writer) -> None:
@@ -185,16 +174,14 @@ def test_the_chain_goes_on_after_a_restart_and_over_midnight(
     tmp_path: Path, clock: FrozenClock, writer: Writer
 ) -> None:
     for _ in range(2):
-        log = GatewayLog(tmp_path, clock, writer)
-        log.record(decision())
-        log.close()
+        with closing(GatewayLog(tmp_path, clock, writer)) as log:
+            log.record(decision())
     first, second = lines_of(tmp_path)
     assert json.loads(second)["before"] == hashlib.sha256(first).hexdigest()
-    log = GatewayLog(tmp_path, clock, writer)
-    log.record(decision())
-    clock.advance(days=1)
-    log.record(decision())
-    log.close()
+    with closing(GatewayLog(tmp_path, clock, writer)) as log:
+        log.record(decision())
+        clock.advance(days=1)
+        log.record(decision())
     older, newer = sorted((tmp_path / "telemetry").iterdir())
     last = older.read_bytes().splitlines(keepends=True)[-1]
     assert json.loads(newer.read_bytes())["before"] == hashlib.sha256(last).hexdigest()
@@ -204,9 +191,8 @@ def test_a_line_that_a_power_cut_cut_short_stays_and_the_next_begins_a_new_line(
     tmp_path: Path, clock: FrozenClock, writer: Writer
 ) -> None:
     for size in (None, 1, 70_000):  # a torn line longer than what is read at once
-        log = GatewayLog(tmp_path, clock, writer)
-        log.record(decision())
-        log.close()
+        with closing(GatewayLog(tmp_path, clock, writer)) as log:
+            log.record(decision())
         (file,) = (tmp_path / "telemetry").iterdir()
         before = file.read_bytes().splitlines(keepends=True)
         for older, newer in pairwise(before):
@@ -214,9 +200,8 @@ def test_a_line_that_a_power_cut_cut_short_stays_and_the_next_begins_a_new_line(
         if size is not None:
             with file.open("ab") as stream:
                 stream.write(b"torn" * size)
-    log = GatewayLog(tmp_path, clock, writer)
-    log.record(decision())
-    log.close()
+    with closing(GatewayLog(tmp_path, clock, writer)) as log:
+        log.record(decision())
     *_, torn, last = file.read_bytes().splitlines(keepends=True)
     assert torn == b"torn" * 70_000 + b"\n"
     assert json.loads(last)["before"] == hashlib.sha256(torn).hexdigest()

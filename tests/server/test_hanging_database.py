@@ -20,13 +20,10 @@ from sqlalchemy import make_url
 from tests.endpoints.calls import ask
 from tests.postgres import fresh_database, postgres_server
 from tests.simulator.installation import Installation, new_installation
-from tests.simulator.publishing import question_der
+from tests.simulator.publishing import first_publication, open_publishing
+from tests.simulator.status_listeners import question
 from vagus.authority.crls.published import FRESH_SECONDS, PublishedCrls
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
-from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.revocation_status import OcspReplies, status_app
-from vagus.events.revocations import RevocationFollower
-from vagus.x509.certificates import decode_certificate
 
 pytestmark = pytest.mark.interop
 PATIENCE = 60.0
@@ -104,23 +101,11 @@ def hanging(tmp_path: Path) -> Iterator[tuple[Relay, Installation]]:
 
 def test_a_status_node_goes_on_over_a_database_that_does_not_respond(hanging: tuple[Relay, Installation]) -> None:
     relay, built = hanging
-    built.build()
-    issuers = built.issuers("h1/icu")
-    issuer = issuers["h1/icu"]
-    renewal = ResponderRenewal(
-        built.database, built.writer, built.clock, built.issuance(), built.keystore(OCSP_KEYSTORE)
-    )
-    renewal.renew_due(issuer)
-    issued, unseen = built.issue(issuers), built.issue(issuers)
-    built.settle()
-    built.publisher.publish_due(issuer)
-    follower = RevocationFollower(built.database, built.clock)
-    responders = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
-    responses = OcspResponses(built.database, follower, built.pack.ocsp, responders)
+    first_publication(built)
+    clinic = open_publishing(built)
     lists = PublishedCrls(built.database, built.clock, fresh_seconds=FRESH_SECONDS)
-    app = status_app(publications=lists, ocsp=OcspReplies(responses, built.clock, timedelta(seconds=60)))
-    certificate = decode_certificate(issuer.certificate_der)
-    kept, new = (question_der(certificate, one.serial) for one in (issued, unseen))
+    app = status_app(publications=lists, ocsp=OcspReplies(clinic.responses, built.clock, timedelta(seconds=60)))
+    kept, new = (question(clinic.issue()) for _ in range(2))
 
     async def status_of(request_der: bytes) -> ocsp.OCSPResponse:
         return ocsp.load_der_ocsp_response((await ask(app, "POST", "/ocsp", request_der, headers=POST)).body)
@@ -149,6 +134,7 @@ def test_a_status_node_goes_on_over_a_database_that_does_not_respond(hanging: tu
             await asyncio.get_running_loop().run_in_executor(threads, lists.refresh)
         assert (await status_of(new)).certificate_status is ocsp.OCSPCertStatus.GOOD
 
+    follower = clinic.responses._follower
     follower.start()
     try:
         with ThreadPoolExecutor() as threads:

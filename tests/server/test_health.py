@@ -12,11 +12,10 @@ import pytest
 
 from tests.endpoints.calls import call
 from tests.jobs.turns import LongTurn
+from tests.simulator.installation import memory_database
 from vagus.events.revocations import RevocationFollower
 from vagus.jobs.part import Part, PartHealth, Parts
 from vagus.jobs.periodic import Task
-from vagus.records.engine.database import open_database
-from vagus.records.installation import InstallationRow, insert_installation
 from vagus.server.health import Health
 from vagus.server.metrics import encode_metrics, operator_pages
 from vagus.server.revocation_sequence import SequenceHealth
@@ -32,12 +31,8 @@ def clock() -> FrozenClock:
 
 @pytest.fixture
 def follower(clock: FrozenClock) -> Iterator[RevocationFollower]:
-    database = open_database("sqlite://")
-    database.create()
-    with database.writing() as connection:
-        insert_installation(connection, InstallationRow("log.test", 0, bytes(32)))
-    yield RevocationFollower(database, clock)
-    database.close()
+    with memory_database() as database:
+        yield RevocationFollower(database, clock)
 
 
 def test_health_names_the_functions_that_go_on_by_grace_alone_and_for_how_long(

@@ -78,8 +78,7 @@ def test_a_folder_that_another_process_hangs_in_stops_no_start(
 
 def test_an_invalid_checkpoint_stops_the_start(installation: Installation) -> None:
     ledger(installation).take_first_turns()
-    checkpoint(installation).write_bytes(
-        checkpoint(installation).read_bytes().replace(b"log.test\n1\n", b"log.test\n2\n")
-    )
+    file = checkpoint(installation)
+    file.write_bytes(file.read_bytes().replace(b"log.test\n1\n", b"log.test\n2\n"))
     with refuses(Reason.CHECKPOINT_INVALID, IntegrityFailure):
         ledger(installation).take_first_turns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -19,7 +20,7 @@ from tests.simulator.publishing import PublishedHospital
 from tests.simulator.refusals import refuses
 from tests.simulator.status_listeners import question
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, open_responders
 from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.errors import Refused
@@ -38,35 +39,40 @@ def supply(clinic: PublishedHospital) -> OcspSupply:
     return OcspSupply(clinic.responses, built.database, built.keystore(OCSP_KEYSTORE), built.clock)
 
 
-def ask(clinic: PublishedHospital, issued: IssuedCertificate) -> ocsp.OCSPResponse:
-    return ocsp.load_der_ocsp_response(
-        clinic.responses.respond(question(issued), clinic.built.clock.now()).response_der
-    )
-
-
-def test_the_sweep_goes_page_by_page_from_where_it_was(
-    clinic: PublishedHospital, supply: OcspSupply, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for _ in range(5):
-        clinic.issue()
-    whole = rows.list_alive
-    monkeypatch.setattr(rows, "list_alive", partial(whole, count=2))
-    kept: list[int] = []
-    while supply.presign() < 60.0:
-        kept.append(len(clinic.responses._cached))
-    assert kept == [2, 4, 6], "five devices and the responder's own"
-    clinic.issue()
-    while supply.presign() < 60.0:
-        pass
-    assert len(clinic.responses._cached) == 7
-
-
-def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(
-    clinic: PublishedHospital, supply: OcspSupply, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def small_pages(clinic: PublishedHospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five devices, of which the sweep reads two at a time."""
     for _ in range(5):
         clinic.issue()
     monkeypatch.setattr(rows, "list_alive", partial(rows.list_alive, count=2))
+
+
+def sweep(supply: OcspSupply) -> Iterator[None]:
+    """Turn after turn until the sweep is through; yields after each turn but the last."""
+    while supply.presign() < 60.0:
+        yield
+
+
+def ask(
+    clinic: PublishedHospital, issued: IssuedCertificate, responses: OcspResponses | None = None
+) -> ocsp.OCSPResponse:
+    answer = (responses or clinic.responses).respond(question(issued), clinic.built.clock.now())
+    return ocsp.load_der_ocsp_response(answer.response_der)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_the_sweep_goes_page_by_page_from_where_it_was(clinic: PublishedHospital, supply: OcspSupply) -> None:
+    kept = [len(clinic.responses._cached) for _ in sweep(supply)]
+    assert kept == [2, 4, 6], "five devices and the responder's own"
+    clinic.issue()
+    list(sweep(supply))
+    assert len(clinic.responses._cached) == 7
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(
+    supply: OcspSupply, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spent = iter((0.0, 3.0, 3.0, 5.0, 5.0, 7.0, 7.0, 7.5))
     monkeypatch.setattr(ocsp_supply, "time", SimpleNamespace(thread_time=lambda: next(spent)))
     assert [supply.presign() for _ in range(4)] == [3.0, 2.0, 2.0, 7.5 * 20]
@@ -74,10 +80,8 @@ def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(
     assert [supply.presign() for _ in range(4)] == [0.1, 0.1, 0.1, 60.0]
 
 
+@pytest.mark.usefixtures("small_pages")
 def test_a_sweep_of_more_than_the_cache_holds_ends(clinic: PublishedHospital, monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in range(5):
-        clinic.issue()
-    monkeypatch.setattr(rows, "list_alive", partial(rows.list_alive, count=2))
     monkeypatch.setattr(clinic.responses, "_most_cached", 4)
     assert [clinic.responses.presign_slice(clinic.built.clock.now()) for _ in range(4)] == [True, False, True, False]
 
@@ -91,13 +95,11 @@ def test_a_response_within_a_sweep_is_replaced_at_once(clinic: PublishedHospital
 
 
 def test_a_responder_that_another_process_renewed_is_taken_over(clinic: PublishedHospital, supply: OcspSupply) -> None:
-    issued, built = clinic.issue(), clinic.built
+    issued = clinic.issue()
     (before,) = ask(clinic, issued).certificates
     supply.take_over()
     assert ask(clinic, issued).certificates == [before]
-    clinic.advance(days=7, hours=1)
-    keystore = built.keystore(OCSP_KEYSTORE)
-    assert ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(clinic.icu)
+    renew_a_week_later(clinic)
     supply.take_over()
     (after,) = ask(clinic, issued).certificates
     assert after.not_valid_after_utc > before.not_valid_after_utc
@@ -132,8 +134,7 @@ class Node:
     def ask(self, issued: IssuedCertificate) -> ocsp.OCSPResponse:
         self.follower.catch_up()
         self.supply.take_over()
-        answer = self.responses.respond(question(issued), self.clinic.built.clock.now())
-        return ocsp.load_der_ocsp_response(answer.response_der)
+        return ask(self.clinic, issued, self.responses)
 
     def shown(self) -> x509.Certificate:
         """The responder's certificate in an answer that was not asked for before."""
@@ -146,16 +147,14 @@ def node(clinic: PublishedHospital, tmp_path: Path) -> Node:
     return Node(clinic, tmp_path / "copied")
 
 
-def renew(clinic: PublishedHospital) -> None:
-    built = clinic.built
-    keystore = built.keystore(OCSP_KEYSTORE)
-    assert ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(clinic.icu)
+def renew_a_week_later(clinic: PublishedHospital) -> None:
+    clinic.advance(days=7, hours=1)
+    assert clinic.built.renew_responder(clinic.icu)
 
 
 def test_a_node_without_the_new_key_goes_on_with_the_one_before(clinic: PublishedHospital, node: Node) -> None:
     before = node.shown()
-    clinic.advance(days=7, hours=1)
-    renew(clinic)
+    renew_a_week_later(clinic)
     assert node.shown() == before
     node.synchronise()
     after = node.shown()
@@ -166,40 +165,33 @@ def test_a_node_that_starts_before_the_new_key_has_come_goes_on_with_the_one_bef
     clinic: PublishedHospital, node: Node
 ) -> None:
     before = node.shown()
-    clinic.advance(days=7, hours=1)
-    renew(clinic)
+    renew_a_week_later(clinic)
     node.start()
     assert node.shown() == before
-    clinic.advance(days=7, hours=1)
-    renew(clinic)
+    renew_a_week_later(clinic)
     node.start()
-    with pytest.raises(Refused) as refusal:
+    with refuses(Reason.AUTHORITY_UNKNOWN, Refused):  # two terms behind
         node.shown()
-    assert refusal.value.reason is Reason.AUTHORITY_UNKNOWN, "two terms behind"
     node.synchronise()
     assert node.shown().not_valid_after_utc > before.not_valid_after_utc
 
 
 def test_cached_responses_stay_current_while_the_new_key_is_awaited(clinic: PublishedHospital, node: Node) -> None:
     clinic.issue()
-    clinic.advance(days=7, hours=1)
-    renew(clinic)
+    renew_a_week_later(clinic)
     node.ask(clinic.issue())
-    while node.supply.presign() < 60.0:
-        pass
+    list(sweep(node.supply))
     signed = list(node.responses._cached.values())
     node.supply.take_over()
-    while node.supply.presign() < 60.0:
-        pass
+    list(sweep(node.supply))
     assert list(node.responses._cached.values()) == signed
 
 
 def test_no_node_goes_on_with_a_responder_that_was_revoked(clinic: PublishedHospital, node: Node) -> None:
     stolen = node.shown()
-    clinic.built.revocations.revoke(
-        clinic.icu.authority_id, stolen.serial_number, RevocationReason.KEY_COMPROMISE, by=BY
-    ).result()
-    renew(clinic)
+    stolen_id = clinic.icu.authority_id, stolen.serial_number
+    clinic.built.revocations.revoke(*stolen_id, RevocationReason.KEY_COMPROMISE, by=BY).result()
+    assert clinic.built.renew_responder(clinic.icu)
     for _ in range(2):
         with refuses(Reason.AUTHORITY_UNKNOWN, Refused):
             node.shown()
@@ -209,9 +201,8 @@ def test_no_node_goes_on_with_a_responder_that_was_revoked(clinic: PublishedHosp
 
 
 def test_a_revocation_reaches_the_listener_in_a_delta_crl(clinic: PublishedHospital) -> None:
-    app = status_app(
-        publications=clinic.lists, ocsp=OcspReplies(clinic.responses, clinic.built.clock, timedelta(seconds=60))
-    )
+    replies = OcspReplies(clinic.responses, clinic.built.clock, timedelta(seconds=60))
+    app = status_app(publications=clinic.lists, ocsp=replies)
     delta_path = "/crl/h1.icu/1/0.delta.crl"
     assert call(app, "GET", delta_path).status == 404, "no base to count from yet"
     base = x509.load_der_x509_crl(call(app, "GET", "/crl/h1.icu/1/0.crl").body)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.postgres import _binary, _lower_rights, _plain, _wait
 from tests.simulator.installation import BY, Installation, new_installation
+from tests.simulator.listeners import wait_until
+from tests.simulator.refusals import refuses
+from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import Unavailable
 from vagus.events.devices import DeviceFollower
 from vagus.events.revocations import RevocationFollower
@@ -59,7 +61,7 @@ class Cluster:
     def become_standby(self) -> None:
         """As a standby whose primary is gone: it lets everybody read what it has."""
         self.stop(signal.SIGINT)
-        self._touch("standby.signal")
+        subprocess.run([*self._prefix, "touch", self.data / "standby.signal"], check=True, cwd=self._folder)
         self.start()
 
     def promote(self) -> None:
@@ -73,12 +75,9 @@ class Cluster:
         with psycopg.connect(_plain(self.url), autocommit=True) as connection:
             connection.execute(statement.encode())
 
-    def _touch(self, name: str) -> None:
-        subprocess.run([*self._prefix, "touch", self.data / name], check=True, cwd=self._folder)
 
-
-@contextmanager
-def clustered() -> Iterator[Cluster]:
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="vagus-postgres-") as folder:
         cluster = Cluster(Path(folder))
         cluster.start()
@@ -89,23 +88,24 @@ def clustered() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    with clustered() as made:
-        yield made
-
-
-@pytest.fixture
 def built(cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
     with new_installation(tmp_path / "installation", cluster.url) as made:
         made.build()
         yield made
 
 
-def until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+until = partial(wait_until, seconds=PATIENCE)
+
+
+@pytest.fixture
+def followers(built: Installation) -> Iterator[tuple[RevocationFollower, DeviceFollower]]:
+    """Both, polling until the test ends."""
+    follower, devices = RevocationFollower(built.database, built.clock), DeviceFollower(built.database)
+    for one in (follower, devices):
+        one.start(0.02)
+    yield follower, devices
+    follower.close()
+    devices.close()
 
 
 def is_away(act: Callable[[], object]) -> bool:
@@ -118,83 +118,77 @@ def is_away(act: Callable[[], object]) -> bool:
 
 
 def test_a_server_that_crashed_is_followed_and_written_to_again_without_a_restart(
-    cluster: Cluster, built: Installation
+    cluster: Cluster, built: Installation, followers: tuple[RevocationFollower, DeviceFollower]
 ) -> None:
-    issuers = built.issuers("h1/icu")
-    first, second = built.issue(issuers), built.issue(issuers)
-    follower, devices = RevocationFollower(built.database, built.clock), DeviceFollower(built.database)
-    follower.start(0.05)
-    devices.start(0.05)
-    revoke(built, first.serial, first.issuer.authority_id)
+    first, second = built.issue(), built.issue()
+    follower, devices = followers
+    revoke(built, first)
     until(lambda: follower.find(first.issuer.authority_id, first.serial) is not None)
     cluster.stop()
     assert is_away(follower.catch_up)
     assert is_away(devices.catch_up)
-    assert is_away(lambda: revoke(built, second.serial, second.issuer.authority_id))
+    assert is_away(lambda: revoke(built, second))
     assert follower.find(first.issuer.authority_id, first.serial) is not None, "what it knew it knows"
     built.clock.advance(seconds=3)
     assert follower.is_lost(built.clock.now(), timedelta(seconds=2))
     cluster.start()
-    until(lambda: not is_away(lambda: revoke(built, second.serial, second.issuer.authority_id)))
+    until(lambda: not is_away(lambda: revoke(built, second)))
     until(lambda: follower.find(second.issuer.authority_id, second.serial) is not None)
     assert not follower.is_lost(built.clock.now(), timedelta(seconds=2))
-    follower.close()
-    devices.close()
 
 
 def test_the_first_act_after_an_unnoticed_outage_is_done(
     cluster: Cluster, built: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "_IDLE_SECONDS", 0.05)
-    issued = built.issue(built.issuers("h1/icu"))
+    issued = built.issue()
     built.settle()
     cluster.stop()
     cluster.start()
-    revoke(built, issued.serial, issued.issuer.authority_id)
+    revoke(built, issued)
     follower = RevocationFollower(built.database, built.clock)
     assert follower.find(issued.issuer.authority_id, issued.serial) is not None
 
 
 def test_a_readable_standby_is_not_taken_for_the_database(cluster: Cluster, built: Installation) -> None:
     """It lacks what is revoked at the primary meanwhile, and its readers would believe that all is current."""
-    issued = built.issue(built.issuers("h1/icu"))
+    issued = built.issue()
     built.settle()
     follower = RevocationFollower(built.database, built.clock)
     cluster.become_standby()
     built.clock.advance(seconds=3)
     assert is_away(follower.catch_up)
     assert follower.is_lost(built.clock.now(), timedelta(seconds=2))
-    for road in (built.database.reading, built.database.bounded_reading):
-        with pytest.raises(Unavailable, match="standby") as refused, road():
+    for read in (built.database.reading, built.database.bounded_reading):
+        with refuses(Reason.DATABASE_UNAVAILABLE, Unavailable, match="standby"), read():
             pass
-        assert refused.value.reason is Reason.DATABASE_UNAVAILABLE
-    assert is_away(lambda: revoke(built, issued.serial, issued.issuer.authority_id))
+    assert is_away(lambda: revoke(built, issued))
     cluster.promote()
-    until(lambda: not is_away(lambda: revoke(built, issued.serial, issued.issuer.authority_id)))
+    until(lambda: not is_away(lambda: revoke(built, issued)))
     until(lambda: not is_away(follower.catch_up))
     assert follower.find(issued.issuer.authority_id, issued.serial) is not None
 
 
 def test_tables_that_were_missing_for_a_moment_stop_nothing(
-    cluster: Cluster, built: Installation, caplog: pytest.LogCaptureFixture
+    cluster: Cluster,
+    built: Installation,
+    followers: tuple[RevocationFollower, DeviceFollower],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As in a restore under a serving process: PostgreSQL calls a statement wrong, and is not unavailable."""
-    issued = built.issue(built.issuers("h1/icu"))
+    issued = built.issue()
     built.settle()
-    follower, devices = RevocationFollower(built.database, built.clock), DeviceFollower(built.database)
-    follower.start(0.02)
-    devices.start(0.02)
+    follower, devices = followers
     cluster.run("ALTER TABLE log_head RENAME TO log_head_away")
     until(lambda: "revocation sequence cannot" in caplog.text and "device changes cannot" in caplog.text)
     cluster.run("ALTER TABLE log_head_away RENAME TO log_head")
-    until(lambda: not is_away(lambda: revoke(built, issued.serial, issued.issuer.authority_id)))
+    until(lambda: not is_away(lambda: revoke(built, issued)))
     until(lambda: follower.find(issued.issuer.authority_id, issued.serial) is not None)
     for thread in (follower._thread, devices._thread):
         assert thread is not None
         assert thread.is_alive()
-    follower.close()
-    devices.close()
 
 
-def revoke(built: Installation, serial: int, authority_id: int) -> None:
-    built.revocations.revoke(authority_id, serial, RevocationReason.SUPERSEDED, by=BY).result(PATIENCE)
+def revoke(built: Installation, issued: IssuedCertificate) -> None:
+    name = issued.issuer.authority_id, issued.serial
+    built.revocations.revoke(*name, RevocationReason.SUPERSEDED, by=BY).result(PATIENCE)

@@ -17,7 +17,7 @@ from tests.simulator.installation import ICU as PLANNED_ICU
 from vagus.authority.crls.published import PublishedCrls
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, open_responders
 from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.revocation_status import OCSP_STATUS, encode_ocsp_error
 from vagus.errors import Unavailable, VagusError
@@ -123,8 +123,7 @@ def first_publication(built: Installation) -> None:
     """Root, h1 and h1/icu certified, every CRL published, the responder made."""
     built.build(ROOT, H1, PLANNED_ICU)
     issuer = built.issuers(ICU)[ICU]
-    keystore = built.keystore(OCSP_KEYSTORE)
-    ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore).renew_due(issuer)
+    built.renew_responder(issuer)
     built.publisher.publish_due(issuer)
 
 
