@@ -18,7 +18,6 @@ from tests.simulator.orders import new_key
 from tests.simulator.stock import BY
 from vagus.endpoints.est import EST_STATUS, est_app
 from vagus.events.log import REFUSALS
-from vagus.fleet.admission import Admitted
 from vagus.fleet.lifecycle import DeviceState
 from vagus.reasons import Reason
 from vagus.wire import est
@@ -38,16 +37,9 @@ def standing() -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def app(standing: Site) -> ASGIApp:
-    return _app(standing)
-
-
-def _app(standing: Site) -> ASGIApp:
     authorities = [standing.root.der, standing.h1.der, standing.units["h1/icu"].der]
-    return est_app(
-        enrolment=standing.enrolment,
-        ca_certificates=lambda _label, _peer: authorities,
-        clock=standing.stock.clock,
-    )
+    clock = standing.stock.clock
+    return est_app(enrolment=standing.enrolment, ca_certificates=lambda _label, _peer: authorities, clock=clock)
 
 
 def _basic(token: str, user: str = "device") -> dict[str, str]:
@@ -143,8 +135,7 @@ def test_bad_tokens(app: ASGIApp, standing: Site) -> None:
 
 def test_a_device_in_the_wrong_state_is_403(app: ASGIApp, standing: Site) -> None:
     device = standing.stock.add(f"SN-{next(_SERIALS)}")
-    idevid, _ = standing.forge.birth_certificate(standing.line, device.maker_serial)
-    admitted: Admitted = standing.admit(idevid, standing.line.der)
+    admitted = standing.admit_born(device)
     standing.stock.inventory.change_state(device.id, DeviceState.RECALLED, by=BY).result(10)
     answer = call(app, "POST", ENROL, request_der(new_key()), headers=PKCS10, tls={"admitted": admitted})
     _check_refused(answer, 403, Reason.DEVICE_STATE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -26,16 +25,8 @@ from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.ocsp.responders import ResponderRenewal, open_responders
 from vagus.authority.ocsp.responses import OcspResponses
-from vagus.endpoints.revocation_status import (
-    OCSP_STATUS,
-    OcspReplies,
-    encode_ocsp_error,
-    status_app,
-)
-from vagus.keystore.passphrases import Passphrase
-from vagus.keystore.software import SoftwareKeystore
+from vagus.endpoints.revocation_status import OCSP_STATUS, OcspReplies, encode_ocsp_error, status_app
 from vagus.reasons import Reason
-from vagus.testing import SeededEntropy
 from vagus.x509 import der
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.ocsp.messages import MAX_REQUEST, ResponseStatus
@@ -45,33 +36,21 @@ POST = {"Content-Type": "application/ocsp-request"}
 
 
 @pytest.fixture(scope="module")
-def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def standing() -> Iterator[Site]:
     with new_site() as built:
-        stock = built.stock
-        folder: Path = tmp_path_factory.mktemp("ocsp") / "keys"
-        passphrase = Passphrase("correct horse battery staple")
-        keystore = SoftwareKeystore.create(folder, passphrase, entropy=SeededEntropy(5), unsafe_fast=True)
-        renewal = ResponderRenewal(stock.database, stock.writer, stock.clock, built.issuance, keystore)
-        renewal.renew_due(built.issuers["h1/icu"])
-        _publisher(built).publish_all(built.issuers["h1/icu"])
-        built.keystore = keystore  # type: ignore[attr-defined]
         yield built
 
 
 @pytest.fixture(scope="module")
 def app(standing: Site) -> ASGIApp:
-    stock = standing.stock
+    """The status application of h1/icu, which has a responder and has published its CRLs."""
+    stock, keystore, icu = standing.stock, standing.forge.keystore, standing.issuers["h1/icu"]
+    ResponderRenewal(stock.database, stock.writer, stock.clock, standing.issuance, keystore).renew_due(icu)
+    CrlPublisher(pack(), stock.database, stock.writer, stock.clock, folder=None).publish_all(icu)
     with stock.database.reading() as connection:
-        responders = open_responders(connection, standing.keystore)  # type: ignore[attr-defined]
-    responses = OcspResponses(stock.database, standing.follower, pack().ocsp, responders)
-    return status_app(
-        publications=PublishedCrls(stock.database, stock.clock), ocsp=OcspReplies(responses, stock.clock, AGE)
-    )
-
-
-def _publisher(standing: Site) -> CrlPublisher:
-    stock = standing.stock
-    return CrlPublisher(pack(), stock.database, stock.writer, stock.clock, folder=None)
+        responders = open_responders(connection, keystore)
+    replies = OcspReplies(OcspResponses(stock.database, standing.follower, pack().ocsp, responders), stock.clock, AGE)
+    return status_app(publications=PublishedCrls(stock.database, stock.clock), ocsp=replies)
 
 
 _NUMBERS = iter(range(1000))
@@ -80,6 +59,15 @@ _NUMBERS = iter(range(1000))
 @pytest.fixture
 def issued(standing: Site) -> IssuedCertificate:
     return standing.enrol(standing.stock.add(f"SN-{next(_NUMBERS)}"))
+
+
+def _revoke(standing: Site, issued: IssuedCertificate) -> None:
+    name = issued.issuer.authority_id, issued.serial
+    standing.revocations.revoke(*name, RevocationReason.KEY_COMPROMISE, by=BY).result(10)
+
+
+def _post(app: ASGIApp, request_der: bytes) -> Answer:
+    return call(app, "POST", "/ocsp", request_der, headers=POST)
 
 
 def _response(answer: Answer) -> ocsp.OCSPResponse:
@@ -164,37 +152,31 @@ def test_what_is_not_published_is_not_found(app: ASGIApp, path: str) -> None:
 
 
 def test_methods(app: ASGIApp) -> None:
-    for path, allowed in (
-        ("/crl/h1.icu/1/0.crl", "GET, HEAD"),
-        ("/ca/h1.icu/1.cer", "GET, HEAD"),
-        ("/ocsp", "GET, HEAD, POST"),
-    ):
+    read = "GET, HEAD"
+    for path, allowed in (("/crl/h1.icu/1/0.crl", read), ("/ca/h1.icu/1.cer", read), ("/ocsp", f"{read}, POST")):
         answer = call(app, "DELETE", path)
         assert (answer.status, answer.headers["allow"]) == (405, allowed)
 
 
 def test_good_revoked_and_never_issued(app: ASGIApp, standing: Site, issued: IssuedCertificate) -> None:
-    good = _response(call(app, "POST", "/ocsp", question(issued), headers=POST))
+    good = _response(_post(app, question(issued)))
     assert good.certificate_status is ocsp.OCSPCertStatus.GOOD
-    revoked = standing.revocations.revoke(
-        issued.issuer.authority_id, issued.serial, RevocationReason.KEY_COMPROMISE, by=BY
-    )
-    revoked.result(10)
-    bad = _response(call(app, "POST", "/ocsp", question(issued), headers=POST))
+    _revoke(standing, issued)
+    bad = _response(_post(app, question(issued)))
     assert bad.certificate_status is ocsp.OCSPCertStatus.REVOKED
     assert bad.revocation_reason is x509.ReasonFlags.key_compromise
-    unknown = _response(call(app, "POST", "/ocsp", question(issued, hashes.SHA256(), serial=4711), headers=POST))
+    unknown = _response(_post(app, question(issued, hashes.SHA256(), serial=4711)))
     assert unknown.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
 
 
 def test_responses_may_be_cached_a_minute_and_responses_to_a_nonce_never(
     app: ASGIApp, issued: IssuedCertificate
 ) -> None:
-    kept = call(app, "POST", "/ocsp", question(issued), headers=POST)
+    kept = _post(app, question(issued))
     assert kept.headers["cache-control"] == "public, max-age=60, no-transform, must-revalidate"
     assert kept.headers["expires"] > ""
     nonce = bytes(range(32))
-    live = call(app, "POST", "/ocsp", question(issued, nonce=nonce), headers=POST)
+    live = _post(app, question(issued, nonce=nonce))
     assert live.headers["cache-control"] == "no-store"
     assert "etag" not in live.headers
     assert _response(live).extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
@@ -217,9 +199,7 @@ def test_a_good_answer_is_not_revived_by_the_date_of_a_revoked_one_of_the_same_s
 ) -> None:
     path = f"/ocsp/{base64.b64encode(question(issued)).decode()}"
     good = call(app, "GET", path)
-    standing.revocations.revoke(
-        issued.issuer.authority_id, issued.serial, RevocationReason.KEY_COMPROMISE, by=BY
-    ).result(10)
+    _revoke(standing, issued)
     revoked = call(app, "GET", path)
     assert revoked.headers["last-modified"] == good.headers["last-modified"], "one second, two answers"
     for headers in ({"If-Modified-Since": good.headers["last-modified"]}, {"If-None-Match": good.headers["etag"]}):
@@ -237,7 +217,7 @@ def _status(answer: Answer) -> int:
 
 @pytest.mark.parametrize("body", [b"", b"\x30", b"\x30\x00", b"garbage", b"\x30\x03\x02\x01\x05"])
 def test_what_is_no_ocsp_request_is_malformed(app: ASGIApp, body: bytes) -> None:
-    assert _status(call(app, "POST", "/ocsp", body, headers=POST)) == ResponseStatus.MALFORMED_REQUEST
+    assert _status(_post(app, body)) == ResponseStatus.MALFORMED_REQUEST
     text = base64.b64encode(body).decode()
     assert _status(call(app, "GET", f"/ocsp/{text}")) == ResponseStatus.MALFORMED_REQUEST
 
@@ -245,13 +225,12 @@ def test_what_is_no_ocsp_request_is_malformed(app: ASGIApp, body: bytes) -> None
 def test_a_request_with_an_unknown_critical_extension_is_malformed(app: ASGIApp, issued: IssuedCertificate) -> None:
     """RFC 6960 4.1.2: a client that marks an extension critical wants no response that ignores it."""
     issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
-    builder = ocsp.OCSPRequestBuilder().add_certificate(
-        x509.load_der_x509_certificate(issued.der), issuer, hashes.SHA1()
-    )
+    leaf = x509.load_der_x509_certificate(issued.der)
+    builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA1())
     demand = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.32473.99.1"), b"\x05\x00")
     for is_critical, status in ((True, ResponseStatus.MALFORMED_REQUEST), (False, 0)):
         question = builder.add_extension(demand, critical=is_critical).build().public_bytes(Encoding.DER)
-        assert _status(call(app, "POST", "/ocsp", question, headers=POST)) == status
+        assert _status(_post(app, question)) == status
 
 
 def test_another_media_type_is_malformed_and_none_at_all_is_forgiven(app: ASGIApp, issued: IssuedCertificate) -> None:
@@ -264,7 +243,7 @@ def test_another_media_type_is_malformed_and_none_at_all_is_forgiven(app: ASGIAp
 def test_an_issuer_that_is_not_ours_is_unauthorized(app: ASGIApp, issued: IssuedCertificate) -> None:
     builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(b"x" * 20, b"y" * 20, 7, hashes.SHA1())
     body = builder.build().public_bytes(Encoding.DER)
-    assert _status(call(app, "POST", "/ocsp", body, headers=POST)) == ResponseStatus.UNAUTHORIZED
+    assert _status(_post(app, body)) == ResponseStatus.UNAUTHORIZED
 
 
 def test_a_request_that_is_signed_with_a_chain_of_large_keys_gets_its_response(
@@ -277,11 +256,11 @@ def test_a_request_that_is_signed_with_a_chain_of_large_keys_gets_its_response(
     signature = der.sequence(algorithm, der.bit_string(bytes(512)), certificates)
     signed = der.sequence(tbs_der, der.explicit(0, signature))
     assert len(signed) > 5_000
-    assert _response(call(app, "POST", "/ocsp", signed, headers=POST)).certificate_status is ocsp.OCSPCertStatus.GOOD
+    assert _response(_post(app, signed)).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
 def test_oversized_requests_are_refused_unread(app: ASGIApp) -> None:
-    answer = call(app, "POST", "/ocsp", b"x" * (MAX_REQUEST + 1), headers=POST)
+    answer = _post(app, b"x" * (MAX_REQUEST + 1))
     assert answer.status == 413
     assert ocsp.load_der_ocsp_response(answer.body).response_status.value == ResponseStatus.MALFORMED_REQUEST
     assert call(app, "GET", "/ocsp/" + "A" * 5000).status == 413
@@ -292,13 +271,13 @@ def test_a_responder_that_lost_the_sequence_says_try_later(
 ) -> None:
     standing.stock.clock.advance(seconds=10)
     try:
-        assert _status(call(app, "POST", "/ocsp", question(issued), headers=POST)) == ResponseStatus.TRY_LATER
+        assert _status(_post(app, question(issued))) == ResponseStatus.TRY_LATER
     finally:
         standing.follower.catch_up()
-    assert _response(call(app, "POST", "/ocsp", question(issued), headers=POST)).certificate_status.value == 0
+    assert _response(_post(app, question(issued))).certificate_status.value == 0
 
 
 @given(body=st.binary(max_size=300))
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_posted_an_ocsp_response_comes_back(app: ASGIApp, body: bytes) -> None:
-    assert _status(call(app, "POST", "/ocsp", body, headers=POST)) in {1, 6}
+    assert _status(_post(app, body)) in {1, 6}
