@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -11,7 +13,6 @@ from typing import cast
 import pytest
 from cryptography import x509
 
-from tests.postgres import fresh_database, postgres_server
 from tests.simulator.installation import BY, Installation, new_installation
 from tests.simulator.queries import list_key_ids
 from tests.simulator.refusals import refuses
@@ -29,35 +30,37 @@ from vagus.records.revocation import revocations as revocation_rows
 from vagus.x509.crls.building import RevocationReason
 
 
-@pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.interop)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database that survives the process that made it."""
-    if request.param == "file":
-        yield f"sqlite:///{tmp_path / 'vagus.sqlite3'}"
-        return
-    with postgres_server() as server, fresh_database(server) as made:
-        yield made
-
-
 @pytest.fixture
-def first(tmp_path: Path, url: str) -> Iterator[Installation]:
+def first(tmp_path: Path, database_url: str) -> Iterator[Installation]:
     """The first process of an installation with its whole hierarchy."""
-    with new_installation(tmp_path / "installation", url) as made:
+    with new_installation(tmp_path / "installation", database_url) as made:
         made.build()
         yield made
 
 
-def again(first: Installation, url: str) -> Installation:
+@contextmanager
+def again(first: Installation) -> Iterator[Installation]:
     """Another process of the same installation: its own connections, writer and keystores."""
+    url = first.database.url.render_as_string(hide_password=False)
     other = Installation(first.folder, open_database(url), first.clock, first.entropy)
-    other.keystores.clear()
-    return other
+    with other.writer:
+        yield other
+    other.database.close()
 
 
 def server(installation: Installation, holder: str | None) -> CrlPublisher:
-    return CrlPublisher(
-        installation.pack, installation.database, installation.writer, installation.clock, folder=None, holder=holder
-    )
+    parts = (installation.pack, installation.database, installation.writer, installation.clock)
+    return CrlPublisher(*parts, folder=None, holder=holder)
+
+
+def renewal(installation: Installation, holder: str) -> ResponderRenewal:
+    parts = (installation.database, installation.writer, installation.clock, installation.issuance())
+    return ResponderRenewal(*parts, installation.keystore(OCSP_KEYSTORE), holder=holder)
+
+
+def revoke_one(installation: Installation) -> None:
+    """So that a CRL of the ICU is due."""
+    installation.revoke(installation.issue(), RevocationReason.SUPERSEDED)
 
 
 def published(built: Installation) -> dict[tuple[str, int], list[CrlPublished]]:
@@ -80,13 +83,12 @@ def assert_all_grow(built: Installation) -> None:
         assert [one.sequence for one in said] == sorted(one.sequence for one in said)
 
 
-def test_after_a_restart_everything_goes_on(first: Installation, url: str) -> None:
+def test_after_a_restart_everything_goes_on(first: Installation) -> None:
     issuers = first.issuers("h1/icu")
     issued = first.issue(issuers)
     first.publisher.publish_all(issuers["h1/icu"])
-    second = again(first, url)
-    second.advance(seconds=1)
-    with second.writer:
+    with again(first) as second:
+        second.advance(seconds=1)
         reopened = second.issuers("h1/icu")
         assert second.issuance().settle(reopened).signed == ()
         second.revoke(issued, RevocationReason.SUPERSEDED, by=BY)
@@ -97,32 +99,23 @@ def test_after_a_restart_everything_goes_on(first: Installation, url: str) -> No
     second.database.close()
 
 
-def test_two_servers_issue_revoke_and_publish_together(first: Installation, url: str) -> None:
-    second = again(first, url)
-    with second.writer:
-        failures: list[BaseException] = []
-        revoked: list[int] = []
+def test_two_servers_issue_revoke_and_publish_together(first: Installation) -> None:
+    revoked: list[int] = []
 
-        def serve(installation: Installation, holder: str | None) -> None:
-            try:
-                issuers = installation.issuers("h1/icu")
-                publisher = server(installation, holder)
-                for turn in range(8):
-                    issued = installation.issue(issuers)
-                    if turn % 2:
-                        installation.revoke(issued, RevocationReason.SUPERSEDED)
-                        revoked.append(issued.serial)
-                    installation.advance(seconds=1)
-                    publisher.publish_due(issuers["h1/icu"])
-            except BaseException as failure:  # noqa: BLE001  told in the main thread
-                failures.append(failure)
+    def serve(installation: Installation) -> None:
+        issuers = installation.issuers("h1/icu")
+        publisher = server(installation, None)
+        for turn in range(8):
+            issued = installation.issue(issuers)
+            if turn % 2:
+                installation.revoke(issued, RevocationReason.SUPERSEDED)
+                revoked.append(issued.serial)
+            installation.advance(seconds=1)
+            publisher.publish_due(issuers["h1/icu"])
 
-        threads = [threading.Thread(target=serve, args=(installation, None)) for installation in (first, second)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
+    with again(first) as second:
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(serve, (first, second))) == [None, None]
         first.advance(seconds=1)
         issuer = first.icu
         first.publisher.publish_due(issuer)
@@ -132,14 +125,12 @@ def test_two_servers_issue_revoke_and_publish_together(first: Installation, url:
         assert {entry.serial_number for entry in x509.load_der_x509_crl(newest.crl_der)} == set(revoked)
         assert [event.sequence for event in events] == list(range(1, len(revoked) + 1))
         assert RevocationFollower(second.database, second.clock).position == len(revoked)
-    second.database.close()
 
 
 def test_one_holder_publishes_until_its_lease_ends(first: Installation) -> None:
     issuer = first.icu
     assert server(first, "one").publish_due(issuer)
-    issued = first.issue()
-    first.revoke(issued, RevocationReason.SUPERSEDED)
+    revoke_one(first)
     first.advance(seconds=9)
     assert server(first, "two").publish_due(issuer) == ()
     first.advance(seconds=1)
@@ -148,79 +139,50 @@ def test_one_holder_publishes_until_its_lease_ends(first: Installation) -> None:
 
 def test_a_lease_holder_that_died_with_a_clock_ahead_delays_no_other_server(first: Installation) -> None:
     """Its clock was 30 days ahead and is set right: nothing of the next days may wait for the end of its lease."""
-    issuers = first.issuers("h1/icu")
-    issuer = issuers["h1/icu"]
-    parts = (first.database, first.writer, first.clock)
+    issuer = first.icu
     one, two = server(first, "one"), server(first, "two")
     first.advance(days=30)
     assert one.publish_due(issuer)
     take_lease(first, issuer)
     first.advance(days=-30)
     assert forget_future_dates(first.writer, by=BY)
-    issued = first.issue(issuers)
-    first.revoke(issued, RevocationReason.SUPERSEDED)
+    revoke_one(first)
     first.advance(seconds=1)
     assert [done.shard for done in two.publish_due(issuer)] == [0, rows.COMPLETE]
-    renewal = ResponderRenewal(*parts, first.issuance(), first.keystore(OCSP_KEYSTORE), holder="two")
-    assert renewal.renew_due(issuer)
+    assert renewal(first, "two").renew_due(issuer)
 
 
-def test_two_servers_that_renew_a_responder_at_the_same_moment_make_one(first: Installation, url: str) -> None:
+def test_two_servers_that_renew_a_responder_at_the_same_moment_make_one(first: Installation) -> None:
     """A server without the lease leaves the work; when it checks next, the work is done."""
-    second = again(first, url)
-    keystore = first.keystore(OCSP_KEYSTORE)
-    with second.writer:
-        houses = (first, second)
-        keystores = (keystore, second.keystore(OCSP_KEYSTORE))
-        outcomes: list[bool | BaseException] = []
-        ready = threading.Barrier(2)
+    ready = threading.Barrier(2)
 
-        def renew(number: int) -> None:
-            installation = houses[number]
-            issuer = installation.issuers("h1/icu")["h1/icu"]
-            parts = (
-                installation.database,
-                installation.writer,
-                installation.clock,
-                installation.issuance(),
-                keystores[number],
-            )
-            renewal = ResponderRenewal(*parts, holder=f"serve-{number}")
-            ready.wait(30)
-            try:
-                outcomes.append(renewal.renew_due(issuer))
-            except BaseException as failure:  # noqa: BLE001  told in the main thread
-                outcomes.append(failure)
+    def renew(installation: Installation, holder: str) -> bool:
+        issuer, due = installation.issuers("h1/icu")["h1/icu"], renewal(installation, holder)
+        ready.wait(30)
+        return due.renew_due(issuer)
 
+    folder = first.keystore(OCSP_KEYSTORE).folder
+    with again(first) as second, ThreadPoolExecutor(2) as pool:
         for life in (1, 2, 3):
-            outcomes.clear()
-            threads = [threading.Thread(target=renew, args=(number,)) for number in (0, 1)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert sorted(outcomes, key=str) == [False, True]
+            assert sorted(pool.map(renew, (first, second), ("serve-0", "serve-1"))) == [False, True]
             kept = range(max(1, life - 1), life + 1)  # the one before stays for one more term
-            assert list_key_ids(keystore.folder) == [f"h1.icu.1.{one}" for one in kept]
+            assert list_key_ids(folder) == [f"h1.icu.1.{one}" for one in kept]
             first.advance(days=8)
-    second.database.close()
 
 
 def test_a_server_whose_turn_it_is_not_leaves_a_responder_alone(first: Installation) -> None:
     issuer = first.icu
-    parts = (first.database, first.writer, first.clock, first.issuance(), first.keystore(OCSP_KEYSTORE))
     take_lease(first, issuer)
-    assert not ResponderRenewal(*parts, holder="two").renew_due(issuer)
+    assert not renewal(first, "two").renew_due(issuer)
     first.advance(seconds=60)
-    assert ResponderRenewal(*parts, holder="two").renew_due(issuer), "the first may have died"
+    assert renewal(first, "two").renew_due(issuer), "the first may have died"
 
 
 def test_a_holder_that_ends_in_order_gives_its_lease_back(first: Installation) -> None:
     issuer = first.icu
     one, two = server(first, "one"), server(first, "two")
     assert one.publish_due(issuer)
-    issued = first.issue()
-    first.revoke(issued, RevocationReason.SUPERSEDED)
+    revoke_one(first)
     first.advance(seconds=1)
     one.release(issuer)
     assert two.publish_due(issuer)
@@ -240,25 +202,25 @@ class KeyAway:
         raise Unavailable(Reason.KEY_NOT_OPEN, f"no module signs {len(message)} octets for {purpose}")
 
 
+def without_key(issuer: Issuer) -> Issuer:
+    return replace(issuer, key=cast("SigningKey", KeyAway(issuer.key)))
+
+
 def test_a_server_without_the_key_leaves_the_crls_to_one_with_the_key(first: Installation) -> None:
-    issuer = first.icu
-    broken = replace(issuer, key=cast("SigningKey", KeyAway(issuer.key)))
+    issuer, broken = first.icu, without_key(first.icu)
     one, two = server(first, "one"), server(first, "two")
     with refuses(Reason.KEY_NOT_OPEN, Unavailable):
         one.publish_due(broken)
     first.advance(seconds=1)
-    with pytest.raises(Unavailable) as again_refused:
-        one.publish_due(broken)
-    assert again_refused.value.reason is Reason.KEY_NOT_OPEN, "as long as something is due it is raised"
+    with refuses(Reason.KEY_NOT_OPEN, Unavailable):
+        one.publish_due(broken)  # as long as something is due it is raised
     assert [done.shard for done in two.publish_due(issuer)] == [0, rows.COMPLETE], "at its very next check"
     assert one.publish_due(broken) == (), "nothing is due any more"
 
 
 def test_a_server_that_is_alone_tries_again_when_its_key_is_back(first: Installation) -> None:
-    issuer = first.icu
-    broken = replace(issuer, key=cast("SigningKey", KeyAway(issuer.key)))
     publisher = server(first, "one")
     with pytest.raises(Unavailable):
-        publisher.publish_due(broken)
+        publisher.publish_due(without_key(first.icu))
     first.advance(seconds=5)
-    assert publisher.publish_due(issuer)
+    assert publisher.publish_due(first.icu)
