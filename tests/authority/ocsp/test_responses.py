@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -25,9 +26,10 @@ from tests.simulator.queries import list_key_ids
 from tests.simulator.refusals import refuses
 from tests.simulator.status_listeners import question
 from vagus.authority.crls.published import PublishedCrls
+from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer
-from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal, open_responders
-from vagus.authority.ocsp.responses import CachedResponse, OcspResponses
+from vagus.authority.ocsp.responders import OCSP_KEYSTORE, Responder, ResponderRenewal, open_responders
+from vagus.authority.ocsp.responses import CachedResponse, OcspResponses, SignedResponse
 from vagus.authority.revocation import Revocations
 from vagus.errors import Conflict, Refused, Unavailable, VagusError
 from vagus.events.revocations import RevocationFollower
@@ -53,296 +55,303 @@ def renewal(built: Installation) -> ResponderRenewal:
     return ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore)
 
 
-@pytest.fixture
-def responses(built: Installation) -> OcspResponses:
-    """CachedResponses for h1/icu; its follower is in step with the writer."""
-    assert renewal(built).renew_due(built.icu)
+def following(built: Installation) -> RevocationFollower:
     follower = RevocationFollower(built.database, built.clock)
     follower.follow(built.writer)
-    responders = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
-    return OcspResponses(built.database, follower, built.pack.ocsp, responders)
+    return follower
 
 
-def later(built: Installation, responses: OcspResponses, **by: float) -> None:
-    """Time passes, and the follower of the sequence goes with it."""
-    built.advance(**by)
-    responses._follower.catch_up()
+def responders_of(built: Installation) -> tuple[Responder, ...]:
+    return built.read(open_responders, built.keystore(OCSP_KEYSTORE))
 
 
-def ask(built: Installation, responses: OcspResponses, request: bytes) -> ocsp.OCSPResponse:
-    built.settle()
-    return ocsp.load_der_ocsp_response(responses.respond(request, built.clock.now()).response_der)
+def question_about(issuer: Issuer, *serials: int) -> bytes:
+    """An OCSPRequest for these serials, whether they were issued or not."""
+    facts = issuer.facts
+    ids = [der.sequence(cert_id(facts.subject_der, facts.spki_der, serial)) for serial in serials]
+    return der.sequence(der.sequence(der.sequence(*ids)))
 
 
-def test_a_good_certificate_is_good_and_signed_by_its_delegate(built: Installation, responses: OcspResponses) -> None:
-    response = ask(built, responses, question(built.issue()))
+@dataclass
+class OcspUnit:
+    """h1/icu and its OCSP responses; their follower is in step with the writer."""
+
+    built: Installation
+    responses: OcspResponses
+
+    @property
+    def now(self) -> datetime:
+        return self.built.clock.now()
+
+    @property
+    def cached(self) -> dict[Any, CachedResponse]:
+        return dict(self.responses._cached)
+
+    def issue(self, **changes: Any) -> IssuedCertificate:
+        return self.built.issue(**changes)
+
+    def respond(self, request: bytes) -> SignedResponse:
+        self.built.settle()
+        return self.responses.respond(request, self.now)
+
+    def ask(self, request: bytes) -> ocsp.OCSPResponse:
+        return ocsp.load_der_ocsp_response(self.respond(request).response_der)
+
+    def find_cached(self, request: bytes) -> CachedResponse | None:
+        return self.responses.find_cached(request, self.now)
+
+    def advance(self, **by: float) -> None:
+        """Time passes, and the follower of the sequence goes with it."""
+        self.set_clock(self.now + timedelta(**by))
+
+    def set_clock(self, at: datetime) -> None:
+        self.built.settle()
+        self.built.clock.set(at)
+        self.responses._follower.catch_up()
+
+    def take_over(self) -> None:
+        """What the process does after a renewal."""
+        self.responses.take_over(responders_of(self.built))
+        self.responses._follower.catch_up()
+
+    def sweep(self) -> None:
+        while self.responses.presign_slice(self.now):
+            pass
+
+
+@pytest.fixture
+def icu(built: Installation) -> OcspUnit:
+    assert renewal(built).renew_due(built.icu)
+    return OcspUnit(built, OcspResponses(built.database, following(built), built.pack.ocsp, responders_of(built)))
+
+
+def test_a_good_certificate_is_good_and_signed_by_its_delegate(icu: OcspUnit) -> None:
+    response = icu.ask(question(icu.issue()))
     assert response.certificate_status is ocsp.OCSPCertStatus.GOOD
     (responder,) = response.certificates
-    responder.verify_directly_issued_by(x509.load_der_x509_certificate(built.icu.certificate_der))
+    responder.verify_directly_issued_by(x509.load_der_x509_certificate(icu.built.icu.certificate_der))
     usage = responder.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.OCSP_SIGNING]
     assert responder.extensions.get_extension_for_class(x509.OCSPNoCheck)
     key = responder.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     key.verify(response.signature, response.tbs_response_bytes, ec.ECDSA(hashes.SHA256()))
-    assert response.this_update_utc == built.clock.now()
-    assert response.next_update_utc == built.clock.now() + timedelta(hours=12)
+    assert response.this_update_utc == icu.now
+    assert response.next_update_utc == icu.now + timedelta(hours=12)
     assert response.responder_key_hash == x509.SubjectKeyIdentifier.from_public_key(key).digest
 
 
-def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(
-    built: Installation, responses: OcspResponses
-) -> None:
-    issued = built.issue()
-    assert ask(built, responses, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
-    built.revoke(issued, RevocationReason.KEY_COMPROMISE)
-    response = ask(built, responses, question(issued))
+def test_a_revoked_certificate_is_revoked_with_time_and_reason_at_once(icu: OcspUnit) -> None:
+    issued = icu.issue()
+    assert icu.ask(question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
+    icu.built.revoke(issued, RevocationReason.KEY_COMPROMISE)
+    response = icu.ask(question(issued))
     assert response.certificate_status is ocsp.OCSPCertStatus.REVOKED
-    assert response.revocation_time_utc == built.clock.now()
+    assert response.revocation_time_utc == icu.now
     assert response.revocation_reason is x509.ReasonFlags.key_compromise
 
 
-def test_a_hold_and_a_release_are_in_the_response(built: Installation, responses: OcspResponses) -> None:
-    issued = built.issue()
-    built.hold(issued)
-    assert ask(built, responses, question(issued)).revocation_reason is x509.ReasonFlags.certificate_hold
-    built.release(issued)
-    assert ask(built, responses, question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
+def test_a_hold_and_a_release_are_in_the_response(icu: OcspUnit) -> None:
+    issued = icu.issue()
+    icu.built.hold(issued)
+    assert icu.ask(question(issued)).revocation_reason is x509.ReasonFlags.certificate_hold
+    icu.built.release(issued)
+    assert icu.ask(question(issued)).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
 @pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256()])
-def test_the_certificate_is_named_as_it_was_asked_for(
-    built: Installation, responses: OcspResponses, algorithm: hashes.HashAlgorithm
-) -> None:
-    request_der = question(built.issue(), algorithm)
-    request, response = ocsp.load_der_ocsp_request(request_der), ask(built, responses, request_der)
+def test_the_certificate_is_named_as_it_was_asked_for(icu: OcspUnit, algorithm: hashes.HashAlgorithm) -> None:
+    request_der = question(icu.issue(), algorithm)
+    request, response = ocsp.load_der_ocsp_request(request_der), icu.ask(request_der)
     assert response.hash_algorithm.name == algorithm.name
     assert response.issuer_key_hash == request.issuer_key_hash
     assert response.issuer_name_hash == request.issuer_name_hash
     assert response.serial_number == request.serial_number
 
 
-def test_a_serial_that_was_never_issued_is_unknown_and_not_cached(
-    built: Installation, responses: OcspResponses
-) -> None:
-    issuer = x509.load_der_x509_certificate(built.icu.certificate_der)
-    name = hashlib.sha1(issuer.subject.public_bytes(), usedforsecurity=False).digest()
-    key = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
-    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, key, 4711, hashes.SHA1())
-    request = builder.build().public_bytes(Encoding.DER)
-    response = ask(built, responses, request)
+def test_a_serial_that_was_never_issued_is_unknown_and_not_cached(icu: OcspUnit) -> None:
+    request = question_about(icu.built.icu, 4711)
+    response = icu.ask(request)
     assert response.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
-    assert response.next_update_utc == built.clock.now() + timedelta(minutes=1), "it may be issued the next second"
-    assert responses.respond(request, built.clock.now()).next_update is None
-    assert len(responses._cached) == 0
+    assert response.next_update_utc == icu.now + timedelta(minutes=1), "it may be issued the next second"
+    assert icu.respond(request).next_update is None
+    assert len(icu.cached) == 0
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["behind a known one", "before it"])
-def test_a_response_with_an_unknown_certificate_among_others_is_not_cached(
-    built: Installation, responses: OcspResponses, order: tuple[int, int]
-) -> None:
-    known = built.issue()
-    built.settle()
-    facts = known.issuer.facts
-    serials = [(known.serial, 4711)[one] for one in order]
-    ids = [der.sequence(cert_id(facts.subject_der, facts.spki_der, serial)) for serial in serials]
-    answer = responses.respond(der.sequence(der.sequence(der.sequence(*ids))), built.clock.now())
+@pytest.mark.parametrize("order", [1, -1], ids=["after a known one", "before it"])
+def test_a_response_with_an_unknown_certificate_among_others_is_not_cached(icu: OcspUnit, order: int) -> None:
+    known = icu.issue()
+    answer = icu.respond(question_about(known.issuer, *(known.serial, 4711)[::order]))
     assert answer.next_update is None
-    assert len(responses._cached) == 0
+    assert len(icu.cached) == 0
     told = {one.cert_id.serial: one for one in decode_ocsp_response(answer.response_der).singles}
-    assert told[known.serial].next_update == built.clock.now() + timedelta(hours=12)
-    assert told[4711].next_update == built.clock.now() + timedelta(minutes=1)
-    twice = der.sequence(der.sequence(der.sequence(ids[order.index(0)] * 2)))
-    assert responses.respond(twice, built.clock.now()).next_update == built.clock.now() + timedelta(hours=12)
+    assert told[known.serial].next_update == icu.now + timedelta(hours=12)
+    assert told[4711].next_update == icu.now + timedelta(minutes=1)
+    twice = question_about(known.issuer, known.serial, known.serial)
+    assert icu.respond(twice).next_update == icu.now + timedelta(hours=12)
 
 
-def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(
-    built: Installation, responses: OcspResponses
-) -> None:
-    issuance, order = built.issuance(), built.order()
-    issuance.commit(issuance.prepare(order, built.icu)).result()
-    (row,) = built.read(rows.list_intended)
-    facts = built.icu.facts
-    request = der.sequence(
-        der.sequence(der.sequence(der.sequence(cert_id(facts.subject_der, facts.spki_der, row.serial))))
-    )
+def test_an_intent_that_is_not_signed_yet_makes_clients_try_later(icu: OcspUnit) -> None:
+    issuance, order = icu.built.issuance(), icu.built.order()
+    issuance.commit(issuance.prepare(order, icu.built.icu)).result()
+    (row,) = icu.built.read(rows.list_intended)
+    request = question_about(icu.built.icu, row.serial)
     with refuses(Reason.UNSETTLED, Unavailable):
-        responses.respond(request, built.clock.now())
-    built.issuance().settle(built.units)
-    assert ask(built, responses, request).certificate_status is ocsp.OCSPCertStatus.GOOD
+        icu.respond(request)
+    icu.built.issuance().settle(icu.built.units)
+    assert icu.ask(request).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
-def test_a_certificate_of_another_authority_is_refused(built: Installation, responses: OcspResponses) -> None:
-    foreign = built.issue(unit="er")
+def test_a_certificate_of_another_authority_is_refused(icu: OcspUnit) -> None:
+    foreign = icu.issue(unit="er")
     with refuses(Reason.AUTHORITY_UNKNOWN, Refused):
-        responses.respond(question(foreign), built.clock.now())
+        icu.respond(question(foreign))
 
 
 @pytest.mark.parametrize("length", [1, 16, 32, 128])
-def test_a_nonce_is_sent_back_and_the_response_is_not_cached(
-    built: Installation, responses: OcspResponses, length: int
-) -> None:
+def test_a_nonce_is_sent_back_and_the_response_is_not_cached(icu: OcspUnit, length: int) -> None:
     nonce = bytes(range(length))
-    request = question(built.issue(), nonce=nonce)
-    response = ask(built, responses, request)
+    request = question(icu.issue(), nonce=nonce)
+    response = icu.ask(request)
     assert response.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
-    assert responses.respond(request, built.clock.now()).next_update is None
-    assert len(responses._cached) == 0
+    assert icu.respond(request).next_update is None
+    assert len(icu.cached) == 0
 
 
 @pytest.mark.parametrize("length", [129, 300])
-def test_a_nonce_beyond_rfc_9654_is_refused(built: Installation, responses: OcspResponses, length: int) -> None:
+def test_a_nonce_beyond_rfc_9654_is_refused(icu: OcspUnit, length: int) -> None:
     with pytest.raises(VagusError) as refusal:
-        responses.respond(question(built.issue(), nonce=b"n" * length), built.clock.now())
+        icu.respond(question(icu.issue(), nonce=b"n" * length))
     assert refusal.value.reason in {Reason.OCSP_NONCE, Reason.BAD_REQUEST}
 
 
-def test_a_response_is_signed_once_in_six_hours(built: Installation, responses: OcspResponses) -> None:
-    request = question(built.issue())
-    first = ask(built, responses, request)
-    later(built, responses, hours=5, minutes=59)
-    assert ask(built, responses, request).public_bytes(Encoding.DER) == first.public_bytes(Encoding.DER)
-    later(built, responses, minutes=1)
-    assert ask(built, responses, request).this_update_utc == built.clock.now()
+def test_a_response_is_signed_once_in_six_hours(icu: OcspUnit) -> None:
+    request = question(icu.issue())
+    first = icu.ask(request)
+    icu.advance(hours=5, minutes=59)
+    assert icu.ask(request).public_bytes(Encoding.DER) == first.public_bytes(Encoding.DER)
+    icu.advance(minutes=1)
+    assert icu.ask(request).this_update_utc == icu.now
 
 
-def test_a_response_dated_by_a_clock_that_ran_ahead_is_not_sent_once_it_is_right(
-    built: Installation, responses: OcspResponses
-) -> None:
-    request = question(built.issue())
-    right = built.clock.now()
-    later(built, responses, minutes=30)
-    assert ask(built, responses, request).this_update_utc == built.clock.now()
-    built.clock.set(right)
-    assert responses.find_cached(request, right) is None
-    responses._follower.catch_up()
-    assert ask(built, responses, request).this_update_utc == right
+def test_a_response_dated_by_a_clock_that_ran_ahead_is_not_sent_once_it_is_right(icu: OcspUnit) -> None:
+    request = question(icu.issue())
+    right = icu.now
+    icu.advance(minutes=30)
+    assert icu.ask(request).this_update_utc == icu.now
+    icu.built.clock.set(right)
+    assert icu.responses.find_cached(request, right) is None
+    icu.responses._follower.catch_up()
+    assert icu.ask(request).this_update_utc == right
 
 
-def sweep(responses: OcspResponses, at: datetime) -> None:
-    while responses.presign_slice(at):
-        pass
-
-
-def test_the_sweep_caches_a_response_for_every_live_certificate(built: Installation, responses: OcspResponses) -> None:
-    many = [built.issue() for _ in range(6)]
-    short = built.issue(lifetime=timedelta(hours=1))
-    built.settle()
-    built.revocations.revoke(short.issuer.authority_id, many[0].serial, RevocationReason.SUPERSEDED, by=BY).result()
-    later(built, responses, hours=2)
-    sweep(responses, built.clock.now())
-    before = len(responses._cached)
+def test_the_sweep_caches_a_response_for_every_live_certificate(icu: OcspUnit) -> None:
+    many = [icu.issue() for _ in range(6)]
+    icu.issue(lifetime=timedelta(hours=1))
+    icu.built.revoke(many[0], RevocationReason.SUPERSEDED)
+    icu.advance(hours=2)
+    icu.sweep()
+    before = len(icu.cached)
     assert before == 7, "each live certificate of an authority with a responder"
-    cached = dict(responses._cached)
-    sweep(responses, built.clock.now())
-    assert responses._cached == cached, "nothing is signed again"
-    statuses = [ask(built, responses, question(one)).certificate_status for one in many]
+    cached = icu.cached
+    icu.sweep()
+    assert icu.cached == cached, "nothing is signed again"
+    statuses = [icu.ask(question(one)).certificate_status for one in many]
     assert statuses == [ocsp.OCSPCertStatus.REVOKED, *[ocsp.OCSPCertStatus.GOOD] * 5]
-    assert len(responses._cached) == before, "the sweep's own keys are what common clients ask with"
+    assert len(icu.cached) == before, "the sweep's own keys are what common clients ask with"
 
 
-def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(
-    built: Installation, responses: OcspResponses
-) -> None:
+def test_the_sweep_goes_past_an_authority_whose_responder_has_expired(icu: OcspUnit) -> None:
     """Its signing side is away for weeks; the responses of the other authorities are presigned as before."""
-    built.advance(days=10)
-    assert renewal(built).renew_due(built.er)
-    silent, other = built.issue(), built.issue(unit="er")
-    built.settle()
-    later(built, responses, days=5)
-    responses.take_over(built.read(open_responders, built.keystore(OCSP_KEYSTORE)))
-    assert responses.presign_slice(built.clock.now())
-    assert not responses.presign_slice(built.clock.now())
-    assert responses.find_cached(question(other), built.clock.now()) is not None
-    assert responses.find_cached(question(silent), built.clock.now()) is None
-    later(built, responses, hours=7)
-    sweep(responses, built.clock.now())
-    assert len(responses._cached) > 0
-    assert {one.this_update for one in responses._cached.values()} == {built.clock.now().replace(microsecond=0)}
+    icu.built.advance(days=10)
+    assert renewal(icu.built).renew_due(icu.built.er)
+    silent, other = icu.issue(), icu.issue(unit="er")
+    icu.advance(days=5)
+    icu.take_over()
+    assert icu.responses.presign_slice(icu.now)
+    assert not icu.responses.presign_slice(icu.now)
+    assert icu.find_cached(question(other)) is not None
+    assert icu.find_cached(question(silent)) is None
+    icu.advance(hours=7)
+    icu.sweep()
+    assert len(icu.cached) > 0
+    assert {one.this_update for one in icu.cached.values()} == {icu.now.replace(microsecond=0)}
 
 
-def test_a_cached_response_ends_with_the_revocation_that_contradicts_it(
-    built: Installation, responses: OcspResponses
-) -> None:
-    one, other = built.issue(), built.issue()
+def test_a_cached_response_ends_with_the_revocation_that_contradicts_it(icu: OcspUnit) -> None:
+    one, other = icu.issue(), icu.issue()
     for issued in (one, other):
-        ask(built, responses, question(issued))
-    built.revoke(one, RevocationReason.SUPERSEDED)
-    assert len(responses._cached) == 1
+        icu.ask(question(issued))
+    icu.built.revoke(one, RevocationReason.SUPERSEDED)
+    assert len(icu.cached) == 1
 
 
 def test_no_cached_response_is_sent_once_the_sequence_contradicts_it(built: Installation) -> None:
     """A follower that learns of a revocation before the responses do must find nothing that contradicts it."""
     assert renewal(built).renew_due(built.icu)
-    follower = RevocationFollower(built.database, built.clock)
-    follower.follow(built.writer)
+    follower = following(built)
     found: list[CachedResponse | None] = []
     asked: list[bytes] = []
 
     def look(_events: Sequence[RevocationEvent]) -> None:
-        found.extend(late.find_cached(one, built.clock.now()) for one in asked)
+        found.extend(late.find_cached(one) for one in asked)
 
     follower.subscribe(look)
-    responders = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
-    late = OcspResponses(built.database, follower, built.pack.ocsp, responders)
-    revoked, other = built.issue(), built.issue()
+    late = OcspUnit(built, OcspResponses(built.database, follower, built.pack.ocsp, responders_of(built)))
+    revoked, other = late.issue(), late.issue()
     for issued in (revoked, other):
-        ask(built, late, question(issued))
+        late.ask(question(issued))
     asked += [question(revoked), question(other)]
     built.revoke(revoked, RevocationReason.SUPERSEDED)
     assert found[0] is None
     assert found[1] is not None
-    assert ask(built, late, question(revoked)).certificate_status is ocsp.OCSPCertStatus.REVOKED
-    kept = late.find_cached(question(revoked), built.clock.now())
+    assert late.ask(question(revoked)).certificate_status is ocsp.OCSPCertStatus.REVOKED
+    kept = late.find_cached(question(revoked))
     assert kept is not None
     assert kept.entry == follower.find(revoked.issuer.authority_id, revoked.serial)
 
 
-def test_a_cached_response_is_the_same_object_until_it_is_signed_anew(
-    built: Installation, responses: OcspResponses
-) -> None:
-    request = question(built.issue())
-    assert responses.find_cached(request, built.clock.now()) is None
-    whole = ask(built, responses, request).public_bytes(Encoding.DER)
-    kept = responses.find_cached(request, built.clock.now())
+def test_a_cached_response_is_the_same_object_until_it_is_signed_anew(icu: OcspUnit) -> None:
+    request = question(icu.issue())
+    assert icu.find_cached(request) is None
+    whole = icu.ask(request).public_bytes(Encoding.DER)
+    kept = icu.find_cached(request)
     assert kept is not None
     assert kept.unfold().response_der == whole
-    assert responses.find_cached(request, built.clock.now()) is kept
-    assert responses.find_cached(request, built.clock.now() + timedelta(seconds=3)) is None, "the sequence is lost"
-    later(built, responses, hours=6)
-    assert responses.find_cached(request, built.clock.now()) is None
-    ask(built, responses, request)
-    assert responses.find_cached(request, built.clock.now()) not in {None, kept}
+    assert icu.find_cached(request) is kept
+    assert icu.responses.find_cached(request, icu.now + timedelta(seconds=3)) is None, "the sequence is lost"
+    icu.advance(hours=6)
+    assert icu.find_cached(request) is None
+    icu.ask(request)
+    assert icu.find_cached(request) not in {None, kept}
 
 
-def test_the_cache_has_a_bound(built: Installation, responses: OcspResponses) -> None:
-    responses._most_cached = 3
+def test_the_cache_has_a_bound(icu: OcspUnit) -> None:
+    icu.responses._most_cached = 3
     for _ in range(5):
-        ask(built, responses, question(built.issue()))
-    assert len(responses._cached) == 3
-    assert sum(map(len, responses._requests_of.values())) == 3
+        icu.ask(question(icu.issue()))
+    assert len(icu.cached) == 3
+    assert sum(map(len, icu.responses._requests_of.values())) == 3
 
 
-def test_without_the_sequence_no_status_is_given(built: Installation, responses: OcspResponses) -> None:
-    request = question(built.issue())
-    ask(built, responses, request)
+def test_without_the_sequence_no_status_is_given(icu: OcspUnit) -> None:
+    request = question(icu.issue())
+    icu.ask(request)
     with refuses(Reason.SEQUENCE_LOST, Unavailable):
-        responses.respond(request, built.clock.now() + timedelta(seconds=3))
+        icu.responses.respond(request, icu.now + timedelta(seconds=3))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(junk=st.binary(max_size=120), cut=st.integers(0, 90), flip=st.integers(1, 255))
-def test_no_request_bytes_raise_other_than_its_own_errors(
-    built: Installation, responses: OcspResponses, junk: bytes, cut: int, flip: int
-) -> None:
-    issuer = x509.load_der_x509_certificate(built.issuers("h1/icu")["h1/icu"].certificate_der)
+def test_no_request_bytes_raise_other_than_its_own_errors(icu: OcspUnit, junk: bytes, cut: int, flip: int) -> None:
+    issuer = x509.load_der_x509_certificate(icu.built.issuers("h1/icu")["h1/icu"].certificate_der)
     key = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
     builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(b"n" * 20, key, 5, hashes.SHA1())
     genuine = bytearray(builder.build().public_bytes(Encoding.DER))
     genuine[min(cut, len(genuine) - 1)] ^= flip
     for request in (junk, bytes(genuine), bytes(genuine[:cut])):
         try:
-            responses.respond(request, built.clock.now())
+            icu.respond(request)
         except VagusError as failure:
             assert failure.reason in set(Reason)
 
@@ -350,18 +359,18 @@ def test_no_request_bytes_raise_other_than_its_own_errors(
 # responders
 
 
-def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(built: Installation, responses: OcspResponses) -> None:
-    issuer, keys = built.icu, built.keystore(OCSP_KEYSTORE)
-    built.advance(days=6, hours=23)
-    assert not renewal(built).renew_due(issuer)
-    built.advance(hours=2)
-    assert renewal(built).renew_due(issuer)
+def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(icu: OcspUnit) -> None:
+    issuer, keys = icu.built.icu, icu.built.keystore(OCSP_KEYSTORE)
+    icu.built.advance(days=6, hours=23)
+    assert not renewal(icu.built).renew_due(issuer)
+    icu.built.advance(hours=2)
+    assert renewal(icu.built).renew_due(issuer)
     assert list_key_ids(keys.folder) == ["h1.icu.1.1", "h1.icu.1.2"], "the old one for one more term"
-    (renewed,) = built.read(open_responders, keys)
-    responses.take_over([renewed])
-    responses._follower.catch_up()
-    issued = built.issue()
-    (shown,) = ask(built, responses, question(issued)).certificates
+    (renewed,) = icu.built.read(open_responders, keys)
+    icu.responses.take_over([renewed])
+    icu.responses._follower.catch_up()
+    issued = icu.issue()
+    (shown,) = icu.ask(question(issued)).certificates
     assert shown.public_bytes(Encoding.DER) == renewed.certificate_der
 
 
@@ -374,7 +383,7 @@ def test_the_last_responder_ends_with_its_issuer_and_none_follows_it(built: Inst
         built.clock.set(end - left)
         found.append(renewal(built).renew_due(issuer))
     assert found == [True, True, False, False, False]
-    (last,) = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
+    (last,) = responders_of(built)
     assert last.not_after == int(end.timestamp())
 
 
@@ -415,12 +424,12 @@ def test_a_responder_without_its_key_does_not_stop_the_others(built: Installatio
 
 def test_a_responder_whose_certificate_is_revoked_is_replaced(built: Installation) -> None:
     assert renewal(built).renew_due(built.icu)
-    (stolen,) = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
+    (stolen,) = responders_of(built)
     serial = decode_certificate(stolen.certificate_der).serial_number
     reason = RevocationReason.KEY_COMPROMISE
     Revocations(built.writer).revoke(stolen.authority_id, serial, reason, by="operator:test").result()
     assert renewal(built).renew_due(built.icu)
-    (fresh,) = built.read(open_responders, built.keystore(OCSP_KEYSTORE))
+    (fresh,) = responders_of(built)
     assert fresh.certificate_der != stolen.certificate_der
     assert not renewal(built).renew_due(built.icu)
 
@@ -431,35 +440,29 @@ def let_a_clock_ahead_renew(built: Installation, issuer: Issuer) -> None:
     built.advance(days=-30)
 
 
-def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(
-    built: Installation, responses: OcspResponses
-) -> None:
+def test_a_responder_that_a_clock_made_which_ran_ahead_is_replaced(icu: OcspUnit) -> None:
     """Its certificate begins in a month, and until then clients accept no response that it signs."""
-    issuer, issued = built.icu, built.issue()
-    let_a_clock_ahead_renew(built, issuer)
-    assert renewal(built).renew_due(issuer)
-    assert not renewal(built).renew_due(issuer)
-    responses.take_over(built.read(open_responders, built.keystore(OCSP_KEYSTORE)))
-    responses._follower.catch_up()
-    (shown,) = ask(built, responses, question(issued)).certificates
-    assert shown.not_valid_before_utc <= built.clock.now()
+    issuer, issued = icu.built.icu, icu.issue()
+    let_a_clock_ahead_renew(icu.built, issuer)
+    assert renewal(icu.built).renew_due(issuer)
+    assert not renewal(icu.built).renew_due(issuer)
+    icu.take_over()
+    (shown,) = icu.ask(question(issued)).certificates
+    assert shown.not_valid_before_utc <= icu.now
 
 
-def test_such_a_responder_signs_nothing_that_is_valid_after_its_replacement(
-    built: Installation, responses: OcspResponses
-) -> None:
-    issuer, issued = built.icu, built.issue()
-    let_a_clock_ahead_renew(built, issuer)
-    responses.take_over(built.read(open_responders, built.keystore(OCSP_KEYSTORE)))
-    responses._follower.catch_up()
+def test_such_a_responder_signs_nothing_that_is_valid_after_its_replacement(icu: OcspUnit) -> None:
+    issuer, issued = icu.built.icu, icu.issue()
+    let_a_clock_ahead_renew(icu.built, issuer)
+    icu.take_over()
     request = question(issued, hashes.SHA256())
     for asked in (request, question(issued, nonce=b"n" * 32)):
         with refuses(Reason.STATUS_UNAVAILABLE, Unavailable):
-            ask(built, responses, asked)
-    assert renewal(built).renew_due(issuer)
-    responses.take_over(built.read(open_responders, built.keystore(OCSP_KEYSTORE)))
-    (shown,) = ask(built, responses, request).certificates
-    assert shown.not_valid_before_utc <= built.clock.now()
+            icu.ask(asked)
+    assert renewal(icu.built).renew_due(issuer)
+    icu.take_over()
+    (shown,) = icu.ask(request).certificates
+    assert shown.not_valid_before_utc <= icu.now
 
 
 def test_a_responder_whose_certificate_is_held_is_replaced_and_its_key_stays(built: Installation) -> None:
@@ -483,46 +486,41 @@ def test_a_responder_key_that_a_crash_left_is_taken_up(built: Installation) -> N
     assert made.key.spki_der == left.spki_der
 
 
-def test_an_expired_responder_signs_nothing(built: Installation, responses: OcspResponses) -> None:
-    issued = built.issue()
-    built.settle()
-    later(built, responses, days=15)
+def test_an_expired_responder_signs_nothing(icu: OcspUnit) -> None:
+    issued = icu.issue()
+    icu.advance(days=15)
     with refuses(Reason.OCSP_STALE, Conflict):
-        responses.respond(question(issued), built.clock.now())
+        icu.respond(question(issued))
 
 
-def test_a_cached_response_ends_with_its_responders_certificate(built: Installation, responses: OcspResponses) -> None:
+def test_a_cached_response_ends_with_its_responders_certificate(icu: OcspUnit) -> None:
     """No client accepts it after that; a new request should get a response of the renewed responder."""
-    issued = built.issue(lifetime=timedelta(days=90))
+    issued = icu.issue(lifetime=timedelta(days=90))
     request = question(issued)
-    built.settle()
-    (shown,) = ask(built, responses, request).certificates
+    (shown,) = icu.ask(request).certificates
     end = shown.not_valid_after_utc
-    built.clock.set(end - timedelta(hours=1))
-    responses._follower.catch_up()
-    sweep(responses, built.clock.now())
-    assert len(responses._cached) > 0
-    for response in (ask(built, responses, request), ask(built, responses, question(issued, hashes.SHA256()))):
+    icu.set_clock(end - timedelta(hours=1))
+    icu.sweep()
+    assert len(icu.cached) > 0
+    for response in (icu.ask(request), icu.ask(question(issued, hashes.SHA256()))):
         assert response.next_update_utc == end
-    built.clock.set(end - timedelta(seconds=1))
-    responses._follower.catch_up()
-    assert responses.find_cached(request, built.clock.now()) is not None
-    built.clock.set(end)
-    responses._follower.catch_up()
-    assert responses.find_cached(request, built.clock.now()) is None
+    icu.set_clock(end - timedelta(seconds=1))
+    assert icu.find_cached(request) is not None
+    icu.set_clock(end)
+    assert icu.find_cached(request) is None
     with refuses(Reason.OCSP_STALE, Conflict):
-        responses.respond(request, built.clock.now())
+        icu.respond(request)
 
 
-def test_responding_needs_no_key_of_an_authority(built: Installation, responses: OcspResponses) -> None:
-    issued = built.issue()
-    built.settle()
-    opened = SoftwareKeystore.open(built.folder / "keystores" / OCSP_KEYSTORE, SECRET)
+def test_responding_needs_no_key_of_an_authority(icu: OcspUnit) -> None:
+    issued = icu.issue()
+    icu.built.settle()
+    opened = SoftwareKeystore.open(icu.built.folder / "keystores" / OCSP_KEYSTORE, SECRET)
     assert list_key_ids(opened.folder) == ["h1.icu.1.1"]
-    shutil.rmtree(built.folder / "keystores" / "h1.icu")
-    follower = RevocationFollower(built.database, built.clock)
-    status = OcspResponses(built.database, follower, built.pack.ocsp, built.read(open_responders, opened))
-    answer = ocsp.load_der_ocsp_response(status.respond(question(issued), built.clock.now()).response_der)
+    shutil.rmtree(icu.built.folder / "keystores" / "h1.icu")
+    follower = RevocationFollower(icu.built.database, icu.built.clock)
+    status = OcspResponses(icu.built.database, follower, icu.built.pack.ocsp, icu.built.read(open_responders, opened))
+    answer = ocsp.load_der_ocsp_response(status.respond(question(issued), icu.now).response_der)
     assert answer.certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
@@ -555,42 +553,38 @@ def test_crls_and_certificates_are_found_by_name(built: Installation) -> None:
 
 @needs_openssl
 @pytest.mark.parametrize("value", [b"0123456789abcdef", b"\x04\x0e23456789abcdef", b"n" * 128])
-def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(
-    built: Installation, responses: OcspResponses, tmp_path: Path, value: bytes
-) -> None:
+def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(icu: OcspUnit, tmp_path: Path, value: bytes) -> None:
     """OpenSSL compares what is in extnValue, whatever that is (RFC 6960 4.4.1)."""
-    issued = built.issue()
+    issued = icu.issue()
     asked = der.content_of(der.content_of(question(issued), der.SEQUENCE), der.SEQUENCE)
     nonce = der.sequence(der.object_identifier(NONCE), der.octet_string(value))
     request = der.sequence(der.sequence(asked, der.explicit(2, der.sequence(nonce))))
-    built.settle()
     (tmp_path / "request.der").write_bytes(request)
-    (tmp_path / "response.der").write_bytes(responses.respond(request, built.clock.now()).response_der)
+    (tmp_path / "response.der").write_bytes(icu.respond(request).response_der)
     (tmp_path / "chain.pem").write_bytes(encode_certificates((issued.issuer.certificate_der, *issued.issuer.chain_der)))
     files = ["-reqin", "request.der", "-respin", "response.der", "-CAfile", "chain.pem"]
-    command = ["openssl", "ocsp", *files, "-attime", str(int(built.clock.now().timestamp()) + 1)]
+    command = ["openssl", "ocsp", *files, "-attime", str(int(icu.now.timestamp()) + 1)]
     done = run(*command, cwd=tmp_path)
     assert "Nonce Verify error" not in done
     assert "Response verify OK" in done, done.text
 
 
 @needs_openssl
-def test_openssl_understands_the_responses(built: Installation, responses: OcspResponses, tmp_path: Path) -> None:
-    good, bad = built.issue(), built.issue()
-    built.revoke(bad, RevocationReason.SUPERSEDED)
+def test_openssl_understands_the_responses(icu: OcspUnit, tmp_path: Path) -> None:
+    good, bad = icu.issue(), icu.issue()
+    icu.built.revoke(bad, RevocationReason.SUPERSEDED)
     chain = [good.issuer.certificate_der, *good.issuer.chain_der]
     pems = [x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in chain]
     (tmp_path / "icu.pem").write_bytes(pems[0])
     (tmp_path / "chain.pem").write_bytes(b"".join(pems))
-    at = str(int(built.clock.now().timestamp()) + 1)
+    at = str(int(icu.now.timestamp()) + 1)
     for name, issued, digest in (("good", good, "-sha1"), ("revoked", bad, "-sha1"), ("good", good, "-sha256")):
         leaf = x509.load_der_x509_certificate(issued.der)
         (tmp_path / "leaf.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
         base = ["openssl", "ocsp", "-issuer", "icu.pem", digest, "-cert", "leaf.pem"]
         assert run(*base, "-reqout", "request.der", cwd=tmp_path).code == 0
         request = (tmp_path / "request.der").read_bytes()
-        built.settle()
-        (tmp_path / "response.der").write_bytes(responses.respond(request, built.clock.now()).response_der)
+        (tmp_path / "response.der").write_bytes(icu.respond(request).response_der)
         files = ("-reqin", "request.der", "-respin", "response.der", "-CAfile", "chain.pem")
         done = run(*base, *files, "-attime", at, "-validity_period", "999999999", "-no_nonce", cwd=tmp_path)
         assert "Response verify OK" in done, done.text
