@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from sqlalchemy import select
 
+from tests.authority.crls.reading import crl_at, full_disk, number_of, serials_of
 from tests.simulator.installation import BY, ICU, SECRET, Installation
 from tests.simulator.refusals import refuses
 from vagus.authority.crls.emergency import is_ready, publish_sealed
@@ -21,8 +21,7 @@ from vagus.keystore.envelopes import EnvelopeSealer, open_envelope, read_label
 from vagus.keystore.passphrases import Passphrase
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
-from vagus.records.engine.tables import log_head
-from vagus.records.publications import Publication, list_facts
+from vagus.records.publications import list_facts
 from vagus.testing import SeededEntropy
 
 
@@ -36,9 +35,9 @@ def envelope(sealed: Installation, above: str, below: str) -> Path:
     return sealed.folder / "keystores" / above / "emergency" / f"{below}.1.sealed"
 
 
-def current_list(sealed: Installation, slug: str, name: str = "0") -> x509.CertificateRevocationList:
-    place = sealed.folder / "published" / "crl" / slug / "1" / f"{name}.crl"
-    return x509.load_der_x509_crl(place.read_bytes())
+def current(sealed: Installation, name: str = "0.crl") -> x509.CertificateRevocationList:
+    """The newest CRL of h1."""
+    return crl_at(sealed.folder / "published", name, "h1")
 
 
 def publish(sealed: Installation, place: Path) -> tuple[str, ...]:
@@ -46,47 +45,34 @@ def publish(sealed: Installation, place: Path) -> tuple[str, ...]:
     return publish_sealed(place.read_bytes(), SECRET, sealed.writer, folder=folder, by=BY)
 
 
-def log_size(sealed: Installation) -> int:
+def is_ready_now(sealed: Installation, content: bytes, **later: float) -> bool:
+    """Whether an envelope of h1 can be published, so much later."""
     with sealed.database.reading() as connection:
-        return int(connection.execute(select(log_head.c.size)).scalar_one())
-
-
-def number_of(crl: x509.CertificateRevocationList) -> int:
-    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        row = rows.find_generation(connection, "h1", 1)
+        assert row is not None
+        return is_ready(content, list_facts(connection, row.id), sealed.clock.now() + timedelta(**later))
 
 
 def test_each_subordinate_of_each_offline_authority_has_one(sealed: Installation) -> None:
     found = {(place.parent.parent.name, place.name) for place in sealed.folder.rglob("*.sealed")}
-    assert found == {
-        ("root", "h1.1.sealed"),
-        ("root", "h1.sdc.1.sealed"),
-        ("root", "h1.infra.1.sealed"),
-        ("h1", "h1.icu.1.sealed"),
-        ("h1", "h1.er.1.sealed"),
-    }
+    below = {"root": ("h1", "h1.sdc", "h1.infra"), "h1": ("h1.icu", "h1.er")}
+    assert found == {(above, f"{name}.1.sealed") for above, names in below.items() for name in names}
     for place in sealed.folder.rglob("*.sealed"):
         assert place.stat().st_mode & 0o777 == 0o600
     label = read_label(envelope(sealed, "h1", "h1.icu").read_bytes())
     assert (label["issuer"], label["revokes"]) == ("h1#1", "h1/icu#1")
 
 
-def newest_lists(sealed: Installation, name: str) -> tuple[Publication, ...]:
-    with sealed.database.reading() as connection:
-        row = rows.find_generation(connection, name, 1)
-        assert row is not None
-        return list_facts(connection, row.id)
-
-
 def test_the_label_of_an_envelope_shows_whether_it_can_be_published(sealed: Installation) -> None:
     place = envelope(sealed, "h1", "h1.er")
     content, now = place.read_bytes(), sealed.clock.now
-    assert is_ready(content, newest_lists(sealed, "h1"), now())
-    assert not is_ready(content, newest_lists(sealed, "h1"), now() + timedelta(days=181)), "it has expired"
-    assert not is_ready(content[:-20], newest_lists(sealed, "h1"), now()), "it is damaged"
+    assert is_ready_now(sealed, content)
+    assert not is_ready_now(sealed, content, days=181), "it has expired"
+    assert not is_ready_now(sealed, content[:-20]), "it is damaged"
     sealed.advance(days=30)
     publish(sealed, envelope(sealed, "h1", "h1.icu"))
     os.utime(place, (now().timestamp(), now().timestamp()))  # as a copy or a restored backup leaves it
-    assert not is_ready(content, newest_lists(sealed, "h1"), now())
+    assert not is_ready_now(sealed, content)
     with refuses(Reason.CEREMONY_NEEDED, Conflict):
         publish(sealed, place)
     sealed.ceremony().hold()
@@ -94,19 +80,19 @@ def test_the_label_of_an_envelope_shows_whether_it_can_be_published(sealed: Inst
 
 def test_it_revokes_the_subordinate_without_any_key(sealed: Installation) -> None:
     issuers = sealed.issuers("h1/icu")
-    before = current_list(sealed, "h1")
+    before = current(sealed)
     sealed.opened.clear()
     sealed.advance(days=30)
     assert publish(sealed, envelope(sealed, "h1", "h1.icu")) == ("h1/icu#1", "h1#1/0", "h1#1/-1")
     assert sealed.opened == []
     icu = x509.load_der_x509_certificate(issuers["h1/icu"].certificate_der)
-    for name in ("0", "complete"):
-        after = current_list(sealed, "h1", name)
+    for name in ("0.crl", "complete.crl"):
+        after = current(sealed, name)
         entry = after.get_revoked_certificate_by_serial_number(icu.serial_number)
         assert entry is not None
         reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
         assert reason is x509.ReasonFlags.ca_compromise
-    after = current_list(sealed, "h1")
+    after = current(sealed)
     h1 = x509.load_der_x509_certificate(issuers["h1/icu"].chain_der[0])
     key = h1.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
@@ -114,40 +100,31 @@ def test_it_revokes_the_subordinate_without_any_key(sealed: Installation) -> Non
     assert number_of(after) > number_of(before)
     assert after.last_update_utc > before.last_update_utc
     assert after.last_update_utc <= sealed.clock.now()
-    row = sealed.find(rows.find_newest, "h1/icu", state=None)
-    assert row.state == rows.REVOKED
+    assert sealed.find(rows.find_newest, "h1/icu", state=None).state == rows.REVOKED
     with refuses(Reason.AUTHORITY_IN_USE, Conflict):
         sealed.issue(issuers)
 
 
-def test_one_that_was_interrupted_after_its_commit_is_repeated(
-    sealed: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place, before = envelope(sealed, "h1", "h1.icu"), current_list(sealed, "h1")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
-            publish(sealed, place)
-    assert current_list(sealed, "h1") == before
-    size = log_size(sealed)
+def test_one_that_was_interrupted_after_its_commit_is_repeated(sealed: Installation) -> None:
+    place, before = envelope(sealed, "h1", "h1.icu"), current(sealed)
+    with full_disk(), pytest.raises(OSError, match="No space left"):
+        publish(sealed, place)
+    assert current(sealed) == before
+    log = sealed.entries(object)
     assert publish(sealed, place) == ("h1/icu#1", "h1#1/0", "h1#1/-1")
-    assert len(current_list(sealed, "h1")) == 1
-    assert log_size(sealed) == size, "nothing was new"
+    assert len(current(sealed)) == 1
+    assert sealed.entries(object) == log, "nothing was new"
 
 
 def test_after_one_was_published_the_others_wait_for_a_ceremony(sealed: Installation) -> None:
     publish(sealed, envelope(sealed, "h1", "h1.icu"))
     with refuses(Reason.CEREMONY_NEEDED, Conflict):
         publish(sealed, envelope(sealed, "h1", "h1.er"))
-    icu_serial = next(iter(current_list(sealed, "h1"))).serial_number
+    icu_serial = next(iter(current(sealed))).serial_number
     sealed.advance(minutes=5)
     sealed.ceremony(sealed=True).hold()
     publish(sealed, envelope(sealed, "h1", "h1.er"))
-    serials = {entry.serial_number for entry in current_list(sealed, "h1")}
+    serials = serials_of(current(sealed))
     assert len(serials) == 2
     assert icu_serial in serials, "the new envelope knows of the first"
 
@@ -173,13 +150,12 @@ def test_an_envelope_from_the_future_is_neither_ready_nor_published(installation
     installation.advance(days=-30)
     forget_future_dates(installation.writer, by=BY)
     place = envelope(installation, "h1", "h1.icu")
-    assert not is_ready(place.read_bytes(), newest_lists(installation, "h1"), installation.clock.now())
+    assert not is_ready_now(installation, place.read_bytes())
     with refuses(Reason.CLOCK_AHEAD, Unavailable):
         publish(installation, place)
-    row = installation.read(rows.find_newest, "h1/icu")
-    assert row is not None, "nothing is revoked"
+    assert installation.read(rows.find_newest, "h1/icu") is not None, "nothing is revoked"
     installation.ceremony(sealed=True).hold()
-    assert is_ready(place.read_bytes(), newest_lists(installation, "h1"), installation.clock.now())
+    assert is_ready_now(installation, place.read_bytes())
     publish(installation, place)
 
 
@@ -208,9 +184,8 @@ def test_a_retired_generation_is_revoked_without_any_key(sealed: Installation) -
     sealed.ceremony(sealed=True).hold()
     sealed.hierarchy.retire("h1/icu", 1, by=BY)
     assert publish(sealed, envelope(sealed, "h1", "h1.icu"))[0] == "h1/icu#1"
-    with sealed.database.reading() as connection:
-        states = [(row.generation, row.state) for row in rows.list_authorities(connection) if row.name == "h1/icu"]
-    assert states == [(1, rows.REVOKED), (2, rows.ACTIVE)]
+    states = [sealed.find(rows.find_generation, "h1/icu", number).state for number in (1, 2)]
+    assert states == [rows.REVOKED, rows.ACTIVE]
 
 
 def test_envelopes_open_for_their_passphrase_and_unaltered_alone(sealed: Installation) -> None:

@@ -7,21 +7,22 @@ import os
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 
+from tests.authority.crls.reading import crl_at, crl_path, full_disk, serials_of
 from tests.simulator.installation import Installation
 from tests.simulator.refusals import refuses
 from vagus.authority.crls import deltas
 from vagus.authority.crls import files as crl_files
 from vagus.authority.crls.files import CrlFiles, CrlPlace, read_number, write_public
 from vagus.authority.crls.publisher import CrlPublisher
-from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, Malformed, Unavailable
 from vagus.reasons import Reason
 from vagus.records.publications import COMPLETE, Publication, find_publication, outdate_crl, put_publication
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.crls.decoding import decode_crl
+
+COMPROMISE = RevocationReason.KEY_COMPROMISE
 
 
 def server(built: Installation, name: str, folder: Path) -> CrlPublisher:
@@ -33,22 +34,35 @@ def files_of(publisher: CrlPublisher) -> CrlFiles:
     return publisher.files
 
 
-def revoke(built: Installation, issued: IssuedCertificate) -> None:
-    built.revoke(issued, RevocationReason.KEY_COMPROMISE)
-
-
 def listed(folder: Path, name: str = "0.crl") -> set[int]:
-    place = folder / "crl" / "h1.icu" / "1" / name
-    return {entry.serial_number for entry in x509.load_der_x509_crl(place.read_bytes())}
+    return serials_of(crl_at(folder, name))
+
+
+@pytest.fixture
+def publisher(built: Installation, tmp_path: Path) -> CrlPublisher:
+    """A server that has published its first CRLs of h1/icu in a folder of its own."""
+    made = server(built, "one", tmp_path)
+    made.publish_due(built.icu)
+    return made
+
+
+def publish_revocation(built: Installation, publisher: CrlPublisher, count: int = 1) -> set[int]:
+    """Revoke new certificates and publish a second later; their serials."""
+    many = [built.issue() for _ in range(count)]
+    for one in many:
+        built.revoke(one, COMPROMISE)
+    built.advance(seconds=1)
+    publisher.publish_due(built.icu)
+    return {one.serial for one in many}
+
+
+def write_outdated(files: CrlFiles) -> None:
+    for outdated in files.find_outdated():
+        files.write(outdated)
 
 
 def newest(built: Installation, issuer: Issuer, shard: int = 0) -> Publication:
     return built.find(find_publication, issuer.authority_id, shard)
-
-
-def keep(built: Installation, publication: Publication) -> None:
-    with built.database.writing() as connection:
-        put_publication(connection, publication)
 
 
 def place_of(issuer: Issuer, shard: int) -> CrlPlace:
@@ -70,57 +84,45 @@ def test_a_file_that_says_so_already_is_left_and_any_other_is_replaced(built: In
 def test_a_delayed_process_writes_no_older_crl_over_a_newer_one(built: Installation, tmp_path: Path) -> None:
     slow, fast = (server(built, name, tmp_path) for name in ("slow", "fast"))
     first, second = built.issue(), built.issue()
-    revoke(built, first)
+    built.revoke(first, COMPROMISE)
     older = slow.publish(built.icu, 0)
     assert older is not None
     built.advance(seconds=11)
-    revoke(built, second)
+    built.revoke(second, COMPROMISE)
     assert fast.publish(built.icu, 0) is not None
     files_of(slow).write(place_of(built.icu, 0), older, None)  # what it had signed before it was held up
     assert listed(tmp_path) == {first.serial, second.serial}
-    assert (tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl").exists()
+    assert crl_path(tmp_path, "0.delta.crl").exists()
 
 
 def test_a_server_with_a_folder_of_its_own_writes_what_another_one_signed(built: Installation, tmp_path: Path) -> None:
     signs, reads = server(built, "one", tmp_path / "one"), server(built, "two", tmp_path / "two")
-    issued = built.issue()
     signs.publish_due(built.icu)
-    revoke(built, issued)
-    built.advance(seconds=1)
-    signs.publish_due(built.icu)
+    serials = publish_revocation(built, signs)
     assert reads.publish_due(built.icu) == ()
     files = files_of(reads)
-    for place in files.find_outdated():
-        files.write(place)
+    write_outdated(files)
     for name in ("0.crl", "0.delta.crl", "complete.crl"):
-        assert listed(tmp_path / "two", name) == {issued.serial}
+        assert listed(tmp_path / "two", name) == serials
     assert {place.slug for place in CrlFiles(built.database, tmp_path).find_outdated()} == {"root", "h1", "h1.icu"}
     assert files.find_outdated() == ()
 
 
 def test_a_crl_that_the_disk_had_no_room_for_is_written_once_it_has(
-    built: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Installation, publisher: CrlPublisher, tmp_path: Path
 ) -> None:
-    publisher = server(built, "one", tmp_path)
-    publisher.publish_due(built.icu)
     issued = built.issue()
-    revoke(built, issued)
+    built.revoke(issued, COMPROMISE)
     built.advance(seconds=1)
 
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
-            publisher.publish_due(built.icu)
+    with full_disk(), pytest.raises(OSError, match="No space left"):
+        publisher.publish_due(built.icu)
     built.advance(seconds=1)
     assert publisher.publish_due(built.icu) == (), "the rows are up to date"
     files = files_of(publisher)
     behind = [place for place in files.find_outdated() if place.slug == "h1.icu"]
     assert sorted(place.shard for place in behind) == [COMPLETE, 0]
-    for place in behind:
-        files.write(place)
+    write_outdated(files)
     assert listed(tmp_path) == listed(tmp_path, "complete.crl") == {issued.serial}
 
 
@@ -130,11 +132,7 @@ def test_what_a_full_disk_cut_off_takes_no_room_and_what_a_killed_process_left_g
     place = tmp_path / "0.crl"
     write_public(place, b"old")
 
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
+    with full_disk() as patched:
         with pytest.raises(OSError, match="No space left"):
             write_public(place, b"newer")
         assert [one.name for one in tmp_path.iterdir()] == ["0.crl"]
@@ -148,10 +146,8 @@ def test_what_a_full_disk_cut_off_takes_no_room_and_what_a_killed_process_left_g
     assert place.read_bytes() == b"newer"
 
 
-def test_a_file_that_was_removed_is_written_again(built: Installation, tmp_path: Path) -> None:
-    publisher = server(built, "one", tmp_path)
-    publisher.publish_due(built.icu)
-    (tmp_path / "crl" / "h1.icu" / "1" / "0.crl").unlink()
+def test_a_file_that_was_removed_is_written_again(built: Installation, publisher: CrlPublisher, tmp_path: Path) -> None:
+    crl_path(tmp_path).unlink()
     files = files_of(publisher)
     assert place_of(built.icu, 0) in files.find_outdated()
     files.write(place_of(built.icu, 0))
@@ -159,17 +155,14 @@ def test_a_file_that_was_removed_is_written_again(built: Installation, tmp_path:
 
 
 @pytest.mark.parametrize("what", ["gone", "cut off"])
-def test_a_damaged_delta_file_is_written_again(built: Installation, tmp_path: Path, what: str) -> None:
-    publisher = server(built, "one", tmp_path)
-    publisher.publish_due(built.icu)
-    revoke(built, built.issue())
-    built.advance(seconds=1)
-    publisher.publish_due(built.icu)
-    delta = tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl"
+def test_a_damaged_delta_file_is_written_again(
+    built: Installation, publisher: CrlPublisher, tmp_path: Path, what: str
+) -> None:
+    publish_revocation(built, publisher)
+    delta = crl_path(tmp_path, "0.delta.crl")
     before = delta.read_bytes()
     files = files_of(publisher)
-    for place in files.find_outdated():  # those that a ceremony signed
-        files.write(place)
+    write_outdated(files)  # those that a ceremony signed
     if what == "gone":
         delta.unlink()
     else:
@@ -180,10 +173,10 @@ def test_a_damaged_delta_file_is_written_again(built: Installation, tmp_path: Pa
     assert files.find_outdated() == ()
 
 
-def test_an_older_file_that_was_put_back_is_replaced_by_the_newest(built: Installation, tmp_path: Path) -> None:
-    publisher = server(built, "one", tmp_path)
-    publisher.publish_due(built.icu)
-    place = tmp_path / "crl" / "h1.icu" / "1" / "0.crl"
+def test_an_older_file_that_was_put_back_is_replaced_by_the_newest(
+    built: Installation, publisher: CrlPublisher, tmp_path: Path
+) -> None:
+    place = crl_path(tmp_path)
     for _ in range(40):  # until a signature has the length of the one before
         before = place.read_bytes()
         built.advance(hours=7)
@@ -192,8 +185,7 @@ def test_an_older_file_that_was_put_back_is_replaced_by_the_newest(built: Instal
         if len(newer) == len(before):
             break
     files = files_of(publisher)
-    for one in files.find_outdated():
-        files.write(one)
+    write_outdated(files)
     place.write_bytes(before)
     behind = files.find_outdated()
     assert [one.shard for one in behind] == [0]
@@ -202,27 +194,25 @@ def test_an_older_file_that_was_put_back_is_replaced_by_the_newest(built: Instal
     assert files.find_outdated() == ()
 
 
-def test_no_older_crl_replaces_a_newer_file_of_the_same_authority(built: Installation, tmp_path: Path) -> None:
-    publisher = server(built, "one", tmp_path)
-    publisher.publish_due(built.icu)
+def test_no_older_crl_replaces_a_newer_file_of_the_same_authority(
+    built: Installation, publisher: CrlPublisher, tmp_path: Path
+) -> None:
     standby = newest(built, built.icu)
-    issued = built.issue()
-    revoke(built, issued)
-    built.advance(seconds=1)
-    publisher.publish_due(built.icu)
-    keep(built, standby)  # the table as an older copy of it has it
+    serials = publish_revocation(built, publisher)
+    with built.database.writing() as connection:
+        put_publication(connection, standby)  # the table as an older copy of it has it
     files = files_of(publisher)
     assert place_of(built.icu, 0) not in files.find_outdated()
     for fresh in (files, CrlFiles(built.database, tmp_path)):  # of this process, and of one that begins now
         assert fresh.find_newer() == (place_of(built.icu, 0),)
         with refuses(Reason.RESTORE_UNSETTLED, Conflict):
             fresh.write(place_of(built.icu, 0))
-        assert listed(tmp_path) == {issued.serial}
+        assert listed(tmp_path) == serials
 
 
-def test_a_crl_that_a_restore_outdated_is_no_file_before_it_is_signed_anew(built: Installation, tmp_path: Path) -> None:
-    publisher = server(built, "one", tmp_path)
-    publisher.publish_due(built.icu)
+def test_a_crl_that_a_restore_outdated_is_no_file_before_it_is_signed_anew(
+    built: Installation, publisher: CrlPublisher, tmp_path: Path
+) -> None:
     number = newest(built, built.icu).number
     built.writer.submit(lambda batch: outdate_crl(batch.connection, built.icu.authority_id, 0, number)).result()
     files = CrlFiles(built.database, tmp_path / "new")
@@ -233,30 +223,28 @@ def test_a_crl_that_a_restore_outdated_is_no_file_before_it_is_signed_anew(built
     assert place_of(built.icu, 0) in files.find_outdated()
 
 
-def test_a_shard_that_the_table_does_not_know_is_newer(built: Installation, tmp_path: Path) -> None:
-    publisher = server(built, "one", tmp_path)
-    publisher.publish_due(built.icu)
-    folder = tmp_path / "crl" / "h1.icu" / "1"
-    (folder / "7.crl").write_bytes((folder / "0.crl").read_bytes())
+def test_a_shard_that_the_table_does_not_know_is_newer(
+    built: Installation, publisher: CrlPublisher, tmp_path: Path
+) -> None:
+    crl_path(tmp_path, "7.crl").write_bytes(crl_path(tmp_path).read_bytes())
     assert files_of(publisher).find_newer() == (place_of(built.icu, 7),)
     assert files_of(publisher).load(place_of(built.icu, 8), built.icu.certificate_der) is None
 
 
 @pytest.mark.parametrize("stranger", ["h1.er", "h9.icu", "no list"])
-def test_files_that_another_process_signed_delay_no_one(built: Installation, tmp_path: Path, stranger: str) -> None:
+def test_files_that_another_process_signed_delay_no_one(
+    built: Installation, publisher: CrlPublisher, tmp_path: Path, stranger: str
+) -> None:
     """Of another installation, or copied where they do not belong: they are no evidence, and make room."""
-    publisher = server(built, "one", tmp_path)
-    publisher.publish_due(built.icu)
-    files, place = files_of(publisher), tmp_path / "crl" / "h1.icu" / "1" / "0.crl"
+    files, place = files_of(publisher), crl_path(tmp_path)
     own = place.read_bytes()
     built.advance(seconds=1)
     if stranger == "h1.er":
         publisher.publish_due(built.issuers("h1/er")["h1/er"])
-        place.write_bytes((tmp_path / "crl" / "h1.er" / "1" / "0.crl").read_bytes())
+        place.write_bytes(crl_path(tmp_path, slug="h1.er").read_bytes())
         assert read_number(place.read_bytes()) > read_number(own)
     elif stranger == "h9.icu":
-        (tmp_path / "crl" / "h9.icu" / "1").mkdir(parents=True)
-        (tmp_path / "crl" / "h9.icu" / "1" / "0.crl").write_bytes(own)
+        write_public(crl_path(tmp_path, slug="h9.icu"), own)
     else:
         place.write_bytes(b"0" * 90)
     assert files.find_newer() == ()
@@ -270,43 +258,36 @@ def test_the_number_of_a_crl_is_read_without_its_entries(built: Installation, tm
     for _ in range(2):
         publisher.publish_due(built.icu)
         for name in ("0.crl", "complete.crl"):
-            content = (tmp_path / "crl" / "h1.icu" / "1" / name).read_bytes()
+            content = crl_path(tmp_path, name).read_bytes()
             assert read_number(content) == decode_crl(content).number
-        revoke(built, built.issue())
+        built.revoke(built.issue(), COMPROMISE)
         built.advance(seconds=1)
     with refuses(Reason.NON_DER, Malformed):
         read_number(content[:-1])
 
 
-def test_a_delta_without_a_row_is_no_file(built: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_delta_without_a_row_is_no_file(
+    built: Installation, publisher: CrlPublisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(deltas, "MOST_CHANGES", 2)
-    publisher = server(built, "one", tmp_path)
-    publisher.publish_due(built.icu)
-    many = [built.issue() for _ in range(4)]
-    for some in (many[:1], many[1:]):
-        for one in some:
-            revoke(built, one)
-        built.advance(seconds=1)
-        publisher.publish_due(built.icu)
-        there = (tmp_path / "crl" / "h1.icu" / "1" / "0.delta.crl").exists()
-        assert there is (some == many[:1]), "an old delta over an older CRL would have one of four"
+    publish_revocation(built, publisher)
+    assert crl_path(tmp_path, "0.delta.crl").exists()
+    publish_revocation(built, publisher, 3)
+    assert not crl_path(tmp_path, "0.delta.crl").exists(), "an old delta over an older CRL would have one of four"
     assert len(listed(tmp_path)) == 4
 
 
 def test_a_process_that_hangs_in_the_folder_is_reported_and_prevents_no_signing(
-    built: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Installation, publisher: CrlPublisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crl_files, "_LOCK_SECONDS", 0.0)
-    publisher = server(built, "one", tmp_path)
-    publisher.publish_due(built.icu)
-    revoke(built, built.issue())
+    built.revoke(built.issue(), COMPROMISE)
     built.advance(seconds=1)
     hung = os.open(tmp_path / ".lock", os.O_RDWR)
     try:
         fcntl.flock(hung, fcntl.LOCK_EX)
-        with pytest.raises(Unavailable) as refusal:
+        with refuses(Reason.STATUS_UNAVAILABLE, Unavailable):
             publisher.publish_due(built.icu)
     finally:
         os.close(hung)
-    assert refusal.value.reason is Reason.STATUS_UNAVAILABLE
     assert publisher.find_due(built.icu, built.clock.now()) == ()

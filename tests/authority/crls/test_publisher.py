@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
+from tests.authority.crls.reading import crl_at, crl_path, number_of, openssl_verify, serials_of
 from tests.simulator.installation import BY, STATUS_URL, Installation
 from tests.simulator.programs import run
 from tests.simulator.refusals import refuses
 from vagus.authority.clock_bound import SLACK
 from vagus.authority.crls.files import CrlFiles
-from vagus.authority.crls.publisher import _store, forget_future_dates
+from vagus.authority.crls.publisher import CrlPublisher, _store, forget_future_dates
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, Unavailable
@@ -31,6 +31,7 @@ from vagus.records.engine.tables import crl_shards
 from vagus.records.publications import COMPLETE
 from vagus.records.revocation import revocations as revocation_rows
 from vagus.x509.crls.building import RevocationReason
+from vagus.x509.pem import encode_certificates
 
 COMPROMISE = RevocationReason.KEY_COMPROMISE
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
@@ -41,12 +42,24 @@ def newest(built: Installation, issuer: Issuer, shard: int = 0) -> x509.Certific
     return x509.load_der_x509_crl(found.crl_der)
 
 
-def number_of(crl: x509.CertificateRevocationList) -> int:
-    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+def has(crl: x509.CertificateRevocationList, issued: IssuedCertificate) -> bool:
+    return crl.get_revoked_certificate_by_serial_number(issued.serial) is not None
 
 
-def revoke(built: Installation, issued: IssuedCertificate, reason: RevocationReason = COMPROMISE) -> None:
-    built.revoke(issued, reason)
+@pytest.fixture
+def published(built: Installation) -> CrlPublisher:
+    """A publisher that has just published every CRL of h1/icu."""
+    publisher = built.publisher
+    publisher.publish_all(built.icu)
+    return publisher
+
+
+def change_publication(built: Installation, *, number: int = 0, seconds: int = 0) -> None:
+    """As a clock that ran ahead leaves the row of shard 0."""
+    found = built.find(rows.find_publication, built.icu.authority_id, 0)
+    with built.database.writing() as connection:
+        later = replace(found, number=found.number + number, this_update=found.this_update + seconds)
+        rows.put_publication(connection, later)
 
 
 def test_a_first_crl_is_empty_signed_and_scoped(built: Installation) -> None:
@@ -68,22 +81,21 @@ def test_a_first_crl_is_empty_signed_and_scoped(built: Installation) -> None:
 
 def test_a_revocation_enters_the_next_crl_and_a_release_leaves_it(built: Installation) -> None:
     one, other = built.issue(), built.issue()
-    revoke(built, one)
-    built.revocations.hold(built.icu.authority_id, other.serial, by=BY).result()
+    built.revoke(one, COMPROMISE)
+    built.hold(other)
     built.publisher.publish_due(built.icu)
     crl = newest(built, built.icu)
-    entry = crl.get_revoked_certificate_by_serial_number(one.serial)
-    held = crl.get_revoked_certificate_by_serial_number(other.serial)
-    assert entry is not None
-    assert held is not None
-    assert entry.revocation_date_utc == built.clock.now()
-    reasons = [found.extensions.get_extension_for_class(x509.CRLReason).value.reason for found in (entry, held)]
-    assert reasons == [x509.ReasonFlags.key_compromise, x509.ReasonFlags.certificate_hold]
-    built.revocations.release(built.icu.authority_id, other.serial, by=BY).result()
+    entries = {entry.serial_number: entry for entry in crl}
+    assert entries[one.serial].revocation_date_utc == built.clock.now()
+    assert {serial: entry.extensions[0].value for serial, entry in entries.items()} == {
+        one.serial: x509.CRLReason(x509.ReasonFlags.key_compromise),
+        other.serial: x509.CRLReason(x509.ReasonFlags.certificate_hold),
+    }
+    built.release(other)
     built.advance(seconds=1)
     assert [one.shard for one in built.publisher.publish_due(built.icu)] == [0, COMPLETE]
-    assert newest(built, built.icu).get_revoked_certificate_by_serial_number(other.serial) is None
-    assert newest(built, built.icu, COMPLETE).get_revoked_certificate_by_serial_number(one.serial) is not None
+    assert not has(newest(built, built.icu), other)
+    assert has(newest(built, built.icu, COMPLETE), one)
 
 
 def test_nothing_is_published_before_it_is_due(built: Installation) -> None:
@@ -98,7 +110,7 @@ def test_a_burst_within_one_second_is_one_crl_now_and_one_later(built: Installat
     many = [built.issue() for _ in range(4)]
     numbers = []
     for issued in many:
-        revoke(built, issued)
+        built.revoke(issued, COMPROMISE)
         numbers += [one.number for one in built.publisher.publish_due(built.icu) if one.shard == 0]
     assert len(numbers) == 1
     assert len(newest(built, built.icu)) == 1
@@ -121,7 +133,7 @@ def test_each_check_reads_only_steps_that_no_earlier_check_has_read(
 
     monkeypatch.setattr(revocation_rows, "newest_by_shard", noting)
     for issued in many:
-        revoke(built, issued)
+        built.revoke(issued, COMPROMISE)
         built.advance(seconds=1)
         assert publisher.find_due(built.icu, built.clock.now()) == (0, COMPLETE), "until it is published it is due"
         assert publisher.find_due(built.icu, built.clock.now()) == (0, COMPLETE)
@@ -136,10 +148,7 @@ def test_numbers_are_the_time_in_milliseconds_and_still_grow_when_the_clock_was_
     built.publisher.publish_all(built.icu)
     first = newest(built, built.icu)
     assert number_of(first) == int(built.clock.now().timestamp() * 1000)
-    with built.database.writing() as connection:
-        found = rows.find_publication(connection, built.icu.authority_id, 0)
-        assert found is not None
-        rows.put_publication(connection, replace(found, number=found.number + 10**9))
+    change_publication(built, number=10**9)
     built.advance(seconds=1)
     built.publisher.publish_all(built.icu)
     assert number_of(newest(built, built.icu)) == number_of(first) + 10**9 + 1
@@ -162,7 +171,7 @@ def test_a_server_with_a_clock_minutes_late_publishes_and_dates_no_crl_further_a
     built.advance(minutes=-4)
     publisher = built.publisher
     for count, issued in enumerate(many, start=1):
-        revoke(built, issued)
+        built.revoke(issued, COMPROMISE)
         built.advance(seconds=1)
         kept = publisher.publish_due(built.icu)[0]
         assert (kept.number > ahead.number, kept.this_update) == (True, ahead.this_update + count)
@@ -192,7 +201,7 @@ def test_the_complete_crl_of_a_large_issuer_waits_for_no_date_that_is_ahead(buil
     built.advance(minutes=-4)
     publisher, lists = built.publisher, []
     for _ in range(60):
-        revoke(built, built.issue())
+        built.revoke(built.issue(), COMPROMISE)
         built.advance(seconds=1)
         lists += [one.shard for one in publisher.publish_due(built.icu)]
     assert lists.count(COMPLETE) == 2, "at once, and half a minute later"
@@ -205,7 +214,7 @@ def test_once_an_operator_forgets_its_date_a_crl_from_the_future_is_followed(bui
     ahead = publisher.publish_due(built.icu)
     built.advance(days=-30, seconds=60)
     issued = built.issue()
-    revoke(built, issued)
+    built.revoke(issued, COMPROMISE)
     with refuses(Reason.CLOCK_ROLLBACK, Unavailable):
         publisher.publish_due(built.icu)
     assert forget_future_dates(built.writer, by=BY) == ("h1/icu#1/-1", "h1/icu#1/0")
@@ -216,24 +225,19 @@ def test_once_an_operator_forgets_its_date_a_crl_from_the_future_is_followed(bui
     for shard in (0, COMPLETE):
         crl = newest(built, built.icu, shard)
         assert crl.last_update_utc == built.clock.now()
-        assert crl.get_revoked_certificate_by_serial_number(issued.serial) is not None
+        assert has(crl, issued)
     built.advance(hours=6)
     assert len(publisher.publish_due(built.icu)) == 2, "and so on, from today"
 
 
-def test_a_crl_that_fails_delays_no_other_and_is_reported(built: Installation) -> None:
-    publisher = built.publisher
-    publisher.publish_all(built.icu)
-    with built.database.writing() as connection:
-        found = rows.find_publication(connection, built.icu.authority_id, 0)
-        assert found is not None
-        rows.put_publication(connection, replace(found, this_update=found.this_update + 3600))  # a clock ran ahead
+def test_a_crl_that_fails_delays_no_other_and_is_reported(built: Installation, published: CrlPublisher) -> None:
+    change_publication(built, seconds=3600)
     issued = built.issue()
-    revoke(built, issued)
+    built.revoke(issued, COMPROMISE)
     built.advance(seconds=1)
     with refuses(Reason.CLOCK_ROLLBACK, Unavailable):
-        publisher.publish_due(built.icu)
-    assert newest(built, built.icu, COMPLETE).get_revoked_certificate_by_serial_number(issued.serial) is not None
+        published.publish_due(built.icu)
+    assert has(newest(built, built.icu, COMPLETE), issued)
 
 
 def test_of_two_servers_the_slower_one_discards_its_crl(built: Installation) -> None:
@@ -247,34 +251,34 @@ def test_of_two_servers_the_slower_one_discards_its_crl(built: Installation) -> 
 
 def test_expired_entries_leave_only_after_a_crl_past_their_expiry(built: Installation) -> None:
     issued = built.issue(lifetime=timedelta(hours=10))
-    revoke(built, issued)
+    built.revoke(issued, COMPROMISE)
     built.publisher.publish_due(built.icu)
     appeared_past_expiry = 0
     for _ in range(8):
         built.advance(hours=6)
         built.publisher.publish_due(built.icu)
-        is_there = newest(built, built.icu).get_revoked_certificate_by_serial_number(issued.serial) is not None
+        is_there = has(newest(built, built.icu), issued)
         if built.clock.now() > x509.load_der_x509_certificate(issued.der).not_valid_after_utc:
             appeared_past_expiry += is_there
     assert appeared_past_expiry >= 1
-    assert newest(built, built.icu).get_revoked_certificate_by_serial_number(issued.serial) is None
+    assert not has(newest(built, built.icu), issued)
 
 
 def test_an_entry_that_expired_while_nothing_was_published_still_appears_once(built: Installation) -> None:
     built.publisher.publish_all(built.icu)
     issued = built.issue(lifetime=timedelta(hours=10))
-    revoke(built, issued)
+    built.revoke(issued, COMPROMISE)
     built.advance(days=30)
     built.publisher.publish_due(built.icu)
-    assert newest(built, built.icu).get_revoked_certificate_by_serial_number(issued.serial) is not None
+    assert has(newest(built, built.icu), issued)
     built.advance(days=2)
     built.publisher.publish_due(built.icu)
-    assert newest(built, built.icu).get_revoked_certificate_by_serial_number(issued.serial) is None
+    assert not has(newest(built, built.icu), issued)
 
 
 def test_each_publication_is_a_file_a_row_and_a_ledger_entry(built: Installation) -> None:
     (shard, complete) = built.publisher.publish_all(built.icu)
-    folder = built.folder / "published" / "crl" / "h1.icu" / "1"
+    folder = crl_path(built.folder / "published").parent
     assert (folder / "0.crl").read_bytes() == shard.crl_der
     assert (folder / "complete.crl").read_bytes() == complete.crl_der
     assert (folder / "0.crl").stat().st_mode & 0o777 == 0o644
@@ -287,7 +291,7 @@ def test_each_publication_is_a_file_a_row_and_a_ledger_entry(built: Installation
 
 def test_a_file_that_a_crash_prevented_is_written_at_start(built: Installation) -> None:
     (shard, _) = built.publisher.publish_all(built.icu)
-    place = built.folder / "published" / "crl" / "h1.icu" / "1" / "0.crl"
+    place = crl_path(built.folder / "published")
     place.unlink()
     files = CrlFiles(built.database, built.folder / "published")
     for one in files.find_outdated():
@@ -297,8 +301,7 @@ def test_a_file_that_a_crash_prevented_is_written_at_start(built: Installation) 
 
 def test_an_offline_crl_is_valid_half_a_year_and_covers_everything(built: Installation) -> None:
     for slug in ("root", "h1"):
-        path = built.folder / "published" / "crl" / slug / "1" / "0.crl"
-        crl = x509.load_der_x509_crl(path.read_bytes())
+        crl = crl_at(built.folder / "published", slug=slug)
         assert crl.next_update_utc is not None
         assert crl.next_update_utc - crl.last_update_utc == timedelta(days=180)
         with pytest.raises(x509.ExtensionNotFound):
@@ -323,7 +326,7 @@ def test_in_any_order_of_acts_crls_match_the_table_and_numbers_grow(
         if act == "publish":
             built.publisher.publish_due(issuer)
             numbers.append(number_of(newest(built, issuer)))
-            listed = {entry.serial_number for entry in newest(built, issuer)} & set(serials)
+            listed = serials_of(newest(built, issuer)) & set(serials)
             assert listed == {one for one, state in states.items() if state != "good"}
         elif act == "revoke":
             built.revocations.revoke(issuer.authority_id, serial, COMPROMISE, by=BY).result()
@@ -340,24 +343,13 @@ def test_in_any_order_of_acts_crls_match_the_table_and_numbers_grow(
 @needs_openssl
 def test_openssl_accepts_the_good_and_refuses_the_revoked(built: Installation, tmp_path: Path) -> None:
     good, bad = built.issue(), built.issue()
-    revoke(built, bad)
+    built.revoke(bad, COMPROMISE)
     built.publisher.publish_due(built.icu)
-    chain = [x509.load_der_x509_certificate(one) for one in (built.icu.certificate_der, *built.icu.chain_der)]
-    (tmp_path / "root.pem").write_bytes(chain[-1].public_bytes(Encoding.PEM))
-    (tmp_path / "mid.pem").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in chain[:-1]))
-    lists = [built.folder / "published" / "crl" / slug / "1" / "0.crl" for slug in ("root", "h1", "h1.icu")]
-    crls = [x509.load_der_x509_crl(path.read_bytes()) for path in lists]
-    (tmp_path / "lists.pem").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in crls))
-    at = str(int(built.clock.now().timestamp()) + 1)
-    for name, issued, expected in (("good", good, "OK"), ("bad", bad, "certificate revoked")):
-        leaf = x509.load_der_x509_certificate(issued.der)
-        (tmp_path / f"{name}.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
-        how = ("-x509_strict", "-crl_check_all", "-attime", at, "-CAfile", "root.pem")
-        files = ("-untrusted", "mid.pem", "-CRLfile", "lists.pem", f"{name}.pem")
-        done = run("openssl", "verify", *how, *files, cwd=tmp_path)
+    crls = [crl_at(built.folder / "published", slug=slug) for slug in ("root", "h1", "h1.icu")]
+    for issued, expected in ((good, "OK"), (bad, "certificate revoked")):
+        done = openssl_verify(built, tmp_path, issued, crls, "-x509_strict", "-crl_check_all")
         assert expected in done
-        assert (done.code == 0) is (name == "good")
-    (tmp_path / "icu.pem").write_bytes(chain[0].public_bytes(Encoding.PEM))
-    assert "verify OK" in run(
-        "openssl", "crl", "-in", lists[-1], "-inform", "DER", "-CAfile", tmp_path / "icu.pem", "-noout"
-    )
+        assert (done.code == 0) is (issued is good)
+    (tmp_path / "icu.pem").write_bytes(encode_certificates([built.icu.certificate_der]))
+    shown = ("-in", crl_path(built.folder / "published"), "-inform", "DER", "-CAfile", tmp_path / "icu.pem", "-noout")
+    assert "verify OK" in run("openssl", "crl", *shown)
