@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 
+from tests.authority.crls.reading import crl_at, crl_path, serials_of
 from tests.simulator.installation import STATUS_URL, Installation
 from vagus.authority import shards
 from vagus.authority.crls.publisher import sign_crl
@@ -19,14 +20,20 @@ from vagus.records.engine.writer import Batch
 from vagus.x509.crls.building import CrlContents, RevocationReason, encode_crl_entry
 
 
+@pytest.fixture
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "BLOCK", 10)
+    monkeypatch.setattr(shards, "SHARD_PLACES", 200)
+
+
 def fill(built: Installation, plan: ShardPlan, count: int) -> list[int]:
     """Note `count` certificates; the shard before each."""
 
-    def act(batch: object) -> list[int]:
+    def act(batch: Batch) -> list[int]:
         found = []
         for _ in range(count):
             found.append(plan.current)
-            plan.take_place(batch.connection, found[-1])  # type: ignore[attr-defined]
+            plan.take_place(batch.connection, found[-1])
         return found
 
     return built.writer.submit(act).result()
@@ -60,14 +67,11 @@ def test_a_shard_that_is_all_revoked_weighs_less_than_a_megabyte_the_first_too(b
     assert len(sign_crl(issuer, contents)) < 1_000_000
 
 
-def test_the_next_shard_has_its_crl_before_a_certificate_names_it(
-    built: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shards, "BLOCK", 10)
-    monkeypatch.setattr(shards, "SHARD_PLACES", 200)
+@pytest.mark.usefixtures("_small_shards")
+def test_the_next_shard_has_its_crl_before_a_certificate_names_it(built: Installation) -> None:
     issuers = built.issuers("h1/icu")
     plan = issuers["h1/icu"].shards
-    place = built.folder / "published" / "crl" / "h1.icu" / "1" / "1.crl"
+    place = crl_path(built.folder / "published", "1.crl")
     fill(built, plan, 170)
     built.publisher.publish_due(issuers["h1/icu"])
     assert not place.exists()
@@ -77,11 +81,8 @@ def test_the_next_shard_has_its_crl_before_a_certificate_names_it(
     assert fill(built, plan, 29 + 1) == [0] * 29 + [1]
 
 
-def test_a_restart_goes_on_in_the_shard_that_has_room_though_the_next_one_has_begun(
-    built: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shards, "BLOCK", 10)
-    monkeypatch.setattr(shards, "SHARD_PLACES", 200)
+@pytest.mark.usefixtures("_small_shards")
+def test_a_restart_goes_on_in_the_shard_that_has_room_though_the_next_one_has_begun(built: Installation) -> None:
     ca = authority_id(built)
     fill(built, ShardPlan(ca), 185)
     assert built.read(rows.list_shards, ca) == (0, 1)
@@ -130,12 +131,10 @@ def test_a_block_that_was_undone_is_taken_again_before_a_certificate_uses_it(
     built.settle()
     assert built.read(rows.list_shards, issuer.authority_id) == (0, 1, 2)
     assert built.read(rows.count_places, issuer.authority_id, 1) == BLOCK
-    built.revocations.revoke(issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by="operator:x").result()
+    built.revoke(issued, RevocationReason.SUPERSEDED)
     built.publisher.publish_due(issuer)
     for name in ("1.crl", "complete.crl"):
-        place = built.folder / "published" / "crl" / "h1.icu" / "1" / name
-        listed = x509.load_der_x509_crl(place.read_bytes())
-        assert listed.get_revoked_certificate_by_serial_number(issued.serial) is not None
+        assert issued.serial in serials_of(crl_at(built.folder / "published", name))
 
 
 def test_acts_of_one_batch_share_a_block_and_its_commit_is_checked_once(
@@ -164,14 +163,12 @@ def test_a_certificate_carries_its_shard_and_so_does_its_crl(
     fill(built, issuers["h1/icu"].shards, 249)
     second = built.issue(issuers)
     built.settle()
-    with built.database.reading() as connection:
-        found = [rows.find_by_leaf(connection, one.leaf_index) for one in (first, second)]
-    assert [row.shard for row in found if row] == [0, 1]
+    assert [built.find(rows.find_by_leaf, one.leaf_index).shard for one in (first, second)] == [0, 1]
     certificate = x509.load_der_x509_certificate(second.der)
     (point,) = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
     assert [name.value for name in point.full_name or []] == [f"{STATUS_URL}/crl/h1.icu/1/1.crl"]
     built.revoke(second, RevocationReason.SUPERSEDED, by="operator:x")
     built.publisher.publish_due(issuers["h1/icu"])
-    folder = built.folder / "published" / "crl" / "h1.icu" / "1"
-    listed = {path.name: len(x509.load_der_x509_crl(path.read_bytes())) for path in sorted(folder.iterdir())}
+    folder = built.folder / "published"
+    listed = {path.name: len(crl_at(folder, path.name)) for path in crl_path(folder).parent.iterdir()}
     assert listed == {"0.crl": 0, "1.crl": 1, "2.crl": 0, "complete.crl": 1}

@@ -56,6 +56,7 @@ def openssl_verify(
     chain = [
         x509.load_der_x509_certificate(one) for one in (issued.der, built.icu.certificate_der, *built.icu.chain_der)
     ]
+    files: dict[str, Iterable[x509.Certificate | x509.CertificateRevocationList]]
     files = {"leaf.pem": chain[:1], "mid.pem": chain[1:-1], "root.pem": chain[-1:], "lists.pem": crls}
     for name, several in files.items():
         (folder / name).write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in several))

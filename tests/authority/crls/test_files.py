@@ -65,6 +65,11 @@ def newest(built: Installation, issuer: Issuer, shard: int = 0) -> Publication:
     return built.find(find_publication, issuer.authority_id, shard)
 
 
+def keep(built: Installation, publication: Publication) -> None:
+    with built.database.writing() as connection:
+        put_publication(connection, publication)
+
+
 def place_of(issuer: Issuer, shard: int) -> CrlPlace:
     return CrlPlace(issuer.authority_id, "h1.icu", 1, shard)
 
@@ -199,8 +204,7 @@ def test_no_older_crl_replaces_a_newer_file_of_the_same_authority(
 ) -> None:
     standby = newest(built, built.icu)
     serials = publish_revocation(built, publisher)
-    with built.database.writing() as connection:
-        put_publication(connection, standby)  # the table as an older copy of it has it
+    keep(built, standby)  # the table as an older copy of it has it
     files = files_of(publisher)
     assert place_of(built.icu, 0) not in files.find_outdated()
     for fresh in (files, CrlFiles(built.database, tmp_path)):  # of this process, and of one that begins now

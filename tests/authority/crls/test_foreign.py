@@ -164,7 +164,7 @@ def test_a_number_that_leaves_no_room_is_refused_with_the_limit(built: Installat
     elsewhere = Elsewhere(built.clock.now())
     key = ec.generate_private_key(ec.SECP384R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Old CA")])
-    old = OldAuthority(elsewhere, key, elsewhere.certify(name, key.public_key()))
+    old = OldAuthority(built, elsewhere, key, elsewhere.certify(name, key.public_key()))
     signer = old.certificate.public_bytes(Encoding.DER)
     check_signer(decode_crl(old.revocation_list(MAX_NUMBER, {})), signer)
     for number in (MAX_NUMBER + 1, 1 << 100):

@@ -11,9 +11,11 @@ from sqlalchemy import update
 
 from tests.endpoints.calls import call
 from tests.simulator.publishing import PublishedHospital
+from tests.simulator.refusals import reason_of
 from vagus.authority.crls import published
 from vagus.authority.crls.published import FRESH_SECONDS, PublishedCrl, PublishedCrls
 from vagus.endpoints.revocation_status import OcspReplies, status_app
+from vagus.endpoints.routing import RouteTable
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
 from vagus.records.authorities import find_generation
@@ -58,6 +60,18 @@ def away(clinic: PublishedHospital, asked: list[str] | None = None) -> Iterator[
         yield
 
 
+def found(lists: PublishedCrls) -> PublishedCrl:
+    """The CRL of the first shard, which must be there."""
+    crl = lists.find_crl(*ICU)
+    assert crl is not None
+    return crl
+
+
+def status_of(clinic: PublishedHospital, lists: PublishedCrls) -> RouteTable:
+    replies = OcspReplies(clinic.responses, clinic.built.clock, clinic.built.pack.ocsp.http_max_age)
+    return status_app(publications=lists, ocsp=replies)
+
+
 def publish_newer(clinic: PublishedHospital) -> None:
     clinic.revoke(clinic.issue())
     clinic.advance(seconds=2)
@@ -80,7 +94,7 @@ def test_a_crl_that_a_restore_outdated_is_sent_once_it_is_signed_anew(
     clinic: PublishedHospital, lists: PublishedCrls
 ) -> None:
     lists.refresh()
-    before = lists.find_crl(*ICU)
+    assert lists.find_crl(*ICU) is not None
     icu = clinic.icu.authority_id
     clinic.built.writer.submit(lambda batch: outdate_crl(batch.connection, icu, 0, 1 << 61)).result()
     lists.refresh()
@@ -90,10 +104,7 @@ def test_a_crl_that_a_restore_outdated_is_sent_once_it_is_signed_anew(
     clinic.advance(seconds=2)
     clinic.publish()
     lists.refresh()
-    after = lists.find_crl(*ICU)
-    assert before is not None
-    assert after is not None
-    assert (decode_crl(after.crl_der).number or 0) == (1 << 61) + 1, "it goes on from what is out"
+    assert (decode_crl(found(lists).crl_der).number or 0) == (1 << 61) + 1, "it goes on from what is out"
 
 
 def test_a_delta_that_is_older_than_its_crl_is_not_sent(clinic: PublishedHospital, lists: PublishedCrls) -> None:
@@ -123,23 +134,19 @@ def test_an_authority_that_is_certified_after_the_first_refresh_is_found(
         batch.connection.execute(update(authorities).where(authorities.c.id == row.id).values(certificate_der=None))
         return row.certificate_der
 
+    def give_back(batch: Batch) -> None:
+        icu = update(authorities).where(authorities.c.name == "h1/icu")
+        batch.connection.execute(icu.values(certificate_der=certificate))
+
     certificate = built.writer.submit(forget).result()
     lists.refresh()
     assert lists.find_certificate("h1/icu", 1) is None
-    built.writer.submit(
-        lambda batch: batch.connection.execute(
-            update(authorities).where(authorities.c.name == "h1/icu").values(certificate_der=certificate)
-        )
-    ).result()
+    built.writer.submit(give_back).result()
     assert lists.find_certificate("h1/icu", 1) == certificate
     fresh = PublishedCrls(built.database, built.clock, fresh_seconds=FRESH_SECONDS)
     built.writer.submit(forget).result()
     fresh.refresh()
-    built.writer.submit(
-        lambda batch: batch.connection.execute(
-            update(authorities).where(authorities.c.name == "h1/icu").values(certificate_der=certificate)
-        )
-    ).result()
+    built.writer.submit(give_back).result()
     fresh.refresh()
     with away(clinic):
         assert fresh.find_cached_certificate("h1/icu", 1) == certificate
@@ -149,12 +156,10 @@ def test_what_this_process_publishes_is_found_from_its_commit_on(
     clinic: PublishedHospital, lists: PublishedCrls, now: list[float]
 ) -> None:
     lists.refresh()
-    before = lists.find_crl(*ICU)
+    before = found(lists)
     publish_newer(clinic)
     assert lists.find_cached_crl(*ICU) is None, "memory is older than its own commit"
-    after = lists.find_crl(*ICU)
-    assert before is not None
-    assert after is not None
+    after = found(lists)
     assert after.this_update > before.this_update
     assert lists.find_cached_crl(*ICU) is after
 
@@ -180,8 +185,7 @@ def test_what_another_process_publishes_is_found_with_the_next_refresh(
 def test_clients_ask_the_database_for_nothing_while_memory_is_fresh(
     clinic: PublishedHospital, lists: PublishedCrls, now: list[float]
 ) -> None:
-    replies = OcspReplies(clinic.responses, clinic.built.clock, clinic.built.pack.ocsp.http_max_age)
-    app = status_app(publications=lists, ocsp=replies)
+    app = status_of(clinic, lists)
     lists.refresh()
     asked: list[str] = []
     with away(clinic, asked):
@@ -195,20 +199,16 @@ def test_while_the_database_is_away_cached_crls_are_sent_until_next_update(
     clinic: PublishedHospital, lists: PublishedCrls, now: list[float]
 ) -> None:
     lists.refresh()
-    kept = lists.find_crl(*ICU)
-    assert kept is not None
+    kept = found(lists)
     with away(clinic):
         now[0] += FRESH_SECONDS
         assert lists.find_crl(*ICU) is kept
         assert lists.state().is_away
         clinic.built.clock.set(kept.next_update)
         for _ in range(2):
-            error = refusal_of(lists)
-            assert error.reason is Reason.DATABASE_UNAVAILABLE
+            assert reason_of(lists.find_crl, *ICU, error=Unavailable) is Reason.DATABASE_UNAVAILABLE
             now[0] += 2.0
-    found = lists.find_crl(*ICU)
-    assert found is not None, "the table knows no newer one: who asks may judge it"
-    assert found.this_update == kept.this_update
+    assert found(lists).this_update == kept.this_update, "the table knows no newer one: who asks may judge it"
     assert not lists.state().is_away
 
 
@@ -218,10 +218,10 @@ def test_a_database_that_is_away_is_left_alone_for_a_moment(
     asked: list[str] = []
     with away(clinic, asked):
         for _ in range(5):
-            refusal_of(lists)
+            reason_of(lists.find_crl, *ICU, error=Unavailable)
         assert len(asked) == 1
         now[0] += 1.0
-        refusal_of(lists)
+        reason_of(lists.find_crl, *ICU, error=Unavailable)
         assert len(asked) == 2
         lists.refresh()
         assert len(asked) == 3, "the background refresh tries each time"
@@ -232,8 +232,7 @@ def test_a_database_that_is_away_is_left_alone_for_a_moment(
 def test_an_uncached_crl_is_not_called_missing_while_the_database_is_away(
     clinic: PublishedHospital, lists: PublishedCrls
 ) -> None:
-    replies = OcspReplies(clinic.responses, clinic.built.clock, clinic.built.pack.ocsp.http_max_age)
-    app = status_app(publications=lists, ocsp=replies)
+    app = status_of(clinic, lists)
     with away(clinic):
         for path in ("/crl/h1.icu/1/0.crl", "/ca/h1.icu/1.cer", "/crl/h1.icu/1/0.crl"):
             answer = call(app, "GET", path)
@@ -255,9 +254,3 @@ def test_a_newer_crl_that_cannot_be_loaded_leaves_the_one_before(
         assert lists.find_crl(*ICU) is before
     now[0] += 2.0
     assert lists.find_crl(*ICU) is not before
-
-
-def refusal_of(lists: PublishedCrls) -> Unavailable:
-    with pytest.raises(Unavailable) as refusal:
-        lists.find_crl(*ICU)
-    return refusal.value
