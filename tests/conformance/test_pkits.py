@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from tests.conformance import pkits
@@ -24,56 +26,35 @@ _INHERITED = "ValidDSAParameterInheritanceTest5EE"  # 4.1.5: RFC 3279 2.3.2, DSA
 _VERDICTS = SignatureVerdicts()
 
 # PKITS 4.8, 4.10, 4.12: the tests whose verdict depends on the caller's policy inputs.
-# end entity, acceptable NIST policies (none = any), explicit, inhibit mapping, inhibit any, policies that hold
-# (None = refused)
-POLICY_TESTS: list[tuple[str, str, str, str | None]] = [
-    ("ValidCertificatePathTest1EE", "", "e", "1"),
-    ("ValidCertificatePathTest1EE", "1", "e", "1"),
-    ("ValidCertificatePathTest1EE", "2", "e", None),
-    ("ValidCertificatePathTest1EE", "1 2", "e", "1"),
-    ("AllCertificatesNoPoliciesTest2EE", "", "", ""),
-    ("AllCertificatesNoPoliciesTest2EE", "", "e", None),
-    ("DifferentPoliciesTest3EE", "", "", ""),
-    ("DifferentPoliciesTest3EE", "", "e", None),
-    ("DifferentPoliciesTest3EE", "1 2", "e", None),
-    ("DifferentPoliciesTest4EE", "", "", None),
-    ("DifferentPoliciesTest5EE", "", "", None),
-    ("OverlappingPoliciesTest6EE", "", "", "1"),
-    ("OverlappingPoliciesTest6EE", "1", "", "1"),
-    ("OverlappingPoliciesTest6EE", "2", "", None),
-    ("DifferentPoliciesTest7EE", "", "", None),
-    ("DifferentPoliciesTest8EE", "", "", None),
-    ("DifferentPoliciesTest9EE", "", "", None),
-    ("AllCertificatesSamePoliciesTest10EE", "", "", "1 2"),
-    ("AllCertificatesSamePoliciesTest10EE", "1", "", "1"),
-    ("AllCertificatesSamePoliciesTest10EE", "2", "", "2"),
-    ("AllCertificatesanyPolicyTest11EE", "", "", "any"),
-    ("AllCertificatesanyPolicyTest11EE", "1", "", "1"),
-    ("DifferentPoliciesTest12EE", "", "", None),
-    ("AllCertificatesSamePoliciesTest13EE", "1", "", "1"),
-    ("AllCertificatesSamePoliciesTest13EE", "2", "", "2"),
-    ("AllCertificatesSamePoliciesTest13EE", "3", "", "3"),
-    ("AnyPolicyTest14EE", "1", "", "1"),
-    ("AnyPolicyTest14EE", "2", "", None),
-    ("UserNoticeQualifierTest15EE", "", "", "1"),
-    ("UserNoticeQualifierTest16EE", "", "", "1"),
-    ("UserNoticeQualifierTest17EE", "", "", "1"),
-    ("UserNoticeQualifierTest18EE", "1", "", "1"),
-    ("UserNoticeQualifierTest18EE", "2", "", "2"),
-    ("UserNoticeQualifierTest19EE", "", "", "1"),
-    ("CPSPointerQualifierTest20EE", "1", "e", "1"),
-    ("ValidPolicyMappingTest1EE", "1", "", "1"),
-    ("ValidPolicyMappingTest1EE", "2", "", None),
-    ("ValidPolicyMappingTest1EE", "", "m", None),
-    ("ValidPolicyMappingTest3EE", "1", "", None),
-    ("ValidPolicyMappingTest3EE", "2", "", "2"),
-    ("ValidPolicyMappingTest5EE", "1", "", "1"),
-    ("ValidPolicyMappingTest5EE", "6", "", None),
-    ("ValidPolicyMappingTest6EE", "1", "", "1"),
-    ("ValidPolicyMappingTest6EE", "6", "", None),
-    ("inhibitAnyPolicyTest3EE", "", "", "1"),
-    ("inhibitAnyPolicyTest3EE", "", "a", None),
-]
+# For each end entity: acceptable NIST policies (none = any), flags (e = explicit, m = inhibit mapping,
+# a = inhibit any), and the policies that hold (None = refused).
+POLICY_TESTS: dict[str, list[tuple[str, str, str | None]]] = {
+    "ValidCertificatePathTest1EE": [("", "e", "1"), ("1", "e", "1"), ("2", "e", None), ("1 2", "e", "1")],
+    "AllCertificatesNoPoliciesTest2EE": [("", "", ""), ("", "e", None)],
+    "DifferentPoliciesTest3EE": [("", "", ""), ("", "e", None), ("1 2", "e", None)],
+    "DifferentPoliciesTest4EE": [("", "", None)],
+    "DifferentPoliciesTest5EE": [("", "", None)],
+    "OverlappingPoliciesTest6EE": [("", "", "1"), ("1", "", "1"), ("2", "", None)],
+    "DifferentPoliciesTest7EE": [("", "", None)],
+    "DifferentPoliciesTest8EE": [("", "", None)],
+    "DifferentPoliciesTest9EE": [("", "", None)],
+    "AllCertificatesSamePoliciesTest10EE": [("", "", "1 2"), ("1", "", "1"), ("2", "", "2")],
+    "AllCertificatesanyPolicyTest11EE": [("", "", "any"), ("1", "", "1")],
+    "DifferentPoliciesTest12EE": [("", "", None)],
+    "AllCertificatesSamePoliciesTest13EE": [("1", "", "1"), ("2", "", "2"), ("3", "", "3")],
+    "AnyPolicyTest14EE": [("1", "", "1"), ("2", "", None)],
+    "UserNoticeQualifierTest15EE": [("", "", "1")],
+    "UserNoticeQualifierTest16EE": [("", "", "1")],
+    "UserNoticeQualifierTest17EE": [("", "", "1")],
+    "UserNoticeQualifierTest18EE": [("1", "", "1"), ("2", "", "2")],
+    "UserNoticeQualifierTest19EE": [("", "", "1")],
+    "CPSPointerQualifierTest20EE": [("1", "e", "1")],
+    "ValidPolicyMappingTest1EE": [("1", "", "1"), ("2", "", None), ("", "m", None)],
+    "ValidPolicyMappingTest3EE": [("1", "", None), ("2", "", "2")],
+    "ValidPolicyMappingTest5EE": [("1", "", "1"), ("6", "", None)],
+    "ValidPolicyMappingTest6EE": [("1", "", "1"), ("6", "", None)],
+    "inhibitAnyPolicyTest3EE": [("", "", "1"), ("", "a", None)],
+}
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +66,9 @@ def bag() -> tuple[Pool, CrlStatus]:
     status = CrlStatus(pool, rules=CrlRules(path=RULES), verdicts=_VERDICTS)
     loaded = 0
     for crl in crls:
-        try:
+        with suppress(VagusError):
             status.load(crl, AT)
-        except VagusError:
-            continue
-        loaded += 1
+            loaded += 1
     assert loaded > 140
     return pool, status
 
@@ -111,7 +90,10 @@ def test_an_end_entity_is_what_its_name_says(bag: tuple[Pool, CrlStatus], target
             find(bag, target, PolicyInputs())
 
 
-@pytest.mark.parametrize(("target", "acceptable", "flags", "expected"), POLICY_TESTS)
+@pytest.mark.parametrize(
+    ("target", "acceptable", "flags", "expected"),
+    [(target, *row) for target, rows in POLICY_TESTS.items() for row in rows],
+)
 def test_policies_hold_as_the_suite_says(
     bag: tuple[Pool, CrlStatus], target: str, acceptable: str, flags: str, expected: str | None
 ) -> None:

@@ -139,16 +139,9 @@ class Tally:
 
     def as_json(self) -> dict[str, object]:
         """For programs."""
+        figures = ["right_accepts", "right_refusals", "answered", "false_accepts", "false_refusals", "crashes"]
         return {
-            "suite": self.suite,
-            "cases": self.cases,
-            "right_accepts": self.right_accepts,
-            "right_refusals": self.right_refusals,
-            "answered": self.answered,
-            "false_accepts": self.false_accepts,
-            "false_refusals": self.false_refusals,
-            "crashes": self.crashes,
-            "unsupported": self.unsupported,
+            **{name: getattr(self, name) for name in ("suite", "cases", *figures, "unsupported")},
             "wrong": [{"id": case.name, "got": case.got, "reason": case.reason} for case in self.wrong],
             "excluded": [{"id": case.name, "clause": entry.clause} for case, entry in self.excluded],
             "reasons": dict(sorted(self.reasons.items())),

@@ -147,6 +147,25 @@ def maker() -> Authority:
     return root(profile="maker-root", subject=encode_subject(SubjectFields("Aorta Devices", None, "Aorta Root")))
 
 
+def issuer_of(profile: str) -> Authority:
+    """An authority that issues certificates of this profile."""
+    top, device, unit = chain()
+    match profile:
+        case "maker-root" | "line-ca":
+            return maker()
+        case "root" | "device-ca" | "sdc-ca" | "infrastructure-ca":
+            return top
+        case "issuing-ca":
+            return device
+        case "tls-server":
+            return under(top, "infrastructure-ca", "p256", 103)
+        case "idevid":
+            name = encode_subject(SubjectFields("Aorta Devices", None, "Aorta Line CA"))
+            return under(maker(), "line-ca", "p256", 104, subject_der=name)
+        case _:
+            return unit
+
+
 def chain(kind: str = "p256", root_kind: str = "p384") -> tuple[Authority, Authority, Authority]:
     """Root, device CA of hospital h1, issuing CA of its ICU."""
     top = root(root_kind)

@@ -61,61 +61,40 @@ class Oracle:
         explicit: bool = False,
     ) -> int:
         """X509_V_OK (0), or OpenSSL's error number; -1 when a certificate does not parse."""
-        with (
-            self._parsed([target, *sent, *roots], "X509") as certificates,
-            self._parsed(crls or (), "X509_CRL") as lists,
-        ):
-            if not all(certificates):
-                return -1
-            return self._verify(
-                certificates[0],
-                certificates[1 : 1 + len(sent)],
-                certificates[1 + len(sent) :],
-                None if crls is None else [one for one in lists if one],
-                at,
-                policies,
-                explicit=explicit,
-            )
-
-    def _verify(
-        self,
-        target: int,
-        sent: Sequence[int],
-        roots: Sequence[int],
-        crls: Sequence[int] | None,
-        at: datetime,
-        policies: Sequence[str] | None,
-        *,
-        explicit: bool,
-    ) -> int:
         c = self._c
-        store, context = c.X509_STORE_new(), c.X509_STORE_CTX_new()
-        untrusted, lists = self._stack(sent), self._stack(crls or ())
-        try:
-            for root in roots:
-                c.X509_STORE_add_cert(store, root)
-            c.X509_STORE_CTX_init(context, store, target, untrusted)
-            parameters = c.X509_STORE_CTX_get0_param(context)
-            c.X509_VERIFY_PARAM_set_time(parameters, int(at.timestamp()))
-            c.X509_VERIFY_PARAM_set_purpose(parameters, _PURPOSE_CLIENT)
-            flags = 0
-            if crls is not None:
-                flags |= _CRL_CHECK_ALL
-                c.X509_STORE_CTX_set0_crls(context, lists)
-            if policies is not None:
-                flags |= _POLICY_CHECK | (_EXPLICIT_POLICY if explicit else 0)
-                for policy in policies or ["2.5.29.32.0"]:
-                    c.X509_VERIFY_PARAM_add0_policy(parameters, c.OBJ_txt2obj(policy.encode("ascii"), 1))
-            c.X509_VERIFY_PARAM_set_flags(parameters, flags)
-            if c.X509_verify_cert(context) == 1:
-                return 0
-            return int(c.X509_STORE_CTX_get_error(context)) or 1
-        finally:
-            c.X509_STORE_CTX_free(context)
-            c.X509_STORE_free(store)
-            c.OPENSSL_sk_free(untrusted)
-            c.OPENSSL_sk_free(lists)
-            c.ERR_clear_error()
+        with (
+            self._parsed([target, *sent, *roots], "X509") as (leaf, *others),
+            self._parsed(crls or (), "X509_CRL") as loaded,
+        ):
+            if not all((leaf, *others)):
+                return -1
+            store, context = c.X509_STORE_new(), c.X509_STORE_CTX_new()
+            untrusted, status = self._stack(others[: len(sent)]), self._stack([one for one in loaded if one])
+            try:
+                for root in others[len(sent) :]:
+                    c.X509_STORE_add_cert(store, root)
+                c.X509_STORE_CTX_init(context, store, leaf, untrusted)
+                parameters = c.X509_STORE_CTX_get0_param(context)
+                c.X509_VERIFY_PARAM_set_time(parameters, int(at.timestamp()))
+                c.X509_VERIFY_PARAM_set_purpose(parameters, _PURPOSE_CLIENT)
+                flags = 0
+                if crls is not None:
+                    flags |= _CRL_CHECK_ALL
+                    c.X509_STORE_CTX_set0_crls(context, status)
+                if policies is not None:
+                    flags |= _POLICY_CHECK | (_EXPLICIT_POLICY if explicit else 0)
+                    for policy in policies or ["2.5.29.32.0"]:
+                        c.X509_VERIFY_PARAM_add0_policy(parameters, c.OBJ_txt2obj(policy.encode("ascii"), 1))
+                c.X509_VERIFY_PARAM_set_flags(parameters, flags)
+                if c.X509_verify_cert(context) == 1:
+                    return 0
+                return int(c.X509_STORE_CTX_get_error(context)) or 1
+            finally:
+                c.X509_STORE_CTX_free(context)
+                c.X509_STORE_free(store)
+                c.OPENSSL_sk_free(untrusted)
+                c.OPENSSL_sk_free(status)
+                c.ERR_clear_error()
 
     def _stack(self, items: Sequence[int]) -> int:
         stack = self._c.OPENSSL_sk_new_null()

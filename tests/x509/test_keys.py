@@ -208,9 +208,7 @@ def test_good_rsa_keys_pass() -> None:
     ],
 )
 def test_what_is_not_a_key_in_its_one_spelling_is_malformed(spki: bytes) -> None:
-    with pytest.raises(Malformed) as refusal:
-        decode_public_key(spki)
-    assert refusal.value.reason in {Reason.BAD_ENCODING, Reason.NON_DER}
+    assert reason_of(decode_public_key, spki, error=Malformed) in {Reason.BAD_ENCODING, Reason.NON_DER}
 
 
 def test_bytes_after_a_key_are_refused() -> None:

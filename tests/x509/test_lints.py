@@ -13,7 +13,7 @@ import pytest
 from tests.simulator.refusals import refuses
 from tests.x509 import chains
 from tests.x509.chains import Ext, basic, constraints, san, usage
-from tests.x509.hierarchy import DEVICE, NOT_BEFORE, UNIT, Authority, chain, contents, maker, pack, root, under
+from tests.x509.hierarchy import DEVICE, NOT_BEFORE, UNIT, Authority, chain, contents, issuer_of, pack
 from vagus.errors import PolicyRefusal
 from vagus.reasons import Reason
 from vagus.x509 import der, oids
@@ -71,8 +71,8 @@ class Parts:
         self.extensions = [replace(one, critical=is_critical) if one.oid == oid else one for one in self.extensions]
 
 
-def parts_of(profile: str, issuer: Authority, **changes: object) -> Parts:
-    wanted = contents(profile, **changes)
+def parts_of(profile: str, issuer: Authority | None = None, **changes: object) -> Parts:
+    wanted, issuer = contents(profile, **changes), issuer or issuer_of(profile)
     tbs = build_tbs(wanted, issuer.facts)
     elements = [whole for _, _, whole in der.split_elements(der.content_of(tbs, der.SEQUENCE))]
     fields = dict(zip(FIELDS, [*elements[:7], b""], strict=True))
@@ -81,30 +81,30 @@ def parts_of(profile: str, issuer: Authority, **changes: object) -> Parts:
 
 
 def device() -> Parts:
-    return parts_of("bedside", chain()[2])
+    return parts_of("bedside")
 
 
 def server() -> Parts:
-    return parts_of("tls-server", under(root(), "infrastructure-ca", "p256", 103))
+    return parts_of("tls-server")
 
 
 def responder() -> Parts:
-    return parts_of("ocsp", chain()[2])
+    return parts_of("ocsp")
 
 
 def unit_authority() -> Parts:
     name = encode_subject(SubjectFields("Harbour General Hospital", "ICU", "ICU Issuing CA"))
     spec = device_subtree_constraints(UNIT)
-    return parts_of("issuing-ca", chain()[1], subject_der=name, name_constraints=spec)
+    return parts_of("issuing-ca", subject_der=name, name_constraints=spec)
 
 
 def idevid() -> Parts:
-    return parts_of("idevid", under(maker(), "line-ca", "p256", 104))
+    return parts_of("idevid")
 
 
 def short_lived() -> Parts:
     """A profile that the shipped pack lacks: a certificate too short-lived to revoke."""
-    parts = parts_of("technician", chain()[2])
+    parts = parts_of("technician")
     parts.allow(**SHORT_LIVED)
     parts.drop(oids.CRL_DISTRIBUTION_POINTS)
     parts.drop(oids.AUTHORITY_INFO_ACCESS)
@@ -294,7 +294,7 @@ NEGATIVES: dict[str, Negative] = {
 
 
 def infrastructure() -> Parts:
-    return parts_of("infrastructure-ca", root())
+    return parts_of("infrastructure-ca")
 
 
 # further ways to break a rule that has its certificate above
@@ -459,14 +459,10 @@ def test_a_re_keyed_authority_signed_by_its_older_self_does_not_count_in_the_pat
 
 
 def test_the_shipped_profiles_pass_under_their_authorities() -> None:
-    unit = chain()[2]
-    infrastructure = under(root(), "infrastructure-ca", "p256", 103)
-    line = under(maker(), "line-ca", "p256", 104)
     for name, profile in pack().profiles.items():
-        if profile.path_length is not None:
-            continue
-        issuer = {"tls-server": infrastructure, "idevid": line}.get(name, unit)
-        check_tbs(build_tbs(contents(name), issuer.facts), profile, issuer.facts)
+        if profile.path_length is None:
+            issuer = issuer_of(name).facts
+            check_tbs(build_tbs(contents(name), issuer), profile, issuer)
 
 
 @pytest.mark.parametrize("bit", [7, 8, 9, 12, 15])

@@ -12,7 +12,7 @@ from pkilint.cabf import serverauth
 from pkilint.cabf.serverauth import serverauth_constants
 from pkilint.pkix import certificate, extension, name
 
-from tests.x509.hierarchy import Authority, chain, contents, maker, pack, public_key, under
+from tests.x509.hierarchy import Authority, chain, contents, issuer_of, pack, public_key, under
 
 # finding -> why it is accepted. RFC 5280 findings have no exception at all.
 EXCEPTIONS: dict[str, str] = {}
@@ -59,27 +59,11 @@ def errors_of(der: bytes) -> set[str]:
 def issued(profile: str) -> tuple[bytes, Authority]:
     """One certificate of the profile, and its issuer."""
     top, device, unit = chain()
-    match profile:
-        case "root":
-            return top.der, top
-        case "maker-root":
-            return maker().der, maker()
-        case "device-ca":
-            return device.der, top
-        case "issuing-ca":
-            return unit.der, device
-        case "sdc-ca" | "infrastructure-ca":
-            return under(top, profile, "p256", 105).der, top
-        case "line-ca":
-            return under(maker(), profile, "p256", 104).der, maker()
-        case "tls-server":
-            issuer = under(top, "infrastructure-ca", "p256", 103)
-            return issuer.issue(contents(profile)), issuer
-        case "idevid":
-            issuer = under(maker(), "line-ca", "p256", 104)
-            return issuer.issue(contents(profile)), issuer
-        case _:
-            return unit.issue(contents(profile)), unit
+    issuer = issuer_of(profile)
+    made = {"root": top, "maker-root": issuer, "device-ca": device, "issuing-ca": unit}.get(profile)
+    if made is None and profile.endswith("-ca"):
+        made = under(issuer, profile, "p256", 105)
+    return issuer.issue(contents(profile)) if made is None else made.der, issuer
 
 
 @pytest.mark.parametrize("profile", sorted(pack().profiles))

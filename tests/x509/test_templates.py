@@ -12,12 +12,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ExtensionOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.certificates import key_usage
 from tests.simulator.programs import Told, run
+from tests.simulator.refusals import reason_of
 from tests.x509 import chains
 from tests.x509.hierarchy import (
     DEVICE,
@@ -27,7 +28,7 @@ from tests.x509.hierarchy import (
     Authority,
     chain,
     contents,
-    maker,
+    issuer_of,
     pack,
     public_key,
     root,
@@ -62,21 +63,6 @@ from vagus.x509.templates import (
 ENTITIES = sorted(name for name, profile in pack().profiles.items() if profile.path_length is None)
 
 
-def issuer_of(profile: str) -> Authority:
-    match profile:
-        case "tls-server":
-            return under(root(), "infrastructure-ca", "p256", 103)
-        case "idevid":
-            return maker_line()
-        case _:
-            return chain()[2]
-
-
-def maker_line() -> Authority:
-    name = encode_subject(SubjectFields("Aorta Devices", None, "Aorta Line CA"))
-    return under(maker(), "line-ca", "p256", 104, subject_der=name)
-
-
 def certificate_of(wanted: Contents, issuer: Authority) -> x509.Certificate:
     check_tbs(build_tbs(wanted, issuer.facts), wanted.profile, issuer.facts)
     return x509.load_der_x509_certificate(issuer.issue(wanted))
@@ -99,26 +85,22 @@ def differs_only_in_key_serial_dates(one: bytes, other: bytes) -> bool:
 # --- the request gives the key ---------------------------------------------------------------------------------------
 
 
-def plain_request() -> x509.CertificateSigningRequestBuilder:
-    return x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+HOSTILE_NAMES = chains.san(
+    ("dns", "*.er.h1.five-hospitals.example"),
+    ("uri", "https://none.invalid/"),
+    ("email", "root@none.invalid"),
+    ("ip", bytes([10, 0, 0, 1])),
+)
+
+
+def plain_request(subject: str = "") -> x509.CertificateSigningRequestBuilder:
+    return x509.CertificateSigningRequestBuilder().subject_name(x509.Name.from_rfc4514_string(subject))
 
 
 def with_names() -> x509.CertificateSigningRequestBuilder:
-    return (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name.from_rfc4514_string("CN=gate.h1.five-hospitals.example,OU=ER,O=Root of all"))
-        .add_extension(
-            x509.SubjectAlternativeName(
-                [
-                    x509.DNSName("*.er.h1.five-hospitals.example"),
-                    x509.UniformResourceIdentifier("https://none.invalid/"),
-                    x509.RFC822Name("root@none.invalid"),
-                    x509.IPAddress(ipaddress.ip_address("10.0.0.1")),
-                ]
-            ),
-            critical=True,
-        )
-    )
+    names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, HOSTILE_NAMES.value)
+    builder = plain_request("CN=gate.h1.five-hospitals.example,OU=ER,O=Root of all")
+    return builder.add_extension(names, critical=True)
 
 
 def with_purposes() -> x509.CertificateSigningRequestBuilder:
@@ -187,28 +169,19 @@ def test_a_device_certificate_contains_what_its_profile_says() -> None:
     assert made.version is x509.Version.v3
     assert made.subject.rfc4514_string() == f"CN={DEVICE},OU=Intensive Care,O=Harbour General Hospital"
     found = made.extensions
-    assert found.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName) == [
-        f"{DEVICE}.{UNIT}"
-    ]
-    assert not found.get_extension_for_class(x509.SubjectAlternativeName).critical
+    names = found.get_extension_for_class(x509.SubjectAlternativeName)
+    assert (names.critical, names.value.get_values_for_type(x509.DNSName)) == (False, [f"{DEVICE}.{UNIT}"])
     usage = found.get_extension_for_class(x509.KeyUsage)
-    assert usage.critical
-    assert usage.value.digital_signature
-    assert not usage.value.key_cert_sign
-    assert [one.dotted_string for one in found.get_extension_for_class(x509.ExtendedKeyUsage).value] == [
-        oids.CLIENT_AUTH,
-        oids.EAP_OVER_LAN,
-    ]
+    assert (usage.critical, usage.value.digital_signature, usage.value.key_cert_sign) == (True, True, False)
+    purposes = found.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert [one.dotted_string for one in purposes] == [oids.CLIENT_AUTH, oids.EAP_OVER_LAN]
     basic = found.get_extension_for_class(x509.BasicConstraints)
     assert (basic.critical, basic.value.ca, basic.value.path_length) == (True, False, None)
     (point,) = found.get_extension_for_class(x509.CRLDistributionPoints).value
     assert point.full_name is not None
     assert point.full_name[0].value == "http://status.five-hospitals.example/crl/h1.icu/1/0.crl"
-    access = {
-        one.access_method: one.access_location.value
-        for one in found.get_extension_for_class(x509.AuthorityInformationAccess).value
-    }
-    assert set(access) == {AuthorityInformationAccessOID.OCSP, AuthorityInformationAccessOID.CA_ISSUERS}
+    access = {one.access_method for one in found.get_extension_for_class(x509.AuthorityInformationAccess).value}
+    assert access == {AuthorityInformationAccessOID.OCSP, AuthorityInformationAccessOID.CA_ISSUERS}
     assert (made.not_valid_after_utc - made.not_valid_before_utc).days == 730
 
 
@@ -455,9 +428,9 @@ def test_openssl_refuses_a_leaf_of_another_unit(tmp_path: Path) -> None:
     ],
 )
 def test_values_that_cannot_be_encoded_are_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(Malformed) as refusal:
-        build_tbs(contents("bedside", **changes), chain()[2].facts)
-    assert refusal.value.reason in {Reason.NON_CANONICAL, Reason.BAD_ENCODING}
+    wanted = contents("bedside", **changes)
+    reason = reason_of(build_tbs, wanted, chain()[2].facts, error=Malformed)
+    assert reason in {Reason.NON_CANONICAL, Reason.BAD_ENCODING}
 
 
 @given(

@@ -105,9 +105,8 @@ def test_a_complete_crl_points_to_its_delta() -> None:
     "changes", [{"number": 0}, {"number": 1 << 159}, {"next_update": AT}, {"shard_url": "http://é.example/"}]
 )
 def test_what_no_crl_may_say_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(Malformed) as refusal:
-        build_crl_tbs(contents(**changes), ISSUER)
-    assert refusal.value.reason in {Reason.BAD_ARGUMENT, Reason.NON_CANONICAL}
+    reason = reason_of(build_crl_tbs, contents(**changes), ISSUER, error=Malformed)
+    assert reason in {Reason.BAD_ARGUMENT, Reason.NON_CANONICAL}
 
 
 def test_numbers_follow_the_clock_and_never_fall() -> None:

@@ -18,7 +18,7 @@ from vagus.x509.budgets import DEFAULT_LIMITS, Budget
 from vagus.x509.der import oid_contents
 from vagus.x509.paths.checks import Descents, PathInputs, check_path
 from vagus.x509.paths.policies import PolicyInputs
-from vagus.x509.paths.rules import DEVICE, PKIX
+from vagus.x509.paths.rules import DEVICE, PKIX, PathRules
 
 ROOT = root()
 CA = ROOT.ca("O=Harbour,CN=CA")
@@ -114,10 +114,8 @@ def test_roles_are_distinguished() -> None:
 
 
 def test_a_certificate_for_tls_and_for_code_is_refused_where_the_profile_says_so() -> None:
-    both = CA.issue(
-        "CN=x",
-        (chains.LEAF_USAGE, chains.purposes(chains.CLIENT_AUTH, "1.3.6.1.5.5.7.3.3"), chains.san(("dns", "a.example"))),
-    )
+    purposes = chains.purposes(chains.CLIENT_AUTH, "1.3.6.1.5.5.7.3.3")
+    both = CA.issue("CN=x", (chains.LEAF_USAGE, purposes, chains.san(("dns", "a.example"))))
     walk(both, [CA], [ROOT], DEVICE)
     assert refusal(both, [CA], [ROOT], WEBPKI) is Reason.ROLE_FORBIDDEN
 
@@ -133,14 +131,12 @@ def test_a_certificate_for_tls_and_for_code_is_refused_where_the_profile_says_so
         ("mldsa65", DEVICE, None),
     ],
 )
-def test_the_leafs_key_must_be_strong_enough(private: str, rules: object, reason: Reason | None) -> None:
+def test_the_leafs_key_must_be_strong_enough(private: str, rules: PathRules, reason: Reason | None) -> None:
     leaf = CA.leaf(chains.san(("dns", "a.example")), private=key(private))
-    assert rules in {PKIX, DEVICE}
-    chosen = PKIX if rules is PKIX else DEVICE
     if reason is None:
-        walk(leaf, [CA], [ROOT], chosen)
+        walk(leaf, [CA], [ROOT], rules)
     else:
-        assert refusal(leaf, [CA], [ROOT], chosen) is reason
+        assert refusal(leaf, [CA], [ROOT], rules) is reason
 
 
 def test_the_keys_of_cas_must_be_stronger() -> None:
