@@ -38,9 +38,8 @@ def test_a_file_open_to_others_is_refused_with_the_remedy(tmp_path: Path, mode: 
     place = tmp_path / "secret"
     place.write_text(SECRET)
     place.chmod(mode)
-    with pytest.raises(Misconfigured, match="chmod 0600") as refusal:
-        read_passphrase(f"file:{place}")
-    assert refusal.value.reason is Reason.PERMISSIONS_TOO_OPEN
+    reason = reason_of(read_passphrase, f"file:{place}", error=Misconfigured, match="chmod 0600")
+    assert reason is Reason.PERMISSIONS_TOO_OPEN
 
 
 def test_the_environment_gives_the_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,9 +157,8 @@ def test_a_keystore_open_to_others_is_refused(keystore: SoftwareKeystore, opened
     keystore.generate("tls", KeyAlgorithm.P256, [Purpose.TLS], "tls:gate")
     place = keystore.folder if opened == "folder" else keystore.folder / opened
     place.chmod(0o750 if opened == "folder" else 0o640)
-    with pytest.raises(Misconfigured, match="chmod") as refusal:
+    with refuses(Reason.PERMISSIONS_TOO_OPEN, Misconfigured, match="chmod"):
         SoftwareKeystore.open(keystore.folder, SECRET).load("tls")
-    assert refusal.value.reason is Reason.PERMISSIONS_TOO_OPEN
 
 
 def test_a_wrong_passphrase_is_distinguished_from_damage(keystore: SoftwareKeystore) -> None:
@@ -247,10 +246,9 @@ def test_a_key_goes_out_and_in_as_standard_pkcs8(keystore: SoftwareKeystore, tmp
         assert pem.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
         came = keystore.import_pkcs8(f"{algorithm}-b", pem, OTHER, CA, "a")
         assert came.spki_der == made.spki_der
-        with refuses(Reason.PASSPHRASE_WRONG, NotAuthorised):
-            keystore.import_pkcs8("c", pem, SECRET, CA, "a")
-        with pytest.raises(NotAuthorised):
-            keystore.import_pkcs8("c", pem, None, CA, "a")
+        for wrong in (SECRET, None):
+            reason = reason_of(keystore.import_pkcs8, "c", pem, wrong, CA, "a", error=NotAuthorised)
+            assert reason is Reason.PASSPHRASE_WRONG
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
@@ -276,9 +274,8 @@ def test_a_key_of_another_kind_is_not_imported(keystore: SoftwareKeystore) -> No
         (b"", Reason.BAD_ENCODING),
         (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", Reason.BAD_ENCODING),
     ):
-        with pytest.raises((Refused, Malformed)) as refusal:
+        with refuses(reason, (Refused, Malformed)):
             keystore.import_pkcs8("k", pem, None, CA, "a")
-        assert refusal.value.reason is reason
         assert not keystore.has("k")
 
 

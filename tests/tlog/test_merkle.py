@@ -12,21 +12,10 @@ from hypothesis import strategies as st
 from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import IntegrityFailure, Malformed
 from vagus.reasons import Reason
-from vagus.tlog.merkle import (
-    EMPTY_ROOT,
-    Frontier,
-    MemoryTree,
-    consistency_proof,
-    inclusion_proof,
-    leaf_hash,
-    node_hash,
-    tree_root,
-    verify_consistency,
-    verify_inclusion,
-)
+from vagus.tlog import merkle
 
-LEAVES = [leaf_hash(f"entry {number}".encode()) for number in range(300)]
-TREE = MemoryTree.of(LEAVES)
+LEAVES = [merkle.leaf_hash(f"entry {number}".encode()) for number in range(300)]
+TREE = merkle.MemoryTree.of(LEAVES)
 ROOTS = [TREE.root(size) for size in range(len(LEAVES) + 1)]
 
 # The eight inputs and roots of certificate-transparency's reference test (merkle/merkle_tree_test.cc and, in Go,
@@ -87,19 +76,19 @@ def mutations(draw: st.DrawFn, proof: tuple[bytes, ...]) -> tuple[bytes, ...]:
 
 
 def test_the_empty_tree_is_the_hash_of_nothing() -> None:
-    assert Frontier().root == EMPTY_ROOT == hashlib.sha256(b"").digest() == tree_root(0, TREE.read)
+    assert merkle.Frontier().root == merkle.EMPTY_ROOT == hashlib.sha256(b"").digest() == merkle.tree_root(0, TREE.read)
 
 
 def test_roots_are_those_of_the_certificate_transparency_reference() -> None:
-    frontier = Frontier()
+    frontier = merkle.Frontier()
     for entry, root in zip(REFERENCE_INPUTS, REFERENCE_ROOTS, strict=True):
-        frontier = frontier.append(leaf_hash(bytes.fromhex(entry)))
+        frontier = frontier.append(merkle.leaf_hash(bytes.fromhex(entry)))
         assert frontier.root.hex() == root
 
 
 def test_the_audit_path_of_the_sixth_leaf_is_that_of_the_reference() -> None:
-    tree = MemoryTree.of(leaf_hash(bytes.fromhex(entry)) for entry in REFERENCE_INPUTS)
-    assert [node.hex() for node in inclusion_proof(5, 8, tree.read)] == [
+    tree = merkle.MemoryTree.of(merkle.leaf_hash(bytes.fromhex(entry)) for entry in REFERENCE_INPUTS)
+    assert [node.hex() for node in merkle.inclusion_proof(5, 8, tree.read)] == [
         "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
         "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
         REFERENCE_ROOTS[3],
@@ -107,14 +96,14 @@ def test_the_audit_path_of_the_sixth_leaf_is_that_of_the_reference() -> None:
 
 
 def test_a_leaf_cannot_pose_as_a_node() -> None:
-    left, right = leaf_hash(b"a"), leaf_hash(b"b")
-    assert leaf_hash(left + right) != node_hash(left, right)
+    left, right = merkle.leaf_hash(b"a"), merkle.leaf_hash(b"b")
+    assert merkle.leaf_hash(left + right) != merkle.node_hash(left, right)
 
 
 @pytest.mark.parametrize("size", range(131))
 def test_frontier_and_memory_tree_agree_with_the_definition(size: int) -> None:
     expected = recursive_root(LEAVES[:size])
-    assert Frontier().extend(LEAVES[:size]).root == expected
+    assert merkle.Frontier().extend(LEAVES[:size]).root == expected
     assert ROOTS[size] == expected
 
 
@@ -122,19 +111,19 @@ def test_frontier_and_memory_tree_agree_with_the_definition(size: int) -> None:
 @settings(max_examples=60)
 def test_a_frontier_grows_the_same_in_one_step_and_in_two(first: int, second: int) -> None:
     low, high = sorted((first, second))
-    whole = Frontier().extend(LEAVES[:high])
-    assert Frontier().extend(LEAVES[:low]).extend(LEAVES[low:high]) == whole
-    assert Frontier.decode(high, whole.encode()) == whole
+    whole = merkle.Frontier().extend(LEAVES[:high])
+    assert merkle.Frontier().extend(LEAVES[:low]).extend(LEAVES[low:high]) == whole
+    assert merkle.Frontier.decode(high, whole.encode()) == whole
 
 
 @pytest.mark.parametrize(("size", "length"), [(1, 0), (1, 64), (2, 33), (3, 32), (0, 32)])
 def test_a_frontier_that_does_not_fit_its_size_is_refused(size: int, length: int) -> None:
-    assert reason_of(Frontier.decode, size, b"x" * length, error=IntegrityFailure) is Reason.LOG_TAMPERED
+    assert reason_of(merkle.Frontier.decode, size, b"x" * length, error=IntegrityFailure) is Reason.LOG_TAMPERED
 
 
 def test_a_frontier_of_too_few_hashes_is_refused() -> None:
     with pytest.raises(IntegrityFailure):
-        Frontier(3, (LEAVES[0],))
+        merkle.Frontier(3, (LEAVES[0],))
 
 
 @given(st.data())
@@ -142,12 +131,12 @@ def test_a_frontier_of_too_few_hashes_is_refused() -> None:
 def test_every_inclusion_proof_verifies_and_no_changed_one_does(data: st.DataObject) -> None:
     size = data.draw(sizes())
     index = data.draw(st.integers(0, size - 1))
-    proof = inclusion_proof(index, size, TREE.read)
-    verify_inclusion(LEAVES[index], index, size, proof, ROOTS[size])
+    proof = merkle.inclusion_proof(index, size, TREE.read)
+    merkle.verify_inclusion(LEAVES[index], index, size, proof, ROOTS[size])
     changed = data.draw(st.composite(mutations)(proof))
     if changed != proof:
         with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
-            verify_inclusion(LEAVES[index], index, size, changed, ROOTS[size])
+            merkle.verify_inclusion(LEAVES[index], index, size, changed, ROOTS[size])
 
 
 @given(st.data())
@@ -156,13 +145,13 @@ def test_an_inclusion_proof_holds_only_for_its_leaf_index_and_root(data: st.Data
     size = data.draw(sizes(2))
     index = data.draw(st.integers(0, size - 1))
     other = data.draw(st.integers(-1, size).filter(lambda number: number != index))
-    proof = inclusion_proof(index, size, TREE.read)
+    proof = merkle.inclusion_proof(index, size, TREE.read)
     with pytest.raises(IntegrityFailure):
-        verify_inclusion(LEAVES[index], other, size, proof, ROOTS[size])
+        merkle.verify_inclusion(LEAVES[index], other, size, proof, ROOTS[size])
     with pytest.raises(IntegrityFailure):
-        verify_inclusion(LEAVES[(index + 1) % size], index, size, proof, ROOTS[size])
+        merkle.verify_inclusion(LEAVES[(index + 1) % size], index, size, proof, ROOTS[size])
     with pytest.raises(IntegrityFailure):
-        verify_inclusion(LEAVES[index], index, size, proof, ROOTS[size - 1])
+        merkle.verify_inclusion(LEAVES[index], index, size, proof, ROOTS[size - 1])
 
 
 @given(st.data())
@@ -170,12 +159,12 @@ def test_an_inclusion_proof_holds_only_for_its_leaf_index_and_root(data: st.Data
 def test_every_consistency_proof_verifies_and_no_changed_one_does(data: st.DataObject) -> None:
     size = data.draw(sizes())
     old_size = data.draw(st.integers(1, size))
-    proof = consistency_proof(old_size, size, TREE.read)
-    verify_consistency(old_size, ROOTS[old_size], size, ROOTS[size], proof)
+    proof = merkle.consistency_proof(old_size, size, TREE.read)
+    merkle.verify_consistency(old_size, ROOTS[old_size], size, ROOTS[size], proof)
     changed = data.draw(st.composite(mutations)(proof))
     if changed != proof:
         with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
-            verify_consistency(old_size, ROOTS[old_size], size, ROOTS[size], changed)
+            merkle.verify_consistency(old_size, ROOTS[old_size], size, ROOTS[size], changed)
 
 
 @given(st.data())
@@ -184,36 +173,36 @@ def test_a_rewritten_history_has_no_consistency_proof(data: st.DataObject) -> No
     size = data.draw(sizes(2))
     old_size = data.draw(st.integers(1, size))
     rewritten = list(LEAVES[:size])
-    rewritten[data.draw(st.integers(0, old_size - 1))] = leaf_hash(b"something else")
-    forged = MemoryTree.of(rewritten)
-    proof = consistency_proof(old_size, size, forged.read)
+    rewritten[data.draw(st.integers(0, old_size - 1))] = merkle.leaf_hash(b"something else")
+    forged = merkle.MemoryTree.of(rewritten)
+    proof = merkle.consistency_proof(old_size, size, forged.read)
     with pytest.raises(IntegrityFailure):
-        verify_consistency(old_size, ROOTS[old_size], size, forged.root(), proof)
+        merkle.verify_consistency(old_size, ROOTS[old_size], size, forged.root(), proof)
 
 
 def test_every_tree_continues_the_empty_one_without_a_proof() -> None:
-    verify_consistency(0, EMPTY_ROOT, 7, ROOTS[7], ())
-    for old_root, proof in [(ROOTS[1], ()), (EMPTY_ROOT, (ROOTS[1],))]:
+    merkle.verify_consistency(0, merkle.EMPTY_ROOT, 7, ROOTS[7], ())
+    for old_root, proof in [(ROOTS[1], ()), (merkle.EMPTY_ROOT, (ROOTS[1],))]:
         with pytest.raises(IntegrityFailure):
-            verify_consistency(0, old_root, 7, ROOTS[7], proof)
+            merkle.verify_consistency(0, old_root, 7, ROOTS[7], proof)
 
 
 def test_a_shorter_log_continues_nothing() -> None:
     with pytest.raises(IntegrityFailure):
-        verify_consistency(8, ROOTS[8], 7, ROOTS[7], (ROOTS[7],))
+        merkle.verify_consistency(8, ROOTS[8], 7, ROOTS[7], (ROOTS[7],))
 
 
 def test_equal_sizes_need_equal_roots() -> None:
-    verify_consistency(5, ROOTS[5], 5, ROOTS[5], ())
+    merkle.verify_consistency(5, ROOTS[5], 5, ROOTS[5], ())
     with pytest.raises(IntegrityFailure):
-        verify_consistency(5, ROOTS[4], 5, ROOTS[5], ())
+        merkle.verify_consistency(5, ROOTS[4], 5, ROOTS[5], ())
 
 
 @pytest.mark.parametrize(("index", "size"), [(0, 0), (5, 5), (-1, 5)])
 def test_no_proof_is_made_for_a_leaf_that_is_not_there(index: int, size: int) -> None:
-    assert reason_of(inclusion_proof, index, size, TREE.read, error=Malformed) is Reason.BAD_ARGUMENT
+    assert reason_of(merkle.inclusion_proof, index, size, TREE.read, error=Malformed) is Reason.BAD_ARGUMENT
 
 
 @pytest.mark.parametrize(("old_size", "size"), [(0, 3), (4, 3)])
 def test_no_consistency_proof_is_made_from_nothing_or_backwards(old_size: int, size: int) -> None:
-    assert reason_of(consistency_proof, old_size, size, TREE.read, error=Malformed) is Reason.BAD_ARGUMENT
+    assert reason_of(merkle.consistency_proof, old_size, size, TREE.read, error=Malformed) is Reason.BAD_ARGUMENT

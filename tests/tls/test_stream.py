@@ -97,9 +97,8 @@ class TestRefusals:
 
     def test_a_server_below_another_root_is_refused_by_the_client(self) -> None:
         rogue = ServerContext(stranger().issue("localhost").credential)
-        with pytest.raises(NotTrusted) as refusal:
+        with refuses(Reason.TLS_HANDSHAKE, NotTrusted, match="verify"):
             connected(rogue, client_context(pump().credential))
-        assert "verify" in str(refusal.value)
 
     def test_an_application_protocol_that_is_not_offered_gets_the_alert(self) -> None:
         server, client = server_context(client_auth="none"), client_context(alpn=("h2",))

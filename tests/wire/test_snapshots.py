@@ -139,17 +139,14 @@ def test_no_snapshot_is_written_that_no_reader_accepts(monkeypatch: pytest.Monke
     many = [(ISSUERS[0], serial(number)) for number in range(2_000)]
     whole = signed(encode_content(facts(one_in=1 << 24), many))
     monkeypatch.setattr(snapshots, "MAX_SNAPSHOT", len(whole) - 1)
-    with pytest.raises(LimitExceeded):
-        decode_snapshot(whole)
+    assert reason_of(decode_snapshot, whole, error=LimitExceeded) is Reason.TOO_LARGE
     assert reason_of(encode_content, facts(one_in=1 << 24), many, error=LimitExceeded) is Reason.TOO_LARGE
     monkeypatch.setattr(snapshots, "MAX_SNAPSHOT", 1 << 15)
     decode_snapshot(signed(encode_content(facts(one_in=1 << 16), many)))
 
 
 def refused(snapshot_der: bytes, spki_der: bytes = SPKI) -> Reason:
-    with pytest.raises(NotTrusted) as caught:
-        verify_snapshot(decode_snapshot(snapshot_der), spki_der)
-    return caught.value.reason
+    return reason_of(verify_snapshot, decode_snapshot(snapshot_der), spki_der, error=NotTrusted)
 
 
 def test_only_the_trusted_key_counts() -> None:

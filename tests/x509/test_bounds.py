@@ -170,34 +170,20 @@ LONG_NUMBER = b"\x7f" * 3_000  # in decimal it has more digits than Python spell
 
 def outsized() -> dict[str, Callable[[], object]]:
     """A reader for every number in a message, each number of 3,000 bytes."""
-    version = chains.make("CN=x", version=der.explicit(0, der.encode_tlv(der.INTEGER, LONG_NUMBER)))
-    reason = Ext("2.5.29.21", der.encode_tlv(ENUMERATED, LONG_NUMBER))
+    number, enumerated = der.encode_tlv(der.INTEGER, LONG_NUMBER), der.encode_tlv(ENUMERATED, LONG_NUMBER)
+    version = chains.make("CN=x", version=der.explicit(0, number))
+    reason = Ext("2.5.29.21", enumerated)
+    revoked = der.encode_tlv(0xA1, der.generalized_time(AT) + der.explicit(0, enumerated))
+    issuer = (chains.identifier("1.3.14.3.2.26", der.NULL_DER), *[der.octet_string(bytes(20))] * 2)
     return {
         "certificate version": lambda: decode_certificate(version.der),
         "certificate serial number": lambda: CA.leaf(serial=1 << 9_000).parsed,
-        "CRL version": lambda: decode_crl(chains.crl(CA, version=der.encode_tlv(der.INTEGER, LONG_NUMBER))),
+        "CRL version": lambda: decode_crl(chains.crl(CA, version=number)),
         "CRL reason": lambda: decode_crl(chains.crl(CA, [chains.Listed(5, extra=(reason,))])),
-        "OCSP status": lambda: decode_ocsp_response(der.sequence(der.encode_tlv(ENUMERATED, LONG_NUMBER))),
-        "OCSP reason": lambda: decode_ocsp_response(
-            chains.ocsp_response(CA, chains.ocsp_id(ROOT, ROOT), outsized_revocation())
-        ),
-        "OCSP serial number": lambda: decode_ocsp_request(outsized_request()),
+        "OCSP status": lambda: decode_ocsp_response(der.sequence(enumerated)),
+        "OCSP reason": lambda: decode_ocsp_response(chains.ocsp_response(CA, chains.ocsp_id(ROOT, ROOT), revoked)),
+        "OCSP serial number": lambda: decode_ocsp_request(chains.ocsp_request(der.sequence(*issuer, number))),
     }
-
-
-def outsized_revocation() -> bytes:
-    why = der.explicit(0, der.encode_tlv(ENUMERATED, LONG_NUMBER))
-    return der.encode_tlv(0xA1, der.generalized_time(AT) + why)
-
-
-def outsized_request() -> bytes:
-    asked = der.sequence(
-        chains.identifier("1.3.14.3.2.26", der.NULL_DER),
-        der.octet_string(bytes(20)),
-        der.octet_string(bytes(20)),
-        der.encode_tlv(der.INTEGER, LONG_NUMBER),
-    )
-    return chains.ocsp_request(asked)
 
 
 @pytest.mark.parametrize("kind", sorted(outsized()))

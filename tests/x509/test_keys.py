@@ -57,10 +57,9 @@ def test_every_kind_of_key_decodes_to_its_name(kind: str) -> None:
 
 def test_edwards_keys_decode_for_verification_but_a_profile_without_them_refuses() -> None:
     for private in (ed25519.Ed25519PrivateKey.generate(), ed448.Ed448PrivateKey.generate()):
-        key = decode_public_key(private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
-        with refuses(Reason.UNSUPPORTED_ALGORITHM, PolicyRefusal) as refusal:
+        key = decode_public_key(chains.spki(private))
+        with refuses(Reason.UNSUPPORTED_ALGORITHM, PolicyRefusal, match="p256"):
             check_key_strength(key, frozenset({KeyAlgorithm.P256}))
-        assert "p256" in refusal.value.message
 
 
 @pytest.mark.parametrize("kind", ["p256", "p384", "rsa2048", "mldsa44"])
@@ -103,11 +102,7 @@ def test_a_key_that_names_no_curve_is_refused(parameters: bytes) -> None:
 
 
 def test_an_unknown_curve_is_refused() -> None:
-    spki = (
-        ec.generate_private_key(ec.SECP256K1())
-        .public_key()
-        .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    )
+    spki = chains.spki(ec.generate_private_key(ec.SECP256K1()))
     assert reason_of(decode_public_key, spki, error=PolicyRefusal) is Reason.UNSUPPORTED_ALGORITHM
 
 
@@ -124,9 +119,8 @@ def test_compressed_hybrid_and_off_curve_points_are_refused() -> None:
 
 @pytest.mark.parametrize("bits", [512, 1024, 2047])
 def test_short_rsa_moduli_are_refused(bits: int) -> None:
-    with refuses(Reason.WEAK_KEY, PolicyRefusal) as refusal:
+    with refuses(Reason.WEAK_KEY, PolicyRefusal, match=f"{bits} bits, fewer than the 2048"):
         decode_public_key(rsa_key(coprime(bits, bits)))
-    assert f"{bits} bits, fewer than the 2048" in refusal.value.message
 
 
 @pytest.mark.parametrize("bits", [2049, 2560, 8192, 16384])
@@ -137,9 +131,8 @@ def test_odd_rsa_sizes_are_refused_before_any_work(bits: int) -> None:
 
 @pytest.mark.parametrize("exponent", [1, 2, 3, 17, 65535, 65536, 65538, (1 << 256) + 1])
 def test_bad_rsa_exponents_are_refused(exponent: int) -> None:
-    with refuses(Reason.WEAK_KEY, PolicyRefusal) as refusal:
+    with refuses(Reason.WEAK_KEY, PolicyRefusal, match="exponent"):
         decode_public_key(rsa_key(coprime(2048, 1), exponent))
-    assert "exponent" in refusal.value.message
 
 
 def test_an_even_modulus_is_refused() -> None:

@@ -21,12 +21,7 @@ from vagus.x509.algorithms import ECDSA_SHA256
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.der import bit_string, octet_string
 from vagus.x509.keys import key_identifier
-from vagus.x509.ocsp.building import (
-    SingleStatus,
-    build_response_tbs,
-    cert_id,
-    wrap_signed,
-)
+from vagus.x509.ocsp.building import SingleStatus, build_response_tbs, cert_id, wrap_signed
 from vagus.x509.ocsp.messages import decode_ocsp_response
 
 AT = datetime(2027, 3, 1, 12, tzinfo=UTC)
