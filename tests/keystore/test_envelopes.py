@@ -36,7 +36,7 @@ def test_another_passphrase_does_not_open_it() -> None:
 def test_a_changed_label_does_not_open() -> None:
     doctored = json.loads(SEALED)
     doctored["header"]["label"]["number"] = 8
-    with pytest.raises(NotAuthorised):
+    with refuses(Reason.PASSPHRASE_WRONG, NotAuthorised):
         open_envelope(json.dumps(doctored).encode(), SECRET)
     foreign = json.loads(SEALER.seal({"issuer": "h1#1", "number": 7}, b"other"))
     doctored = json.loads(SEALED)

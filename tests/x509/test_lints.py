@@ -407,6 +407,7 @@ def test_a_tbs_that_does_not_decode_is_refused_under_the_der_rule(spoil: Callabl
         (oids.EXTENDED_KEY_USAGE, der.sequence(der.integer(1))),
         (oids.CERTIFICATE_POLICIES, der.sequence(der.integer(1))),
         (oids.CRL_DISTRIBUTION_POINTS, der.sequence(der.sequence(der.explicit(1, EMPTY)))),
+        (oids.CRL_DISTRIBUTION_POINTS, der.sequence(der.sequence(der.explicit(0, EMPTY)))),  # a name of no form
         (oids.AUTHORITY_INFO_ACCESS, der.sequence(EMPTY)),
         (oids.AUTHORITY_KEY_IDENTIFIER, der.sequence(der.implicit(0, bytes(20)), der.implicit(2, b"\x01"))),
         (oids.SUBJECT_KEY_IDENTIFIER, der.integer(1)),

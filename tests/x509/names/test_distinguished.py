@@ -90,8 +90,7 @@ def test_a_line_feed_cannot_break_a_record() -> None:
     ],
 )
 def test_what_is_no_name_is_refused(data: bytes) -> None:
-    with pytest.raises(Malformed):
-        decode_name(data)
+    assert reason_of(decode_name, data, error=Malformed) is Reason.NON_DER
 
 
 @given(st.binary(max_size=200))
