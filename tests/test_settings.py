@@ -55,7 +55,9 @@ def test_an_installation_is_not_begun_twice(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "vagus"):
-        with pytest.raises(Malformed, match=r"name .* for the installation|name a folder of your own") as caught:
+        with pytest.raises(
+            Malformed, match=r"name .* for the installation|name a folder that this user owns"
+        ) as caught:
             begin(folder)
         assert caught.value.reason is Reason.BAD_ARGUMENT
 

@@ -25,13 +25,15 @@ _DATABASE = re.compile(r"(?:sqlite:///[^?#]+|postgresql\+psycopg://\S+)\Z")
 
 def _origin(text: str) -> str:
     if not _ORIGIN.match(text):
-        raise ValueError(f"{text[:80]!r} is no origin such as log.hospital.example/vagus; lower case, no spaces")
+        raise ValueError(
+            f"{text[:80]!r} is no log origin such as log.hospital.example/vagus; use lower case and no spaces"
+        )
     return text
 
 
 def _database(text: str) -> str:
     if not _DATABASE.match(text):
-        raise ValueError("not sqlite:///file or postgresql+psycopg://...; name one of the two")
+        raise ValueError("the database is not written sqlite:///file or postgresql+psycopg://...; write one of the two")
     return text
 
 
@@ -80,12 +82,12 @@ class Settings:
     """What `vagus.toml` says, with the folder that holds the file."""
 
     folder: Path
-    kind: str  # hospital, maker
-    origin: str  # the origin line of the ledger's checkpoints
+    kind: str  # kind of installation: hospital or maker
+    origin: str  # origin line of the ledger's checkpoints
     database_url: str
-    policy_pack: Path | None  # None: the shipped one
+    policy_pack: Path | None  # None: the policy pack that is shipped with the program
     kdf: Literal["scrypt", "pbkdf2"]
-    unsafe_fast_kdf: bool  # for tests and demonstrations only; doctor reports it
+    unsafe_fast_kdf: bool  # weak key derivation for tests and demonstrations only; `vagus doctor` reports it
     serve: ServeSettings
 
     @property
@@ -136,7 +138,7 @@ class Settings:
         if file is None or file.exists():
             return
         msg = (
-            f"{self.folder / FILE_NAME}: installation.database names {file}, and there is no such file; correct the "
+            f"{self.folder / FILE_NAME}: installation.database names {file}, which does not exist; correct the "
             "path, or bring the database back (vagus restore)"
         )
         raise Misconfigured(Reason.BAD_SETTINGS, msg, path=str(file))
@@ -202,15 +204,15 @@ def write_settings(
             sync_file(stream)
     except FileExistsError as fault:
         if not folder.is_dir():
-            msg = f"{folder} is no folder; name another one for the installation"
+            msg = f"{folder} is not a folder; name another folder for the installation"
             raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(folder)) from fault
         msg = f"{folder / FILE_NAME} exists already; use that installation or name another folder"
         raise Conflict(Reason.ALREADY_EXISTS, msg, file=str(folder / FILE_NAME)) from fault
     except OSError as fault:
         if fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
-            msg = f"{folder}: the disk fails ({fault.strerror}); make room on it, or name a folder on another one"
+            msg = f"folder {folder}: the disk fails ({fault.strerror}); make room on it, or name one on another disk"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, file=str(folder)) from fault
-        msg = f"{folder}: cannot be written ({fault.strerror}); name a folder of your own"
+        msg = f"folder {folder} cannot be written ({fault.strerror}); name a folder that this user owns"
         raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(folder)) from fault
     return settings
 

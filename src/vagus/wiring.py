@@ -49,7 +49,8 @@ class _Lazy(Generic[_Class]):
 
     def __get__(self, operations: Operations, owner: type[Operations]) -> _Class:
         made: _Class = getattr(import_module(f"vagus.operations.{self._module}"), self._name)(operations.components)
-        vars(operations)[self._attribute] = made  # found before this descriptor from now on, which has no __set__
+        # cache the object on the instance, where it is found before this descriptor (which has no __set__)
+        vars(operations)[self._attribute] = made
         return made
 
 

@@ -68,7 +68,8 @@ class CertificateRenewal:
         acts += [self.supply.take_over, *self.listeners.renewals()]
 
         def act_in_time(act: Callable[[], object]) -> None:
-            self.check_clock()  # no relying party accepts what a clock that is ahead dates
+            # check the clock first: no relying party accepts a certificate that a clock running ahead has dated
+            self.check_clock()
             act()
 
         attempt_each("certificates", acts, act_in_time)

@@ -51,7 +51,7 @@ class CrlPublication:
         """Into the folder that the settings name. `holder` is this process's name in leases."""
         shared = installation.pack, installation.database, installation.writer, installation.clock
         publisher = CrlPublisher(*shared, folder=installation.settings.published, holder=holder, bound=bound)
-        publisher.files = setback_watch.files  # one memory of the folder
+        publisher.files = setback_watch.files  # share one cached state of the CRL folder
         return cls(issuers, publisher, setback_watch)
 
     def publish(self) -> None:
@@ -64,10 +64,12 @@ class CrlPublication:
 
         def write() -> None:
             files = self.setback_watch.files
-            if self.setback_watch.is_settled_now():  # a restored table may be older than what is published
+            # the database may be older than the published CRLs, so nothing is signed from it
+            if self.setback_watch.is_settled_now():
                 attempt_each("files", files.find_outdated(), files.write)
 
-        # Static servers hand out the files of a process that signs. Others respond from memory and can go without.
+        # Static servers send out the files of a process that signs. Other processes respond from memory and need no
+        # files.
         return write_files(self.lacks, write, is_needed=bool(self.issuers.every()))
 
     def release(self) -> None:
@@ -113,7 +115,7 @@ def check_clock(waits: dict[str, str], check: Callable[[], None]) -> None:
         if error.reason is not Reason.CLOCK_AHEAD:
             raise
         text = f"no CRL is dated: {error.message}"
-        if _DATES not in waits:  # the text has the time in it: it is logged once until the clock is right
+        if _DATES not in waits:  # this text contains the time, so it is logged once until the clock is right
             _LOG.error("%s", text)
         waits[_DATES] = text
     else:

@@ -61,7 +61,8 @@ class GatewayLog:
     writer: Writer
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _segments: dict[str, _Segment] = field(default_factory=dict)
-    # Both of minutes that are over, oldest first. The numbers are of open files.
+    # Finished minutes and finished segments that still need their ledger entry, oldest first; the numbers are those of
+    # open files.
     _unsynced: deque[tuple[int, GatewayMinute]] = field(default_factory=deque)
     _unrecorded: deque[GatewayMinute] = field(default_factory=deque)
 
@@ -141,7 +142,9 @@ class GatewayLog:
         last = _last_line(path) if found is None and path.exists() else b""
         stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
         if last:
-            if not last.endswith(b"\n"):  # a power cut left half a line: it stays, and the next line follows it
+            # a power cut left an incomplete last line in the segment: it stays as evidence, and the next line begins
+            # after it
+            if not last.endswith(b"\n"):
                 stream.write(b"\n")
                 last += b"\n"
             head = hashlib.sha256(last).digest()

@@ -59,7 +59,8 @@ class IssuerUpdates:
         self.note_unopened()
         try:
             self.renew()
-        except ExceptionGroup:  # the issuers are taken over all the same; the hourly task tries again
+        # the open issuers are used all the same, and the hourly task renews the failed responders
+        except ExceptionGroup:
             _LOG.exception("some responders and listeners of the new authorities have no certificate yet")
         return changed
 

@@ -42,7 +42,7 @@ def ledger_part(installation: Installation, is_settled: Callable[[], bool], *, i
 def _publish(installation: Installation, is_settled: Callable[[], bool]) -> None:
     """Raises IntegrityFailure as `LogPublisher.publish`. What is only away is raised as a group: it stops no start."""
     if not is_settled():
-        return  # a checkpoint signed now might contradict a published one
+        return  # the database was set back: a checkpoint signed now might contradict a published one
     try:
         LogPublisher(installation.database, installation.settings.log, installation.checkpoint_key()).publish()
     except Unavailable as error:

@@ -17,7 +17,7 @@ from vagus.server.health import Health, health_route
 _CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # a registry tells collectors apart by identity
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: the prometheus registry distinguishes collectors by identity
 class HealthMetrics:
     """A collector over a process's Health: every scrape reads the present."""
 

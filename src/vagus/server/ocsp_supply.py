@@ -50,7 +50,7 @@ class OcspSupply:
         spent = time.thread_time() - begun
         self._swept_seconds += spent
         if is_more:
-            gc.freeze()  # cached responses live for hours: no garbage collection needs to walk a million of them
+            gc.freeze()  # cached responses live for hours, so keep the garbage collector from walking a million of them
             return spent
         swept, self._swept_seconds = self._swept_seconds, 0.0
         return max(_PAUSE_SECONDS, _SPARING * swept)

@@ -20,7 +20,7 @@ from vagus.errors import LimitExceeded
 from vagus.jobs.part import Part, PartHealth
 from vagus.reasons import Reason
 
-_TICKS: Final = 5  # within the bound
+_TICKS: Final = 5  # the load is normal after so many measurements within the bound
 
 
 class LoadGauge:
@@ -80,6 +80,7 @@ class SheddingOcsp:
         if self._gauge.is_behind and self._source.find_cached(request_der, at) is None:
             self._gauge.turned_away += 1
             raise LimitExceeded(
-                Reason.OVERLOADED, "too many clients ask for responses that must be signed now; try later"
+                Reason.OVERLOADED,
+                "too many clients ask for OCSP responses that must be signed now; ask this server again later",
             )
         return self._source.respond(request_der, at)

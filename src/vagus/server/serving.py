@@ -64,7 +64,7 @@ def serve(installation: Installation, *, issue_for: Sequence[str], is_status_onl
 
     Raises what opening keys, settling and signing raise, before any listener opens.
     """
-    # 1. The plan in force, and whether this system may issue at all.
+    # 1. Read the plan in force, and whether this installation may issue: not after an unsettled restore.
     plan = installation.planning.load_served()
     setback_watch = _watch_setbacks(installation)
     setback_watch.refresh()
@@ -72,24 +72,25 @@ def serve(installation: Installation, *, issue_for: Sequence[str], is_status_onl
         setback_watch.check()
         installation.set_backs.check_settled()
         installation.operations.installation.adopt_policy(installation.actor)
-    # 2. The keys that were named, and no other.
+    # 2. Open the keystores of the named authorities, and of no other.
     issuers = installation.open_issuers(find_names(installation, issue_for))
-    # 3. Intents that a crash left open are closed before any client can ask about them.
+    # 3. Settle the intents that a crash left open, before any client can ask for their status.
     if not is_status_only:
         report = installation.issuance.settle(issuers)
         if report.signed or report.revoked:
             _LOG.warning("settled open intents: %d signed, %d revoked", len(report.signed), len(report.revoked))
-    # 4. The parts, and the first turn of their tasks: what peers will ask for is there before they can.
+    # 4. Make the parts and run the first turn of their tasks, so that CRLs and responses exist before peers ask for
+    # them.
     listeners, parts = _prepare(
         installation, plan, issuers, setback_watch, issue_for=tuple(issue_for), is_status_only=is_status_only
     )
     parts.take_first_turns()
-    # 5. The listeners.
+    # 5. Build the TLS listeners of the plan.
     specs = listeners.build() + _health_specs(installation, parts)
     if not specs:
-        msg = "the plan has no listener that this process could open; add one under [[listeners]]"
+        msg = "the plan has no listener that this process can open; add one under [[listeners]] and apply the plan"
         raise Conflict(Reason.BAD_PLAN, msg)
-    # 6. Revocations and changes of devices come in from here on.
+    # 6. Follow revocations and changes of devices from here on, so that no connection misses one.
     installation.follower.start()
     installation.device_follower.start()
     installation.follower.subscribe(parts.wake)
@@ -99,18 +100,18 @@ def serve(installation: Installation, *, issue_for: Sequence[str], is_status_onl
         ready({"ready": True, "listeners": addresses, "issuers": sorted(one.reference for one in issuers.every())})
 
     def started(running: RunningListeners) -> None:
-        # 8. All are open: the threads start, and the caller learns the addresses.
+        # 8. All sockets are open: start the parts' threads, and give the caller the addresses.
         listeners.set_running(running, announce)
         _spare_the_loop()
         parts.start()
         announce()
 
-    # 7. Sockets open on the event loop, which this call runs until SIGTERM.
+    # 7. Open the sockets on the event loop, which this call runs until SIGTERM.
     feeds, devices = [installation.follower.subscribe], [installation.device_follower.subscribe]
     try:
         run(specs, clock=installation.clock, feeds=feeds, devices=devices, started=started, hung_up=parts.reload)
     finally:
-        # 9. In reverse order: turns that run, threads, what they used.
+        # 9. Stop in reverse order: running tasks, threads, then what they used.
         parts.stop()
 
 
@@ -124,15 +125,15 @@ def _prepare(
     is_status_only: bool,
 ) -> tuple[CurrentListeners, Parts]:
     """What the features share, and every feature's part in the order of first turns and starts."""
-    # 1. Responders of the open authorities are made or renewed; then all that are on record respond.
-    holder = f"serve-{installation.entropy(8).hex()}"  # this process's name in leases
+    # 1. Make or renew the OCSP responders of the open authorities; then every responder on record can sign.
+    holder = f"serve-{installation.entropy(8).hex()}"  # the name under which this process takes leases
     bound = installation.make_clock_bound()
     keystore = installation.keystore_or_new(OCSP_KEYSTORE)
     renewal = None if is_status_only else make_responder_renewal(installation, keystore, holder)
     if renewal is not None:
         renew_responders(renewal, issuers, bound.check_only)
     responses = _open_responses(installation, keystore)
-    # 2. What is handed out.
+    # 2. Make what listeners send out: cached CRLs and OCSP responses.
     crls = PublishedCrls(installation.database, installation.clock, fresh_seconds=FRESH_SECONDS)
     crls.follow(installation.writer)
     gauge = LoadGauge(installation.settings.serve.overload_seconds)
@@ -140,7 +141,7 @@ def _prepare(
     source = SheddingOcsp(GuardedOcspResponses(responses, setback_watch), gauge)
     status = _status_app(installation, plan, source, GuardedCrls(crls, setback_watch, installation.database))
     listeners = CurrentListeners(installation, plan, status)
-    # 3. The parts.
+    # 3. Make the parts from these.
     events = EventLog()
     events.follow(installation.writer)
     supply = OcspSupply(responses, installation.database, keystore, installation.clock)
@@ -208,8 +209,9 @@ def _health_specs(installation: Installation, parts: Parts) -> list[ListenerSpec
 
 def _spare_the_loop() -> None:
     """Keep the interpreter from stopping the event loop for long."""
-    # An act releases the interpreter at each statement. It must get it back soon from tasks that sign or sweep.
+    # A database act releases the interpreter at each statement. A short switch interval gives it back soon, even while
+    # other tasks sign.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    # What is loaded now stays: no garbage collection needs to walk a hundred thousand revocations.
+    # Freeze what is loaded now: the garbage collector need not walk a hundred thousand revocations.
     gc.collect()
     gc.freeze()

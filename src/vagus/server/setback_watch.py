@@ -57,7 +57,7 @@ class SetbackWatch:
     mark: Callable[[], object]
     waits: dict[str, str] = field(default_factory=dict)
     """What an operator must do, by subject."""
-    _checked_at: float = float("-inf")  # of the monotonic clock
+    _checked_at: float = float("-inf")  # when the last check ran, in seconds of the monotonic clock
     _is_restored: bool = False
     _is_behind: bool = False
 
@@ -81,19 +81,19 @@ class SetbackWatch:
 
     def refresh(self) -> None:
         """Check now. Raises what the database raises; then the flags stay as they were."""
-        # 1. What is outside comes first. A commit precedes its publication, and the database only grows meanwhile: so
-        #    what is published now is in the rows that are read after it, unless the database was set back.
+        # 1. Read the published checkpoint and CRLs first. A commit precedes its publication, and the database only
+        # grows. So what is published now is in the rows that are read after it, unless the database was set back.
         newer = [f"{one.stem}.crl is newer" for one in self.files.find_newer()]
         if self._is_published_log_longer():
             newer.append(f"{self.log} is longer")
-        # 2. The mark in the database.
+        # 2. Set the mark in the database, so that the writer of every process stops appending.
         with self.database.reading() as connection:
             self._is_restored = load_installation(connection).restored_at is not None
         if newer and not self._is_behind:
             _LOG.error("the database was brought back from an older state: %s; close the gap", ", ".join(newer))
         self._is_behind = bool(newer)
         self._checked_at = time.monotonic()
-        # 3. Operators see it on /health, and other processes find the mark.
+        # 3. Report it on /health, and let other processes find the mark.
         if newer:
             text = f"{newer[0]} than the database says, which was brought back from an older state"
             self.waits[_SUBJECT] = f"{text}: nothing is signed and OCSP calls nothing good; see `vagus restore-gap`"
@@ -123,7 +123,7 @@ class SetbackWatch:
         except VagusError as error:
             if error.reason is Reason.DATABASE_UNAVAILABLE:
                 raise
-            return False  # another installation's log, another name, or no valid checkpoint: it shows nothing
+            return False  # a log of another installation or no valid checkpoint: no evidence about this database
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class GuardedOcspResponses:
     def respond(self, request_der: bytes, at: datetime) -> SignedResponse:
         """As `OcspResponses.respond`; raises Unavailable(RESTORE_UNSETTLED) before the gap is known."""
         if self.setback_watch.is_blind:
-            msg = "this system was restored and does not know yet what was revoked since its backup; try later"
+            msg = "this installation was restored and does not know yet what was revoked since; ask again later"
             raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
         return self.responses.respond(request_der, at)
 
@@ -177,7 +177,10 @@ class GuardedCrls:
             return self.crls.find_crl(name, generation, shard)
         if facts is None and found is None:
             return None
-        msg = "this system was restored, and CRLs newer than its own may be published; fetch it elsewhere or try later"
+        msg = (
+            "this installation was restored, and newer CRLs than its own may be published; fetch the CRL elsewhere "
+            "or later"
+        )
         raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
 
     def find_cached_certificate(self, name: str, generation: int) -> bytes | None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _THREAD = "watching"
 _SECONDS = 60.0
-_LONGEST_ANALYSIS = 900.0  # seconds, for the largest tables
+_LONGEST_ANALYSIS = 900.0  # seconds that ANALYZE of the largest tables may take
 
 
 def status_part(
@@ -47,7 +47,8 @@ def status_part(
     )
     tasks = [Task("list-ages", _SECONDS, watch.refresh, runs_first=False)]
     if settings.probe != "off":
-        # A round waits for each CRL that cannot be fetched. It may take long; the age of the newest report shows that.
+        # One round of the prober waits for each CRL that cannot be fetched, so it may take long; /health shows the age
+        # of its report.
         tasks.append(Task("probe", settings.probe_seconds, watch.probe, None, runs_first=False))
     return watch_part(watch, installation.clock, tasks)
 

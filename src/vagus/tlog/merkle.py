@@ -47,14 +47,14 @@ class Frontier:
 
     def __post_init__(self) -> None:
         if self.size < 0 or len(self.hashes) != self.size.bit_count():
-            msg = f"a frontier of {len(self.hashes)} hashes does not fit a tree of {self.size} leaves"
+            msg = f"a Merkle frontier of {len(self.hashes)} hashes does not fit a tree of {self.size} leaves"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=self.size)
 
     @classmethod
     def decode(cls, size: int, concatenated: bytes) -> Frontier:
         """The frontier stored beside `size`. Raises IntegrityFailure(LOG_TAMPERED) when the two do not fit."""
         if len(concatenated) != size.bit_count() * HASH_BYTES:
-            msg = f"a frontier of {len(concatenated)} bytes does not fit a tree of {size} leaves"
+            msg = f"a Merkle frontier of {len(concatenated)} bytes does not fit a tree of {size} leaves"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=size)
         return cls(size, tuple(concatenated[at : at + HASH_BYTES] for at in range(0, len(concatenated), HASH_BYTES)))
 
@@ -71,7 +71,8 @@ class Frontier:
         size, hashes = self.size, list(self.hashes)
         for leaf in leaves:
             carried, bits = leaf, size
-            while bits & 1:  # each trailing one bit is a complete subtree as large as what is carried
+            # each trailing one bit of the size is a complete subtree as large as the carried one: merge them
+            while bits & 1:
                 carried = node_hash(hashes.pop(), carried)
                 bits >>= 1
             hashes.append(carried)
@@ -170,10 +171,10 @@ def consistency_proof(old_size: int, size: int, read: SubtreeReader) -> tuple[by
     Empty when the sizes are equal. Raises Malformed(BAD_ARGUMENT) unless 0 < old_size <= size.
     """
     if not 0 < old_size <= size:
-        msg = f"no proof leads from a tree of {old_size} leaves to one of {size}; the older has at least one leaf"
+        msg = f"no consistency proof leads from a tree of {old_size} leaves to one of {size}; the older needs a leaf"
         raise Malformed(Reason.BAD_ARGUMENT, msg, old_size=old_size, size=size)
     path: list[bytes] = []
-    start, end, is_whole = 0, size, True  # is_whole: the old tree begins at `start` and its root is known to both sides
+    start, end, is_whole = 0, size, True  # is_whole: the old tree begins at `start`, and both sides know its root
     while old_size != end:
         middle = start + _split(end - start)
         if old_size <= middle:
@@ -197,12 +198,12 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 
     Raises IntegrityFailure(LOG_TAMPERED).
     """
-    # 1. The leaf must exist in the tree.
+    # 1. Require the leaf's index to lie within the tree.
     if not 0 <= index < size:
         raise _broken(f"leaf {index} is not in a tree of {size} leaves", index=index, size=size)
-    # 2. Start from the leaf, with the numbers of the leaf and of the last leaf.
+    # 2. Start at the leaf, with the index of the leaf and that of the last leaf (RFC 9162 2.1.3.2).
     number, last, computed = index, size - 1, leaf
-    # 3. Climb one sibling at a time.
+    # 3. Climb one level for each hash of the inclusion proof.
     for sibling in proof:
         if last == 0:
             raise _broken(f"the inclusion proof of leaf {index} is longer than its tree is high", index=index)
@@ -213,7 +214,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
         else:
             computed = node_hash(computed, sibling)
         number, last = number >> 1, last >> 1
-    # 4. The climb must end at the root, and the root must be the one that is known.
+    # 4. Require the climb to end at the root, and the root to be the known one.
     if last != 0 or computed != root:
         raise _broken(f"leaf {index} is not under the root of the tree of {size} leaves", index=index, size=size)
 
@@ -228,12 +229,12 @@ def verify_consistency(old_size: int, old_root: bytes, size: int, root: bytes, p
     Raises IntegrityFailure(LOG_TAMPERED).
     """
     not_continued = f"the log of {size} leaves does not continue the one of {old_size}"
-    # 1. An empty tree is a prefix of everything, an equal one only of itself; neither needs a proof.
+    # 1. An empty tree is the beginning of every tree, and an equal tree only of itself; neither needs a proof.
     if old_size in {0, size}:
         if proof or old_root != (EMPTY_ROOT if old_size == 0 else root):
             raise _broken(not_continued, old_size=old_size, size=size)
         return
-    # 2. A complete old tree is its own first node, so the proof leaves it out.
+    # 2. A complete old tree is its own first node, so the consistency proof leaves that node out.
     path = [old_root, *proof] if old_size & (old_size - 1) == 0 else list(proof)
     if not path or not 0 < old_size < size:
         raise _broken(not_continued, old_size=old_size, size=size)
@@ -241,7 +242,7 @@ def verify_consistency(old_size: int, old_root: bytes, size: int, root: bytes, p
     number, last = old_size - 1, size - 1
     while number & 1:
         number, last = number >> 1, last >> 1
-    # 4. Climb, computing both roots from the same nodes.
+    # 4. Climb with each node of the proof, and compute the roots of the old and the new tree from the same nodes.
     old_computed = computed = path[0]
     for node in path[1:]:
         if last == 0:
@@ -253,7 +254,7 @@ def verify_consistency(old_size: int, old_root: bytes, size: int, root: bytes, p
         else:
             computed = node_hash(computed, node)
         number, last = number >> 1, last >> 1
-    # 5. Both climbs must end at the roots that are known.
+    # 5. Require both climbs to end at the known roots.
     if last != 0 or (old_computed, computed) != (old_root, root):
         raise _broken(not_continued, old_size=old_size, size=size)
 

@@ -37,7 +37,7 @@ class Tile:
 
     def __post_init__(self) -> None:
         if self.index < 0 or not 1 <= self.width <= WIDTH or not 0 <= (self.level or 0) <= MAX_LEVEL:
-            msg = f"there is no tile of level {self.level}, index {self.index}, width {self.width}"
+            msg = f"no hash tile has level {self.level}, index {self.index}, width {self.width} (C2SP tlog-tiles)"
             raise Malformed(Reason.BAD_ARGUMENT, msg)
 
     @classmethod
@@ -51,7 +51,7 @@ class Tile:
             is_partial = match["width"] is not None
             if (level or 0) <= MAX_LEVEL and width <= WIDTH and is_partial == (width < WIDTH):
                 tile = cls(level, index, width)
-                if tile.path == path:  # refuses x000/ in front, which would give one tile two names
+                if tile.path == path:  # this refuses x000/ in front of a path, which would give one tile two names
                     return tile
         raise Malformed(Reason.NON_CANONICAL, "this path names no tile: tile/<level>/<x123/…/456>[.p/<width>]")
 
@@ -89,7 +89,7 @@ def encode_tile(hashes: Sequence[bytes]) -> bytes:
 def decode_tile(contents: bytes, width: int) -> tuple[bytes, ...]:
     """The hashes of a tile that must have `width` of them. Raises Malformed(BAD_ENCODING)."""
     if len(contents) != width * HASH_BYTES:
-        msg = f"a tile of {len(contents)} bytes does not hold {width} hashes of {HASH_BYTES}"
+        msg = f"a hash tile of {len(contents)} bytes does not hold {width} hashes of {HASH_BYTES} bytes"
         raise Malformed(Reason.BAD_ENCODING, msg, size=len(contents), width=width)
     return tuple(contents[at : at + HASH_BYTES] for at in range(0, len(contents), HASH_BYTES))
 
@@ -98,7 +98,7 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
     """Entries, each after its length in two bytes. Raises Malformed(TOO_LARGE) for one above 65,535 bytes."""
     for entry in entries:
         if len(entry) > MAX_ENTRY_BYTES:
-            msg = f"an entry of {len(entry)} bytes exceeds {MAX_ENTRY_BYTES}"
+            msg = f"a log entry of {len(entry)} bytes exceeds the {MAX_ENTRY_BYTES} bytes of an entry bundle"
             raise Malformed(Reason.TOO_LARGE, msg, size=len(entry), limit=MAX_ENTRY_BYTES)
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
 
@@ -109,11 +109,11 @@ def decode_bundle(contents: bytes, width: int) -> tuple[bytes, ...]:
     while at < len(contents):
         end = at + 2 + int.from_bytes(contents[at : at + 2], "big")
         if end > len(contents) or at + 2 > len(contents):
-            raise Malformed(Reason.BAD_ENCODING, "an entry bundle ends inside an entry", size=len(contents))
+            raise Malformed(Reason.BAD_ENCODING, "an entry bundle ends inside a log entry", size=len(contents))
         entries.append(contents[at + 2 : end])
         at = end
     if len(entries) != width:
-        msg = f"an entry bundle holds {len(entries)} entries, not {width}"
+        msg = f"an entry bundle holds {len(entries)} log entries, not {width}"
         raise Malformed(Reason.BAD_ENCODING, msg, width=width)
     return tuple(entries)
 
@@ -135,12 +135,12 @@ def tile_reader(size: int, load: Callable[[Tile], bytes]) -> SubtreeReader:
 
     def read(level: int, index: int) -> bytes:
         tile_level, inner = divmod(level, HEIGHT)
-        start = index << inner  # in hashes of this tile level
+        start = index << inner  # index of the first hash, counted in hashes of this tile's level
         tile_index, offset = divmod(start, WIDTH)
         count = size >> (HEIGHT * tile_level)
         width = min(WIDTH, count - tile_index * WIDTH)
         if offset + (1 << inner) > width:
-            msg = f"subtree {index} of level {level} is not complete in a tree of {size} leaves"
+            msg = f"subtree {index} of tile level {level} is not complete in a tree of {size} leaves"
             raise Malformed(Reason.BAD_ARGUMENT, msg, level=level, index=index)
         hashes = decode_tile(load(Tile(tile_level, tile_index, width)), width)
         return subtree_root(hashes[offset : offset + (1 << inner)])
@@ -192,7 +192,7 @@ class TileEdge:
     @property
     def root(self) -> bytes:
         """The tree head over all leaves; Malformed(BAD_ARGUMENT) for a tree without leaves."""
-        subtrees: list[bytes] = []  # complete subtrees, the largest first, as in a frontier
+        subtrees: list[bytes] = []  # roots of complete subtrees, the largest first, as in a frontier
         for row in reversed(self._levels):
             at = 0
             for bit in reversed(range(HEIGHT)):
@@ -200,5 +200,5 @@ class TileEdge:
                     subtrees.append(subtree_root(row[at : at + (1 << bit)]))
                     at += 1 << bit
         if not subtrees:
-            raise Malformed(Reason.BAD_ARGUMENT, "a tree without leaves has no tiles")
+            raise Malformed(Reason.BAD_ARGUMENT, "a log tree without leaves has no tiles")
         return reduce(lambda right, left: node_hash(left, right), reversed(subtrees))

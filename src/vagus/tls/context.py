@@ -23,8 +23,9 @@ Staple = Callable[[], bytes]
 """Returns the DER OCSP response to staple now; empty bytes mean none. It must be about our leaf: for bytes
 that do not decode and for the response of another certificate OpenSSL 4 sends nothing and reports no error."""
 
-_TLS_1_2_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325 4.2: forward secrecy and AEAD, nothing else
-_EPOCH_BYTES = 32  # SSL_MAX_SID_CTX_LENGTH
+# TLS 1.2 cipher suites with forward secrecy and AEAD alone (RFC 9325 4.2)
+_TLS_1_2_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+_EPOCH_BYTES = 32  # OpenSSL's SSL_MAX_SID_CTX_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def _server_context(settings: ServerTls, epoch: bytes) -> SSL.Context:
     _harden(context, settings.minimum_version)
     context.set_session_id(epoch)
     context.set_timeout(settings.ticket_seconds)
-    # Stateless tickets only; without them OP_NO_TICKET alone would leave TLS 1.3 stateful ones in a cache.
+    # Stateless session tickets only. Without this, OP_NO_TICKET would leave TLS 1.3 with stateful tickets in a cache.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     if not settings.tickets:
         context.set_options(SSL.OP_NO_TICKET)
@@ -193,8 +194,9 @@ def _harden(context: SSL.Context, minimum_version: int) -> None:
     context.set_min_proto_version(minimum_version)
     context.set_max_proto_version(TLS_1_3)
     context.set_cipher_list(_TLS_1_2_CIPHERS)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # 16 kB less for each idle connection
-    # Early data stays off, OpenSSL's default: replayable requests have no place here (RFC 8446 8).
+    # OpenSSL frees its buffers between records: 16 kB less for each idle connection
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    # TLS early data stays off, OpenSSL's default: it can be replayed (RFC 8446 8).
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
 
 
@@ -213,11 +215,11 @@ def _choose_alpn(ours: Sequence[str]) -> Callable[[SSL.Connection, list[bytes]],
         for name in supported:
             if name in offered:
                 return name
-        # Raising makes OpenSSL send no_application_protocol (RFC 7301 3.2), which keeps a browser's or another
-        # protocol's connection from being redirected here (cross-protocol attacks).
+        # An error here makes OpenSSL send no_application_protocol (RFC 7301 3.2). That stops cross-protocol attacks,
+        # which redirect a browser's or another protocol's connection to this listener.
         raise NotTrusted(
             Reason.TLS_HANDSHAKE,
-            f"the client offers no application protocol of this listener ({', '.join(ours)})",
+            f"the TLS client offers no application protocol (ALPN) of this listener ({', '.join(ours)})",
         )
 
     return choose
@@ -234,17 +236,18 @@ def _use(context: SSL.Context, credential: Credential) -> None:
     except (ValueError, TypeError, SSL.Error, crypto.Error) as error:
         raise Misconfigured(
             Reason.BAD_SETTINGS,
-            "the TLS certificate chain and its key do not load or do not belong together; "
-            "give PEM, leaf first, and the leaf's unencrypted key",
+            "the certificate chain and key in the TLS settings do not load or do not belong together; give "
+            "PEM, leaf first, and the unencrypted key of the leaf",
         ) from error
 
 
 def _use_key(context: SSL.Context, key_pem: bytes) -> None:
     key = serialization.load_pem_private_key(key_pem, None)
     try:
-        context.use_privatekey(key)  # type: ignore[arg-type]  # kinds that it does not take are the case below
+        # the key kinds that pyOpenSSL does not take are handled below
+        context.use_privatekey(key)  # type: ignore[arg-type]
     except TypeError:
-        # pyOpenSSL 26.4 has no call for cryptography's ML-DSA keys, but OpenSSL reads their PEM.
+        # pyOpenSSL 26.4 cannot take the library's ML-DSA keys as objects, but OpenSSL reads their PEM.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, key_pem))

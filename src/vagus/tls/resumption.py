@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 _LEAVES = 50_000
-_CHAIN_BYTES = 16_384  # longer chains are not stored: the validator knows Vagus's own intermediates
+_CHAIN_BYTES = 16_384  # bytes; longer chains are not stored, for the validator knows the intermediates of Vagus itself
 
 
 class ChainMemory:
@@ -23,7 +23,8 @@ class ChainMemory:
         if not chain_der or sum(map(len, chain_der)) > _CHAIN_BYTES:
             return
         if len(self._interned) >= self._limit // 50:
-            self._interned.clear()  # foreign chains must not grow it; the chains in use stay alive below
+            # drop the cache: foreign chains must not grow it, and chains in use stay referenced below
+            self._interned.clear()
         key = sha256(leaf_der).digest()
         self._chains.pop(key, None)
         self._chains[key] = self._interned.setdefault(chain_der, chain_der)

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from OpenSSL import SSL, crypto
-from OpenSSL._util import lib as _openssl  # private: one function, pinned by tests/tls/test_stream.py
+
+# a private name of pyOpenSSL, for one function; tests/tls/test_stream.py checks that it works
+from OpenSSL._util import lib as _openssl
 
 from vagus.errors import Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.tls.peer import Peer
 from vagus.tls.resumption import ChainMemory
 
-_RECORD = 16_384  # RFC 8446 5.1: the most plaintext that one record holds
+_RECORD = 16_384  # the most plaintext that one TLS record holds (RFC 8446 5.1)
 _HEADER = 5
 
 
@@ -43,8 +45,9 @@ class TlsStream:
         self._connection = connection
         self._is_server = is_server
         self._memory = memory
-        # The header of a TLS record is not encrypted (RFC 8446 5.1), so records can be counted as they are fed. Knowing
-        # that none is left saves one failing read into OpenSSL for each request. None: the count was lost, always ask.
+        # The header of a TLS record is not encrypted (RFC 8446 5.1), so records can be counted as they are fed. If none
+        # is left, one failing read into OpenSSL is saved for each request. None: the count was lost, so always ask
+        # OpenSSL.
         self._skip: int | None = 0
         self._records = 0
         self.has_answer = False
@@ -60,7 +63,7 @@ class TlsStream:
             return
         while at < size:
             if size - at < _HEADER:
-                self._skip = None  # a header split over two pieces: rare, so not worth tracking
+                self._skip = None  # a record header split over two pieces is rare, so stop counting
                 return
             at += _HEADER + (data[at + 3] << 8 | data[at + 4])
             self._records += 1
@@ -102,7 +105,7 @@ class TlsStream:
     def write(self, data: bytes | memoryview) -> None:
         """Encrypt; the records wait for `take`. Raises Malformed(TLS_HANDSHAKE) on a connection that has failed."""
         try:
-            self._connection.sendall(data)  # a memory BIO takes everything
+            self._connection.sendall(data)  # a memory BIO takes every byte at once
         except SSL.Error as error:
             _fail_record(error)
 
@@ -127,7 +130,7 @@ class TlsStream:
     def peer(self) -> Peer:
         """Who is on the other side, once the handshake is finished."""
         connection = self._connection
-        # The public API cannot tell a resumed session when no client certificate is in play.
+        # pyOpenSSL cannot tell whether a session was resumed when there is no client certificate.
         resumed = bool(_openssl.SSL_session_reused(connection._ssl))  # noqa: SLF001
         certificate = connection.get_peer_certificate()
         leaf = None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
@@ -137,7 +140,7 @@ class TlsStream:
         elif leaf is not None:
             shown = connection.get_peer_cert_chain() or []
             if not self._is_server:
-                shown = shown[1:]  # only a client's view of the chain begins with the leaf
+                shown = shown[1:]  # a client's view of the chain begins with the leaf, a server's does not
             chain = tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in shown)
             self._memory.remember(leaf, chain)
         sni = connection.get_servername()
@@ -169,13 +172,12 @@ def _detail(error: SSL.Error) -> str:
 
 def _fail_handshake(error: SSL.Error) -> NoReturn:
     detail = _detail(error)
-    raise NotTrusted(Reason.TLS_HANDSHAKE, f"no TLS connection came about: {detail}", detail=detail) from error
+    raise NotTrusted(Reason.TLS_HANDSHAKE, f"the TLS handshake failed: {detail}", detail=detail) from error
 
 
 def _fail_record(error: SSL.Error) -> NoReturn:
     detail = _detail(error)
-    if "alert" in detail:  # a TLS 1.3 server may refuse the client's certificate after the client's last flight
-        raise NotTrusted(
-            Reason.TLS_HANDSHAKE, f"the other side ended the TLS connection: {detail}", detail=detail
-        ) from error
+    # a TLS 1.3 server may refuse the client's certificate after the client has finished its handshake
+    if "alert" in detail:
+        raise NotTrusted(Reason.TLS_HANDSHAKE, f"the peer ended the TLS connection: {detail}", detail=detail) from error
     raise Malformed(Reason.TLS_HANDSHAKE, f"the TLS connection failed: {detail}", detail=detail) from error

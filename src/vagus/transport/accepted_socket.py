@@ -27,7 +27,7 @@ class AcceptedSocket(asyncio.Transport, asyncio.Protocol):
         self._listener = listener
         self._upper: asyncio.Protocol | None = None
         self._deadline = 0.0
-        self._stalled_at: int | None = None  # bytes that waited for the socket at the last tick
+        self._stalled_at: int | None = None  # how many bytes waited for the socket at the last check
         self._is_counted = self._is_closing = self._is_lingering = self._is_lost = False
         self._is_socket_done = False
 
@@ -58,7 +58,7 @@ class AcceptedSocket(asyncio.Transport, asyncio.Protocol):
         if upper is not None:
             upper.connection_lost(exc)
 
-    # Deadlines
+    # Deadlines of the connection.
 
     def tick(self, now: float) -> None:
         """Stall and linger time-outs."""
@@ -68,12 +68,12 @@ class AcceptedSocket(asyncio.Transport, asyncio.Protocol):
         elif self._stalled_at is not None:
             waiting = self._socket.get_write_buffer_size()
             if waiting < self._stalled_at:
-                self._watch_stall()  # slow, but alive
+                self._watch_stall()  # the peer is slow, but takes bytes
             elif now > self._deadline:
                 self._expire("the peer took nothing of what it was sent", self._listener.limits.stall_seconds)
 
     def _expire(self, what: str, seconds: float) -> None:
-        message = f"{what} for {seconds:g} s; the connection was cut"
+        message = f"{what} for {seconds:g} s, so the connection was cut"
         self._record_failure(LimitExceeded(Reason.TIME_OUT, message, limit=int(seconds)))
         self.cut()
 
@@ -101,12 +101,12 @@ class AcceptedSocket(asyncio.Transport, asyncio.Protocol):
         self._listener.ticking.add(self)
         self._deadline = self._loop.time() + self._listener.limits.linger_seconds
         self._socket.write_eof()
-        self._socket.resume_reading()  # to drop what comes
+        self._socket.resume_reading()  # read again, to drop what arrives until the peer closes
 
     def _record_failure(self, error: VagusError) -> None:
         self._listener.record_failure(self._source, error)
 
-    # asyncio.Transport
+    # The interface of asyncio.Transport.
 
     def abort(self) -> None:
         """End now, with a reset."""

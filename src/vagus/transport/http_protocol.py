@@ -55,11 +55,11 @@ class AdmittedHttp(HttpToolsProtocol):
         self._listener = listener
         self._right = right
         self._deadline: float | None = None
-        self._body_end = 0.0  # for the whole body; see the module's docstring
+        self._body_end = 0.0  # when the whole body must have arrived; see the module's docstring
         self._is_in_header = True
         self._is_begun = False  # the parser holds a part of a request
-        self._is_last = False  # what follows this request is ignored
-        self._is_over = False  # a response that ends the connection is on its way: what follows is ignored
+        self._is_last = False  # requests after the present one are ignored
+        self._is_over = False  # the response that ends the connection is being sent, so further bytes are ignored
         self._header_bytes = 0
         self._field_bytes = 0
         self._tls: dict[object, object] = {
@@ -69,7 +69,7 @@ class AdmittedHttp(HttpToolsProtocol):
             "listener": listener.rules.listener,
         }
 
-    # The connection
+    # Events of the connection.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The header is awaited from now on."""
@@ -115,10 +115,10 @@ class AdmittedHttp(HttpToolsProtocol):
         elif self._deadline is not None and now > self._deadline:
             self._deadline = None
             what = "header" if self._is_in_header else "body"
-            message = f"the {what} of the request did not come within the limit; send it without pauses"
+            message = f"the {what} of the HTTP request did not arrive within its time limit; send it without pauses"
             self._refuse_unparsed(LimitExceeded(Reason.TIME_OUT, message))
 
-    # The parser's callbacks
+    # Callbacks of the parser httptools.
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -136,7 +136,9 @@ class AdmittedHttp(HttpToolsProtocol):
         if is_bounded and self._field_bytes <= self._listener.limits.header_bytes and self._is_in_header:
             super().on_header(name, value)
         elif self._field_bytes > self._listener.limits.header_bytes and not self._is_in_header:
-            raise LimitExceeded(Reason.TOO_LARGE, "the trailer section exceeds the limit")
+            raise LimitExceeded(
+                Reason.TOO_LARGE, "the trailer section of the HTTP request exceeds the limit; send fewer trailer fields"
+            )
 
     def on_headers_complete(self) -> None:
         """The header is whole: refuse what must not reach an application."""
@@ -153,7 +155,7 @@ class AdmittedHttp(HttpToolsProtocol):
             else refusing(error, status=_TOO_LARGE_HEADER if error.reason is Reason.TOO_LARGE else None)
         )
         super().on_headers_complete()
-        if len(self.pipeline) > PIPELINED:  # the queue gets its responses, and the connection ends with the last
+        if len(self.pipeline) > PIPELINED:  # respond to the queued requests, then end the connection
             self._is_last = True
             self.cycle.keep_alive = False
 
@@ -183,7 +185,8 @@ class AdmittedHttp(HttpToolsProtocol):
             return error
         if self.parser.should_upgrade():
             has_body = any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
-            if has_body:  # llhttp takes an upgrade's body for the other protocol: the next server might not
+            # llhttp takes the body of an upgrade request for the other protocol, but the upstream server might not
+            if has_body:
                 return Malformed(Reason.SMUGGLING, "the request asks for an upgrade and has a body; send it without")
             if b"websocket" in (self._get_upgrade() or b""):
                 return NotAuthorised(Reason.UPGRADE_REFUSED, "this server takes HTTP only and no WebSocket")
@@ -199,14 +202,14 @@ class AdmittedHttp(HttpToolsProtocol):
         if right is not None:
             objection = right.find_objection()
             if objection is not None:
-                # 401 would ask for HTTP credentials (RFC 9110 15.5.2), and 400 for another request. Here the peer is
-                # refused, whatever it requests.
+                # 401 would ask for HTTP credentials (RFC 9110 15.5.2), and 400 for another request. In this case the
+                # peer itself is refused, whatever it requests, so the status is 403.
                 status = None if isinstance(objection, Unavailable) else HTTPStatus.FORBIDDEN
                 app = refusing(objection, status=status)  # type: ignore[assignment]
             self._tls.update(admitted=right.admitted, degraded=right.degraded)
         super()._start_asgi_task(cycle, app)
 
-    # Ends that come before an application
+    # Connections that end before a request reaches an application.
 
     def _decline_upgrade(self) -> None:
         """Other upgrades are ignored (RFC 9110 7.8), but the parser stops there, so this response is the last one.
@@ -223,7 +226,7 @@ class AdmittedHttp(HttpToolsProtocol):
         inner = error.__context__
         if isinstance(inner, VagusError):
             return inner
-        # llhttp stops at the first doubt about framing; its texts are fixed and never quote the client.
+        # llhttp stops at the first doubt about framing. Its texts are constants and never quote the client.
         message = f"the request is not HTTP/1.1: {error}"[:200]
         framing = {b"content-length", b"transfer-encoding"}
         seen = {name for name, _ in self.headers or ()}
@@ -233,7 +236,7 @@ class AdmittedHttp(HttpToolsProtocol):
 
     def _header_too_large(self) -> LimitExceeded:
         limits = self._listener.limits
-        message = f"the header exceeds {limits.header_bytes} bytes or {limits.header_fields} fields; send a smaller one"
+        message = f"the header of the HTTP request exceeds {limits.header_bytes} bytes or {limits.header_fields} fields"
         return LimitExceeded(Reason.TOO_LARGE, message, limit=limits.header_bytes)
 
     def _refuse_unparsed(self, error: VagusError, status: int | None = None) -> None:
@@ -244,10 +247,10 @@ class AdmittedHttp(HttpToolsProtocol):
         self._record_refusal(error)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body:  # an earlier, whole request: its response comes, and ends the connection
+            if not cycle.more_body:  # an earlier request is complete: its response is sent, and ends the connection
                 cycle.keep_alive = False
                 return
-            # The application waits for a body that will not come: the end of the connection ends its wait.
+            # The application waits for a body that will never arrive; the end of the connection ends that wait.
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started or self.pipeline:

@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, ip_address
 
 from vagus.settings import ServeSettings
 
-_IPV6_SITE = ~((1 << 64) - 1)  # one subscriber usually holds a whole /64, so that is what counts as one source
+_IPV6_SITE = ~((1 << 64) - 1)  # one subscriber usually holds a whole IPv6 /64, so a /64 counts as one source
 
 
 _DEFAULTS = ServeSettings()
@@ -67,7 +67,7 @@ class Occupancy:
         """Take a place; False when there is none, which is counted."""
         key = _site(source)
         if self._total >= self._limits.connections or self._by_source[key] >= self._limits.connections_per_source:
-            self.turned_away += 1  # reading a Counter adds no entry
+            self.turned_away += 1  # reading a missing key of a Counter adds no entry
             return False
         self._total += 1
         self._by_source[key] += 1

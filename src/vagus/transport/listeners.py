@@ -41,7 +41,7 @@ from vagus.transport.plain_connection import PlainConnection
 from vagus.transport.status_protocol import StatusHttp
 from vagus.transport.tls_connection import TlsConnection
 
-SPARE_FILES = 256  # database, log, keystores, upstream connections
+SPARE_FILES = 256  # file descriptors kept free for database, log, keystores and upstream connections
 
 
 def drop_decision(_decision: ConnectionDecision) -> None:
@@ -112,7 +112,7 @@ class _Listening:
     spec: ListenerSpec
     listener: ListenerState
     server: asyncio.Server
-    state: ServerState | None  # of HTTP listeners
+    state: ServerState | None  # None for listeners of raw streams
     ticking: asyncio.Task[None]
     address: tuple[str, int]
 
@@ -137,7 +137,7 @@ class RunningListeners:
         if spec.name in self._every:
             raise _unusable(spec.name, "has the name of another one")
         rules = Rules(spec.name, spec.admit, spec.record, spec.position, spec.quick_check, spec.verdict_seconds)
-        # A raw stream has no form for a refusal.
+        # A raw stream has no message by which to refuse, so its connection is closed.
         listener = ListenerState(rules, spec.limits, self.connections, closes_silently=spec.stream is not None)
         state = ServerState() if spec.app is not None else None
         try:
@@ -172,7 +172,7 @@ class RunningListeners:
             raise
         for one in gone:
             one.server.close()
-        await asyncio.sleep(0)  # the sockets are closed on the loop's next turn
+        await asyncio.sleep(0)  # asyncio closes the sockets on the loop's next turn
         for spec in opened:
             if spec not in first:
                 await self.open(spec)
@@ -203,8 +203,8 @@ class RunningListeners:
                 date = format_datetime(self._clock.now(), usegmt=True).encode("ascii")
                 state.default_headers = [(b"date", date)]
             await asyncio.sleep(listener.limits.tick_seconds)
-            # When the loop itself was late, timers run before sockets are read. One more turn lets bytes that arrived
-            # in time count first: a peer does not pay for a pause of ours.
+            # When the event loop itself was late, timers run before sockets are read. One more turn of the loop lets
+            # bytes that arrived in time count first, so that a peer is not cut off for a pause of this process.
             now = self.loop.time()
             await asyncio.sleep(0)
             listener.tick(now)
@@ -240,11 +240,12 @@ class RunningListeners:
         for one in some:
             if one.spec.close is not None:
                 one.spec.close()
-        await asyncio.sleep(0)  # transports close on the loop's next turn
+        await asyncio.sleep(0)  # asyncio closes transports on the loop's next turn
 
     async def _wait_for_ends(self, some: Sequence[_Listening], seconds: float) -> None:
         until = self.loop.time() + seconds
-        while any(one.listener.closers for one in some) and self.loop.time() < until:  # noqa: ASYNC110  at the end only
+        # polling is simple, and happens only at the end of the process
+        while any(one.listener.closers for one in some) and self.loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -252,7 +253,7 @@ def _keep_alive(listening: socket.socket) -> None:
     """Accepted sockets inherit it: a device that lost its network leaves an idle stream within two minutes."""
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-        if hasattr(socket, option):  # Linux names
+        if hasattr(socket, option):  # these options have the names of Linux
             listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
@@ -300,6 +301,7 @@ async def start(
         await running.stop(0)
         raise
     every = min((spec.verdict_seconds for spec in listeners), default=VERDICT_SECONDS)
+    # uvicorn's server has no public list of its tasks
     running._tasks.append(asyncio.get_running_loop().create_task(connections.sweep(every)))  # noqa: SLF001
     return running
 

@@ -137,12 +137,12 @@ class OcspCache:
         now = self._clock.now()
         try:
             cached = self._source.find_cached(request_der, now)
-        except Exception:  # noqa: BLE001  `reply` raises it again, logs it and turns it into an OCSP error
+        except Exception:  # noqa: BLE001 `reply` meets the same error again, logs it and turns it into an OCSP error
             cached = None
         if cached is not None:
             ready = self._ready.get(request_der)
-            # Identity decides: the bytes are used only while the object that they were made from is the cached one. A
-            # revocation replaces or drops that object, so a ready "good" cannot outlive it.
+            # The ready bytes are used only while the very OCSP response that they were made from is cached (compared by
+            # identity). A revocation replaces or drops that object, so a ready "good" cannot outlive it.
             if ready is not None and ready.source is cached and now <= ready.until:
                 return ready.data
             return self._make_ready(request_der, cached, now)
@@ -151,7 +151,7 @@ class OcspCache:
 
     def _make_ready(self, request_der: bytes, cached: CachedResponse, now: datetime) -> bytes:
         data = self._replies.reply_with(cached.unfold(), now).encode()
-        until = cached.next_update - self._replies.max_age  # from then on max-age falls with each second
+        until = cached.next_update - self._replies.max_age  # from this time on max-age falls with each second
         if now <= until:
             self._ready.pop(request_der, None)
             self._ready[request_der] = _Ready(cached, data, until)

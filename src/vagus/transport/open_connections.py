@@ -82,8 +82,9 @@ class ConnectionRight:
 
     def judge(self) -> None:
         """Ask for the verdict anew. An exception that is not a VagusError is a fault of ours, and refuses too."""
-        # The position is taken before the verdict is made. A revocation that lands in between moves the position, so
-        # the verdict is out of date at once and is asked for again. Taken after, the revocation would be overlooked.
+        # Read the position in the revocation sequence before the verdict is made. A revocation in between moves the
+        # position, so the verdict is out of date at once and is asked for again. Read after the verdict, the position
+        # would hide that revocation.
         self._position, self._judged_at = self.rules.position(), time.monotonic()
         if self.rules.admit is None:
             return
@@ -95,7 +96,7 @@ class ConnectionRight:
             self.admitted = self.rules.admit(self.peer, self.source)
         except VagusError as error:
             self.refusal = error
-        except Exception:  # noqa: BLE001  a failure of any kind must refuse, not admit
+        except Exception:  # noqa: BLE001 a failure of any kind must refuse the peer, not admit it
             _log.exception("the verdict on a peer failed; it is refused")
             self.refusal = Unavailable(Reason.STATUS_UNAVAILABLE, "no verdict could be reached; try again later")
         else:
@@ -109,7 +110,7 @@ class ConnectionRight:
             self.rules.quick_check(self.admitted)
         except VagusError as error:
             return error
-        except Exception:  # noqa: BLE001  the whole verdict is asked for, and other connections are checked
+        except Exception:  # noqa: BLE001 ask for a whole verdict again, and go on with the other connections
             _log.exception("the quick check of an admitted peer failed")
         return None
 
@@ -225,8 +226,8 @@ class OpenConnections:
     def _notify_from_any_thread(self, marks: Sequence[Mark]) -> None:
         loop = self._loop
         if loop is None or loop.is_closed():
-            return  # no connection is open yet, or any more: new connections are judged at their handshake
-        with suppress(RuntimeError):  # closed just now
+            return  # no connection is open: a new one is judged at its handshake
+        with suppress(RuntimeError):  # the event loop was closed just now
             loop.call_soon_threadsafe(self.notify, marks)
 
     def notify(self, marks: Iterable[Mark]) -> None:
@@ -239,7 +240,7 @@ class OpenConnections:
             found.update(dict.fromkeys(self._by_mark.get(mark, ())))
         if found:
             task = asyncio.get_running_loop().create_task(self._ask_again(list(found)))
-            self._tasks.add(task)  # the loop itself holds tasks weakly
+            self._tasks.add(task)  # the event loop holds tasks only weakly
             task.add_done_callback(self._tasks.discard)
 
     async def sweep(self, every_seconds: float) -> None:
@@ -264,7 +265,7 @@ class OpenConnections:
                     self._cut(right)
             async for _ in _in_slices(range(len(unrecorded))):
                 _record_end(unrecorded.popleft())
-        finally:  # when the loop ends, this task is cancelled: what was cut is still recorded
+        finally:  # if the loop ends, this task is cancelled, and what it cut is still recorded
             for right in unrecorded:
                 _record_end(right)
         async for right in _in_slices(rights):

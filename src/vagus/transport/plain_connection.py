@@ -43,7 +43,7 @@ class PlainConnection(AcceptedSocket):
         if self._upper is not None:
             self._upper.resume_writing()
 
-    # asyncio.Transport
+    # The interface of asyncio.Transport.
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send."""

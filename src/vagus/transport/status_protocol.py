@@ -26,13 +26,13 @@ class StatusHttp(AdmittedHttp):
         self._cache = cache
         limits = listener.limits
         self._keep_alive_seconds = limits.keep_alive_seconds
-        # The cache checks no limits. It is used only where every request that it knows is within them.
+        # The OCSP cache checks no limits, so it is used only for requests that are known to be within them.
         self._is_bounded = limits.header_bytes >= LONGEST_HEAD + LONGEST_REQUEST and limits.header_fields > MOST_FIELDS
         self._is_parsing = not self._is_bounded
         self._fields: list[tuple[bytes, bytes]] | None = None
         self._begin = b""
-        self._held = b""  # a head in a known form, whose body is not whole yet
-        self._idle_since: float | None = None  # None while the parser has the connection
+        self._held = b""  # an HTTP head in a known form, whose body has not arrived whole
+        self._idle_since: float | None = None  # since when the connection is idle; None while the HTTP parser has it
 
     def data_received(self, data: bytes) -> None:
         """Respond to what is known and whole; the parser gets the first request that is not, and what follows it.
@@ -88,7 +88,7 @@ class StatusHttp(AdmittedHttp):
     def tick(self, now: float) -> None:
         """Also the end of a connection that stays idle; the parser has a timer of its own for that."""
         if self._held and self._deadline is not None and now > self._deadline:
-            self._hand_over()  # the whole protocol has the response to a time-out
+            self._hand_over()  # the full HTTP protocol has the response to a time-out
             self._deadline = 0.0
         super().tick(now)
         idle_since = self._idle_since

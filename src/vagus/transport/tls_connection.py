@@ -48,11 +48,11 @@ class TlsConnection(AcceptedSocket):
         self._out_size = 0
         self._is_flush_due = self._is_pumping = self._is_reading_paused = self._is_writing_paused = False
         self._is_upper_paused = self._is_eof_due = self._is_eof_sent = False
-        self._is_peer_done = False  # close_notify was seen
+        self._is_peer_done = False  # the peer has sent close_notify
         self._is_shaking = False
         self._right: ConnectionRight | None = None
 
-    # From the socket
+    # Events of the socket.
 
     def _begin(self) -> None:
         self._is_shaking = True
@@ -75,7 +75,8 @@ class TlsConnection(AcceptedSocket):
             return False
         self._is_socket_done = True
         self._pump()
-        return True  # `_pump` and `_linger` close the socket, once what is left was read and written
+        # True keeps the socket open: `_pump` and `_linger` close it, once the remaining bytes were read and written
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone. A stream that was cut must not look complete to a relay above."""
@@ -100,7 +101,7 @@ class TlsConnection(AcceptedSocket):
         if not self._is_reading_paused and not self._is_lost:
             self._socket.resume_reading()
 
-    # TLS
+    # TLS records in and out.
 
     def _shake(self, stream: TlsStream) -> bool:
         try:
@@ -134,9 +135,10 @@ class TlsConnection(AcceptedSocket):
                 data = stream.read()
                 if data is None:
                     if stream.has_answer and (own := stream.take()):
-                        self._send(own)  # the response to a KeyUpdate, or an alert
+                        self._send(own)  # OpenSSL's own output: a response to a KeyUpdate, or an alert
                         if self._is_writing_paused:
-                            self._socket.pause_reading()  # or the peer could make us queue without end
+                            # without this pause, the peer could make the output queue grow without end
+                            self._socket.pause_reading()
                     if self._is_socket_done:
                         self._socket.close()
                     break
@@ -200,12 +202,12 @@ class TlsConnection(AcceptedSocket):
 
     def _fail(self) -> None:
         if self._stream is not None:
-            self._send(self._stream.take())  # the alert
+            self._send(self._stream.take())  # send the TLS alert
         self._is_closing = True
         self._out.clear()
         self._linger(is_peer_done=self._is_peer_done)
 
-    # Deadlines
+    # Deadlines of the TLS connection.
 
     def tick(self, now: float) -> None:
         """Handshake, stall and linger time-outs."""
@@ -219,7 +221,7 @@ class TlsConnection(AcceptedSocket):
             self._is_upper_paused = True
             self._upper.pause_writing()
 
-    # asyncio.Transport, for the upper protocol
+    # The interface of asyncio.Transport that the HTTP protocol uses.
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Queue plaintext."""

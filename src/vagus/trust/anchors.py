@@ -28,11 +28,12 @@ def certificates_in_pem(pem: bytes) -> list[bytes]:
         try:
             found.append(base64.b64decode(b"".join(body.split()), validate=True))
         except binascii.Error as error:
-            msg = "a certificate in the PEM text is not base64; export it anew"
+            msg = "a certificate in the PEM text of the anchors is not base64; export it again"
             raise Malformed(Reason.BAD_ENCODING, msg) from error
     if not found:
         raise Malformed(
-            Reason.BAD_ENCODING, "the PEM text holds no certificate; give -----BEGIN CERTIFICATE----- blocks"
+            Reason.BAD_ENCODING,
+            "the PEM text of the anchors has no certificate; give -----BEGIN CERTIFICATE----- blocks",
         )
     return found
 
@@ -116,5 +117,5 @@ class ClockFloor:
         """Raises NotTrusted(CLOCK_ROLLBACK) when `at` lies before what has certainly passed."""
         floor = self.moment
         if later(at, self._slack) < floor:
-            msg = f"the clock shows {at:%Y-%m-%d %H:%M:%S} UTC, but {floor:%Y-%m-%d %H:%M:%S} has passed"
-            raise NotTrusted(Reason.CLOCK_ROLLBACK, f"{msg}; set the clock, until then nothing is trusted")
+            msg = f"the clock shows {at:%Y-%m-%d %H:%M:%S} UTC, but {floor:%Y-%m-%d %H:%M:%S} UTC has passed already"
+            raise NotTrusted(Reason.CLOCK_ROLLBACK, f"{msg}, so no certificate is trusted; set the clock")

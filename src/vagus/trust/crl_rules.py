@@ -30,7 +30,7 @@ class CrlRules:
     """Whether the status of a new CA key may come from a CRL that this same key signed, as PKITS 4.5 has it.
 
     The thief of such a key could sign such a CRL. Decisions about devices therefore ask for a CRL by another key."""
-    path: PathRules = PKIX  # for the paths of CRL signers
+    path: PathRules = PKIX  # rules for the paths of CRL signers
 
 
 DEFAULT_CRL_RULES = CrlRules()
@@ -55,13 +55,13 @@ def find_staleness(crl: Crl, at: datetime, rules: CrlRules) -> NotTrusted | None
     if rules.longest_life is not None:
         ends.append(later(crl.this_update, rules.longest_life))
     if not ends:
-        msg = f"CRL {crl.label} has no nextUpdate (RFC 5280 5.1.2.5), so its age has no bound; have one set"
+        msg = f"CRL {crl.label} has no nextUpdate (RFC 5280 5.1.2.5), so its age has no bound; have its issuer set one"
         raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
     end = min(ends)
     if at <= end:
         return None
     stale = int((at - end).total_seconds())
-    msg = f"CRL {crl.label} was to be replaced by {end:%Y-%m-%d %H:%M:%S} UTC; fetch the newest"
+    msg = f"CRL {crl.label} passed its nextUpdate {end:%Y-%m-%d %H:%M:%S} UTC; fetch the newest CRL"
     return NotTrusted(Reason.STATUS_STALE, msg, crl=crl.label, stale_seconds=stale)
 
 

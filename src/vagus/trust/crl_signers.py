@@ -11,7 +11,8 @@ from vagus.x509.certificates import PathCertificate
 from vagus.x509.crls.decoding import Crl, verify_crl
 from vagus.x509.paths.search import Search, find_path
 
-_MOST_KEYS = 16  # of one name, tried on one CRL: each try hashes the whole CRL, up to 64 MB
+# How many keys of one name are tried on one CRL: each try hashes the whole CRL, up to 64 MB.
+_MOST_KEYS = 16
 
 
 def find_signers(crl: Crl, search: Search) -> tuple[PathCertificate, ...]:
@@ -59,6 +60,6 @@ def _is_unlikely(crl: Crl, candidate: PathCertificate) -> bool:
 
 
 def _too_many_keys(crl: Crl) -> LimitExceeded:
-    msg = f"more than {_MOST_KEYS} keys bear the name of the issuer of CRL {crl.label} and none of them signed it"
-    msg = f"{msg}; give the CA certificate that did, without look-alikes"
+    msg = f"more than {_MOST_KEYS} keys have the issuer's name of CRL {crl.label}, and none of those tried signed it"
+    msg = f"{msg}; load the CA certificate that did, and no others of that name"
     return LimitExceeded(Reason.BUDGET_EXHAUSTED, msg, limit=_MOST_KEYS, crl=crl.label)

@@ -54,7 +54,7 @@ from vagus.x509.paths.search import PathAnchor, Pool, Search, ValidPath, find_pa
 from vagus.x509.signatures import SignatureVerdicts
 
 _NOT_PERMANENT = frozenset({None, CERTIFICATE_HOLD, REMOVE_FROM_CRL})
-_DEEPEST = 3  # CRL signers whose own status needs CRLs of other signers, and so on
+_DEEPEST = 3  # how many levels of CRL signers may each need a status from CRLs of other signers
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,8 @@ class CrlStatus:
         self._lock = threading.Lock()
         self._by_issuer: _ByIssuer = MappingProxyType({})
 
-    # --- loading
+    # --- loading CRLs
+    # ---------------------------------------------------------------------------------------------------
 
     def load(self, crl_der: bytes, at: datetime) -> Crl:
         """Take a CRL into use in place of the older one of its issuer, scope and key.
@@ -161,7 +162,8 @@ class CrlStatus:
         if newest is not None:
             if mark.number < newest.number or mark.at < newest.at:
                 msg = (
-                    f"CRL {crl.label} (number {crl.number}, {crl.this_update:%Y-%m-%d %H:%M:%S} UTC) is older than one"
+                    f"CRL {crl.label} (number {crl.number}, {crl.this_update:%Y-%m-%d %H:%M:%S} UTC) is older "
+                    "than a CRL"
                 )
                 msg = f"{msg} already seen (number {newest.number}); fetch the newest"
                 raise NotTrusted(Reason.CRL_ROLLBACK, msg, crl=crl.label)
@@ -169,7 +171,8 @@ class CrlStatus:
                 return
         self._memory.remember(name, mark)
 
-    # --- checking
+    # --- checking certificates against the CRLs
+    # -------------------------------------------------------------------------
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """As `StatusSource.check_status`. CRL signers other than the issuer may lead to any anchor of the pool."""
@@ -208,8 +211,9 @@ class CrlStatus:
         stale: list[tuple[int, NotTrusted]] = []
         held: NotTrusted | None = None
         fault: VagusError | None = None
-        # First the complete CRLs, of an old key and of a new key alike: both count. Then, where these leave reasons
-        # open, the partitions. An unusable CRL does not end the search: another one may still say "revoked" or "good".
+        # First ask the complete CRLs, of an old and a new key of the issuer alike: both count. Where these leave
+        # revocation reasons open, ask the partitioned CRLs. An unusable CRL does not end the search: another one may
+        # still say "revoked" or "good".
         for candidates in (self._complete, self._partial):
             for loaded, covered in candidates(certificate):
                 try:
@@ -217,11 +221,11 @@ class CrlStatus:
                 except VagusError as refusal:
                     fault = refusal
                     continue
-                # (i), (j), (k): what this CRL and its deltas say of the certificate
+                # RFC 5280 6.3.3 (i), (j), (k): what this CRL and its delta CRLs say of the certificate
                 reason = self._find_reason(loaded, asked)
                 if reason is not None:
                     held = _refuse_named(certificate, reason, staleness)
-                # (l): this CRL does not refuse it for the reasons that it covers
+                # RFC 5280 6.3.3 (l): this CRL does not refuse the certificate for the reasons that it covers
                 if staleness is None:
                     reasons |= covered
                 else:
@@ -254,7 +258,7 @@ class CrlStatus:
     def _crls_by_its_issuers(self, certificate: PathCertificate) -> Iterator[_Loaded]:
         """The CRLs of its issuer and of the issuers that its distribution points name, whatever their scope."""
         issuers = {certificate.issuer.relative_names: None}
-        with suppress(Malformed):  # points that cannot be read name no issuer
+        with suppress(Malformed):  # distribution points that do not decode name no issuer
             for point in distribution_points(certificate):
                 if point.crl_issuer is not None:
                     issuers |= dict.fromkeys(name.relative_names for name in point.crl_issuer.directories)
@@ -302,7 +306,7 @@ class CrlStatus:
         """
         issuer, anchor = asked.issuer, asked.anchor
         if issuer.spki_sha256 == loaded.spki_sha256 and issuer.subject.matches(loaded.crl.issuer):
-            # the caller has just validated the path of the issuer, so only the key usage is left to check
+            # The caller has just validated the path of the CRL's issuer, so only its key usage is left to check.
             if issuer.key_usage is not None and not issuer.key_usage & ext.UsageBit.CRL_SIGN:
                 msg = f"certificate {issuer.label} signed CRL {loaded.crl.label}, but its keyUsage lacks cRLSign"
                 raise NotTrusted(Reason.KEY_USAGE, msg, certificate=issuer.label)
@@ -326,15 +330,19 @@ class CrlStatus:
         path = None if is_anchor else find_path(signer, self._search(at))
         led_to = signer.spki_sha256 if path is None else path.anchor.spki_sha256
         if anchor is not None and led_to != anchor.spki_sha256:
-            msg = f"CRL {crl.label} leads to another anchor than the certificate it speaks for; load the right one"
+            msg = (
+                f"CRL {crl.label} has a path to another anchor than the certificate whose status it gives; load the "
+                "right CRL"
+            )
             raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
         if path is None:
             return
         if crl.sha256 in pending:
-            # A circle: the status of this signer depends on the CRL that it signed. PKITS 4.5 allows it for a new key.
+            # A circle: the status of this CRL signer depends on the CRL that it signed. PKITS 4.5 allows this for a new
+            # key.
             if self._rules.lets_keys_vouch:
                 return
-            msg = f"CRL {crl.label} is signed with the key that it is to vouch for; load a CRL by the key that"
+            msg = f"CRL {crl.label} is signed with the key that it should vouch for; load a CRL by the key that"
             msg = f"{msg} certified it"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, crl=crl.label)
         if len(pending) >= _DEEPEST:
@@ -347,8 +355,9 @@ class CrlStatus:
             except NotTrusted as refusal:
                 if refusal.reason not in DEFINITE:
                     raise
-                # the signer is revoked, so the CRL does not count: of the certificate in question nothing is known
-                msg = f"CRL {crl.label} does not count: its signer's {refusal.message}"
+                # The CRL's signer is revoked, so the CRL is not used, and the status of the certificate in question is
+                # unknown.
+                msg = f"CRL {crl.label} cannot be used, because of its signer: {refusal.message}"
                 raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label, cause=refusal.reason) from refusal
 
     def _find_staleness(self, loaded: _Loaded, asked: _Question) -> NotTrusted | None:
@@ -370,12 +379,12 @@ class CrlStatus:
         """The reason code under which a CRL with its deltas names the certificate; None if they do not name it."""
         certificate = asked.certificate
         reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_bytes)
-        # (c), (h): the newest delta in date brings the CRL up to date
+        # RFC 5280 6.3.3 (c), (h): the newest delta CRL in date brings the base CRL up to date.
         fresh = (delta for delta in self._deltas_of(loaded) if is_in_date(delta, asked.at, self._rules))
         newest = max(fresh, key=lambda delta: delta.number or 0, default=None)
         change = None if newest is None else newest.find_reason(certificate.issuer, certificate.serial_bytes)
         if change == REMOVE_FROM_CRL:
-            # 5.3.1: only a hold (or an expired entry) is ever taken back
+            # RFC 5280 5.3.1: only a hold (or an expired entry) is ever removed from a CRL.
             return None if reason in _NOT_PERMANENT else reason
         return reason if change is None else change
 
@@ -396,7 +405,7 @@ class CrlStatus:
 
 
 def _revoked(certificate: PathCertificate, reason: int) -> NotTrusted:
-    msg = f"certificate {certificate.label} is revoked (reason code {reason}); replace it"
+    msg = f"certificate {certificate.label} is revoked (CRL reason code {reason}); replace the certificate"
     return NotTrusted(Reason.REVOKED, msg, certificate=certificate.label, code=reason)
 
 
@@ -408,10 +417,11 @@ def _refuse_named(certificate: PathCertificate, reason: int, staleness: NotTrust
     if reason != CERTIFICATE_HOLD:
         raise _revoked(certificate, reason)
     if staleness is None:
-        msg = f"certificate {certificate.label} is on hold; release it or replace it"
+        msg = f"certificate {certificate.label} is on hold; have it released, or replace it"
         raise NotTrusted(Reason.ON_HOLD, msg, certificate=certificate.label, code=reason)
-    # without `stale_seconds`: a caller that accepts a status of a bounded age must not accept this one
-    msg = f"certificate {certificate.label} was on hold when its issuer last spoke; fetch the newest CRL"
+    # The fact `stale_seconds` is left out: a caller that accepts a status of a bounded age must not accept this stale
+    # hold.
+    msg = f"certificate {certificate.label} was on hold in the newest CRL, which is out of date; fetch the newest CRL"
     return NotTrusted(Reason.STATUS_STALE, msg, certificate=certificate.label)
 
 
@@ -430,6 +440,6 @@ def _no_status(
             return staleness
     if fault is not None:
         return fault
-    what = "leave out some revocation reasons" if together else "do not speak of it"
-    msg = f"the CRLs here {what}: certificate {certificate.label}; load its issuer's newest"
+    what = "leave out some revocation reasons of" if together else "do not cover"
+    msg = f"the loaded CRLs {what} certificate {certificate.label}; load the newest CRL of its issuer"
     return NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)

@@ -32,7 +32,8 @@ class OcspStatus:
         self._size = size
         self._lock = threading.Lock()
         self._responses: dict[bytes, bytes] = {}
-        self._newest: dict[bytes, tuple[datetime, bool]] = {}  # see `_rank`
+        # by certificate: date and rank of the newest response; see `_rank`
+        self._newest: dict[bytes, tuple[datetime, bool]] = {}
 
     def load(self, response_der: bytes, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Take a response for `certificate` into use, whatever status it says.
@@ -69,7 +70,7 @@ class OcspStatus:
                         self.load(response_der, certificate, issuer, at)
                         is_of_use = True
         if not is_of_use:
-            msg = "the OCSP response speaks of none of the certificates here; give the chain, or ask about this one"
+            msg = "the OCSP response covers none of the certificates in the path; request the status of these"
             raise NotTrusted(Reason.OCSP_MISMATCH, msg)
 
     def _rank(
@@ -83,6 +84,6 @@ class OcspStatus:
         """As `StatusSource.check_status`. Raises NotTrusted(STATUS_UNAVAILABLE) without a response."""
         response_der = self._responses.get(certificate.sha256)
         if response_der is None:
-            msg = f"no OCSP response for certificate {certificate.label} is at hand; have it stapled or load a CRL"
+            msg = f"no OCSP response for certificate {certificate.label} is loaded; have it stapled, or load a CRL"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
         check_response(response_der, certificate, issuer, at, self._verdicts, self._rules)

@@ -69,7 +69,7 @@ class SnapshotStatus:
         with self._turn:
             newest = self._memory.find(name)
             if newest is not None and (mark.number < newest.number or mark.at < newest.at):
-                msg = f"the snapshot (number {mark.number}) is older than number {newest.number}, which was seen before"
+                msg = f"snapshot number {mark.number} is older than snapshot number {newest.number}, loaded before"
                 raise NotTrusted(Reason.SNAPSHOT_ROLLBACK, f"{msg}; fetch the newest")
             if mark != newest:
                 self._memory.remember(name, mark)
@@ -96,30 +96,32 @@ class SnapshotStatus:
     def _check(
         self, certificate: PathCertificate, issuer: PathCertificate, at: datetime, on_hit: Callable[[], None] | None
     ) -> None:
-        # 1. RFC 9608 4: missing status is no fault, by policy, if the issuer says that it publishes none
+        # 1. RFC 9608 4: by policy, missing status is accepted if the issuer says that it publishes none (noRevAvail).
         is_excused = self._honours_no_rev_avail and excuses_missing_status(certificate)
-        # 2. missing status refuses: no snapshot, or an issuer that the snapshot does not cover
+        # 2. Missing status refuses: no snapshot is loaded, or it does not cover the issuer.
         snapshot = self.snapshot
         if snapshot is None or issuer.spki_sha256 not in snapshot.facts.issuers:
             if is_excused:
                 return
             what = "no snapshot is loaded" if snapshot is None else "the snapshot does not cover its issuer"
-            msg = f"nothing is known of certificate {certificate.label}: {what}; load the snapshot of its installation"
+            msg = f"no status for certificate {certificate.label}: {what}; load the snapshot of its installation"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
-        # 3. absence from the set is certain, as long as the snapshot is not too old
+        # 3. A serial that is absent from the set is certainly not revoked, as long as the snapshot is not too old.
         if not snapshot.may_be_revoked(issuer.spki_sha256, certificate.serial_bytes):
             if not is_excused:
                 self._check_made(snapshot, at)
                 self._check_fresh(snapshot, at)
             return
-        # 4. Presence is not certain: one good certificate in `one_in` looks the same. Neither the snapshot's age nor
-        #    the clock makes a revoked certificate good, so neither is checked here. If `on_hit` does not know either,
-        #    the result is STATUS_DOUBTFUL and not missing status: no other source may make up for it.
+        # 4. A serial in the set is not certainly revoked: one good certificate in `one_in` looks the same. Neither the
+        # snapshot's age nor the clock makes a revoked certificate good, so neither is checked here. If `on_hit` does
+        # not know the certificate either, the result is STATUS_DOUBTFUL and not missing status: no other source may
+        # make up for it.
         missing: NotTrusted | None = None
         try:
             if on_hit is not None:
                 on_hit()
-                if not is_excused:  # otherwise `on_hit` may have returned without knowing the certificate
+                # Without an excuse `on_hit` knows the certificate; otherwise it may have returned without knowing it.
+                if not is_excused:
                     return
         except NotTrusted as refusal:
             if refusal.reason in DEFINITE:
@@ -145,5 +147,5 @@ class SnapshotStatus:
             end = min(end, later(facts.made_at, self._longest_age))
         if at > end:
             stale = int((at - end).total_seconds())
-            msg = f"the snapshot was to be replaced by {end:%Y-%m-%d %H:%M:%S} UTC; bring the newest"
+            msg = f"the snapshot expired at {end:%Y-%m-%d %H:%M:%S} UTC; bring the newest snapshot"
             raise NotTrusted(Reason.STATUS_STALE, msg, stale_seconds=stale)

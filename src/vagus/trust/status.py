@@ -92,7 +92,7 @@ def issuer_in(path: ValidPath, index: int) -> PathCertificate:
     if index + 1 < len(path.certificates):
         return path.certificates[index + 1]
     if path.anchor.certificate is None:
-        msg = f"anchor {path.anchor.label} is a bare key; give its certificate, so that status can be asked"
+        msg = f"anchor {path.anchor.label} is a bare key, so no status is available; give the anchor's certificate"
         raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg)
     return path.anchor.certificate
 
@@ -194,7 +194,7 @@ def _decide(questions: Sequence[Callable[[], None]], *, asks_all: bool, is_excus
                 raise
             if refusal.reason is Reason.STATUS_DOUBTFUL:
                 doubt = refusal
-            if not _is_stale_hold(missing):  # a stale hold is kept: it is the reason that rule 4 needs
+            if not _is_stale_hold(missing):  # remember a stale hold: it is the reason that rule 4 needs
                 missing = refusal
         else:
             is_good = True

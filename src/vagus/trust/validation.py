@@ -36,7 +36,7 @@ class Role(StrEnum):
 
     CLIENT = "client"
     SERVER = "server"
-    IDEVID = "idevid"  # 802.1AR: clientAuth or no extendedKeyUsage at all
+    IDEVID = "idevid"  # IEEE 802.1AR: clientAuth, or no extendedKeyUsage at all
     SDC_PROVIDER = "sdc-provider"
     SDC_CONSUMER = "sdc-consumer"
     NETWORK_ACCESS = "network-access"
@@ -53,10 +53,10 @@ PURPOSES: Mapping[Role, bytes] = MappingProxyType(
         Role.IDEVID: _CLIENT_AUTH,
         Role.SDC_PROVIDER: oid_contents("1.2.840.10004.20701.1.1"),
         Role.SDC_CONSUMER: oid_contents("1.2.840.10004.20701.1.2"),
-        Role.NETWORK_ACCESS: oid_contents("1.3.6.1.5.5.7.3.14"),  # eapOverLAN, RFC 4334
-        Role.SAFETY: oid_contents("1.3.6.1.5.5.7.3.44"),  # safetyCommunication, RFC 9809
-        Role.CONFIGURATION_SIGNER: oid_contents("1.3.6.1.5.5.7.3.41"),  # configSigning, RFC 9809
-        Role.FIRMWARE_SIGNER: oid_contents("1.3.6.1.5.5.7.3.43"),  # updatePackageSigning, RFC 9809
+        Role.NETWORK_ACCESS: oid_contents("1.3.6.1.5.5.7.3.14"),  # id-kp-eapOverLAN (RFC 4334)
+        Role.SAFETY: oid_contents("1.3.6.1.5.5.7.3.44"),  # id-kp-safetyCommunication (RFC 9809)
+        Role.CONFIGURATION_SIGNER: oid_contents("1.3.6.1.5.5.7.3.41"),  # id-kp-configSigning (RFC 9809)
+        Role.FIRMWARE_SIGNER: oid_contents("1.3.6.1.5.5.7.3.43"),  # id-kp-updatePackageSigning (RFC 9809)
         Role.OCSP_RESPONDER: oid_contents("1.3.6.1.5.5.7.3.9"),
     }
 )
@@ -134,19 +134,19 @@ class Validator:
         `chain_der` is what the peer sent beside it, in any order. Raises NotTrusted, Malformed or LimitExceeded with
         the reason; whatever the bytes are, nothing else.
         """
-        # 0. A date without a time zone cannot be compared.
+        # 0. Refuse a time without a time zone: it cannot be compared.
         if at.tzinfo is None:
-            raise Malformed(Reason.BAD_ARGUMENT, "the time to validate at has no time zone; give UTC")
-        # 1. A clock that was set back revives expired certificates: refuse before any date is read.
+            raise Malformed(Reason.BAD_ARGUMENT, "the time at which to validate has no time zone; give a UTC time")
+        # 1. Refuse a clock that was set back, before any date is read: it would revive expired certificates.
         if self._floor is not None:
             self._floor.check(at)
-        # 2. Parse: strict DER, bounded size; each certificate once.
+        # 2. Parse each certificate once: strict DER of bounded size.
         check_input(len(chain_der), len(leaf_der) + sum(map(len, chain_der)), self._limits)
         leaf = self._certificates.decode(leaf_der)
         extra = pool_of_peer(self._readable(chain_der), self._limits)
-        # 3. RFC 5280 section 6.1 over the paths that lead to an anchor, and 6.3 (status) for each valid path.
+        # 3. Validate the paths that lead to an anchor (RFC 5280 6.1), and the status (6.3) of each valid path.
         path = find_path(leaf, self._search(extra, expectation, at))
-        # 4. The names: one identity, no other name form, the right compartment; or the expected host.
+        # 4. Check the names: one identity, no other name form, the right unit; or the expected host.
         device_name = check_identity(leaf, expectation)
         return AcceptedIdentity(
             device_name=device_name,
@@ -196,19 +196,19 @@ def check_identity(leaf: PathCertificate, expectation: Expectation) -> DeviceNam
         return None
     names = leaf.names
     if not names.dns:
-        msg = f"certificate {leaf.label} names no device in a dNSName; enrol it here"
+        msg = f"certificate {leaf.label} names no device in a dNSName; enrol the device in this installation"
         raise NotTrusted(Reason.IDENTITY_MISSING, msg, certificate=leaf.label)
     if len(names.dns) > 1:
-        msg = f"certificate {leaf.label} has {len(names.dns)} dNSNames where an identity is exactly one"
+        msg = f"certificate {leaf.label} has {len(names.dns)} dNSNames, and a device identity is one; re-issue it"
         raise NotTrusted(Reason.IDENTITY_AMBIGUOUS, msg, certificate=leaf.label)
     if names.count > 1:
-        msg = f"certificate {leaf.label} has names of other forms beside its identity; issue it with one dNSName"
+        msg = f"certificate {leaf.label} has other names beside its dNSName; issue it with one dNSName alone"
         raise NotTrusted(Reason.NAME_FORM, msg, certificate=leaf.label)
     try:
         device_name = DeviceName.parse(names.dns[0], expectation.group_domain)
     except Malformed as fault:
         raise NotTrusted(fault.reason, fault.message, certificate=leaf.label) from fault
     if expectation.units is not None and str(device_name.unit) not in expectation.units:
-        msg = f"certificate {leaf.label} is of unit {device_name.unit}, which is not accepted here"
+        msg = f"certificate {leaf.label} is of unit {device_name.unit}, which this listener does not accept"
         raise NotTrusted(Reason.WRONG_COMPARTMENT, msg, certificate=leaf.label, unit=str(device_name.unit))
     return device_name

@@ -40,16 +40,19 @@ def decode_certs_only(message: bytes) -> tuple[bytes, ...]:
     Raises LimitExceeded(TOO_LARGE|TOO_MANY), Malformed(NON_DER|BAD_ENCODING|BAD_VERSION).
     """
     der.check_size(message, MAX_MESSAGE, "CMS message", "send fewer certificates in it")
-    # ContentInfo ::= SEQUENCE { contentType OID, content [0] EXPLICIT } (RFC 5652 section 3)
+    # RFC 5652 section 3: ContentInfo ::= SEQUENCE { contentType OID, content [0] EXPLICIT }
     outer = der.split_elements(der.content_of(message, der.SEQUENCE))
     if len(outer) != 2 or outer[0][2] != _ID_SIGNED_DATA or outer[1][0] != _CONTEXT_0:
         raise Malformed(Reason.BAD_ENCODING, "the CMS content type is not id-signedData (1.2.840.113549.1.7.2)")
-    # SignedData ::= SEQUENCE { version, digestAlgorithms, encapContentInfo, [0] certs, [1] crls, signerInfos } (5.1)
+    # RFC 5652 5.1: SignedData ::= SEQUENCE { version, digestAlgorithms, encapContentInfo, [0] certs, [1] crls,
+    # signerInfos }
     fields = der.split_elements(der.content_of(outer[1][1], der.SEQUENCE))
     tags = [tag for tag, _, _ in fields]
     optional = [tag for tag in (_CONTEXT_0, _CONTEXT_1) if tag in tags]
     if tags != [der.INTEGER, der.SET, der.SEQUENCE, *optional, der.SET]:
-        raise Malformed(Reason.BAD_ENCODING, "the fields are not those of a SignedData (RFC 5652 5.1)")
+        raise Malformed(
+            Reason.BAD_ENCODING, "the fields of the CMS message are not those of a SignedData (RFC 5652 5.1)"
+        )
     (_, version, _), (_, content, _) = fields[0], fields[2]
     if version not in _VERSIONS:
         raise Malformed(Reason.BAD_VERSION, f"SignedData version {version.hex()} is not the 1 that certs-only has")
@@ -63,8 +66,8 @@ def decode_certs_only(message: bytes) -> tuple[bytes, ...]:
 def _decode_certificates(elements: bytes) -> tuple[bytes, ...]:
     found = der.split_elements(elements)
     if len(found) > MAX_CERTIFICATES:
-        msg = f"the message carries {len(found)} certificates, at most {MAX_CERTIFICATES} are read here"
+        msg = f"the CMS message carries {len(found)} certificates, at most {MAX_CERTIFICATES} are read here"
         raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_CERTIFICATES, value=len(found))
     if any(tag != der.SEQUENCE for tag, _, _ in found):
-        raise Malformed(Reason.BAD_ENCODING, "the message carries something that is not an X.509 certificate")
+        raise Malformed(Reason.BAD_ENCODING, "the CMS message carries something that is not an X.509 certificate")
     return tuple(whole for _, _, whole in found)

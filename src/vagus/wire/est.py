@@ -22,7 +22,8 @@ MAX_BODY: Final = 64 * 1024
 
 ROOT: Final = "/.well-known/est"
 PKCS10: Final = "application/pkcs10"
-CERTS_ONLY: Final = "application/pkcs7-mime; smime-type=certs-only"  # RFC 7030 4.2.3; libest wants the parameter
+# RFC 7030 4.2.3: the media type of a certs-only response; the client libest needs its parameter.
+CERTS_ONLY: Final = "application/pkcs7-mime; smime-type=certs-only"
 CSR_ATTRIBUTES: Final = "application/csrattrs"
 
 _WHITESPACE = b" \t\r\n"
@@ -53,16 +54,16 @@ def decode_body(body: bytes, *, limit: int = MAX_BODY) -> bytes:
     Raises LimitExceeded(TOO_LARGE) above `limit` bytes and Malformed(BAD_ENCODING).
     """
     if len(body) > limit:
-        msg = f"body of {len(body)} bytes exceeds the {limit} that EST takes here; send the request alone"
+        msg = f"an EST body of {len(body)} bytes exceeds the limit of {limit} bytes; send the request alone"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=limit, value=len(body))
     text = body.strip(_WHITESPACE)
-    # base64 of a SEQUENCE always opens with "M", so the first byte distinguishes the two forms.
+    # Base64 of a DER SEQUENCE always begins with "M", so the first byte distinguishes base64 from DER.
     if body[:1] == bytes((der.SEQUENCE,)):
         return body
     if not text:
-        raise Malformed(Reason.BAD_ENCODING, "the body is empty; send base64 of the DER request")
+        raise Malformed(Reason.BAD_ENCODING, "the EST body is empty; send base64 of the DER request")
     if text.startswith(b"-----"):
-        msg = "the body is PEM; send the base64 without the BEGIN and END lines (RFC 7030 4.2.1)"
+        msg = "the EST body is PEM; send the base64 without the BEGIN and END lines (RFC 7030 4.2.1)"
         raise Malformed(Reason.BAD_ENCODING, msg)
     return _decode_base64(text)
 
@@ -74,9 +75,9 @@ def _decode_base64(text: bytes) -> bytes:
         decoded = base64.b64decode(compact, validate=True)
     except (binascii.Error, ValueError):
         decoded = b""
-    # Padding bits that are not zero would give one request several spellings (RFC 4648 3.5).
+    # RFC 4648 3.5: padding bits other than zero would give one request several spellings, so they are refused.
     if not decoded or base64.b64encode(decoded) != compact:
-        msg = "the body is neither base64 nor DER; send base64 of the DER request, padded, in the standard alphabet"
+        msg = "the EST body is neither base64 nor DER; send base64 of the DER request, padded, in the standard alphabet"
         raise Malformed(Reason.BAD_ENCODING, msg)
     return decoded
 
@@ -105,7 +106,7 @@ def decode_basic(header: str) -> BasicCredential | None:
         user, colon, password = base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")
         if not colon:
             raise ValueError
-    except ValueError:  # binascii.Error and UnicodeDecodeError are ValueErrors
+    except ValueError:  # binascii.Error and UnicodeDecodeError are subclasses of ValueError
         msg = f"the Basic credential is not base64 of user:password within {_MAX_HEADER} characters"
         raise Malformed(Reason.BAD_ENCODING, msg) from None
     return BasicCredential(user, password)

@@ -33,7 +33,7 @@ def encode_gaps(values: Iterable[int], bits: int) -> bytes:
     for value in values:
         gap = value - previous - 1
         if gap < 0:
-            msg = f"{value} does not ascend after {previous}; sort the values and take each once"
+            msg = f"value {value} of a Golomb-coded set does not follow {previous} in ascending order; sort the values"
             raise Malformed(Reason.BAD_ARGUMENT, msg)
         parts.append("1" * (gap >> bits) + "0" + (format(gap & low_mask, f"0{bits}b") if bits else ""))
         previous = value
@@ -50,7 +50,7 @@ def decode_gaps(data: bytes, bits: int, count: int, limit: int) -> tuple[int, ..
     Raises Malformed(BAD_ENCODING) for anything that `encode_gaps` does not write.
     """
     if not 0 <= bits <= MAX_RICE_BITS or count < 0:
-        raise _refuse(f"{bits} low bits or {count} values")
+        raise _refuse(f"the parameters {bits} low bits and {count} values are impossible")
     text = format(int.from_bytes(data, "big"), f"0{8 * len(data)}b") if data else ""
     values: list[int] = []
     value, at = -1, 0
@@ -58,15 +58,15 @@ def decode_gaps(data: bytes, bits: int, count: int, limit: int) -> tuple[int, ..
         stop = text.find("0", at)
         end = stop + 1 + bits
         if stop < 0 or end > len(text):
-            raise _refuse("it ends in the middle of a gap")
+            raise _refuse("the data end in the middle of a gap")
         low = int(text[stop + 1 : end], 2) if bits else 0
         value += ((stop - at) << bits) + low + 1
         if value >= limit:
-            raise _refuse(f"a value at or above {limit}")
+            raise _refuse(f"the data hold a value at or above {limit}")
         values.append(value)
         at = end
     if len(text) - at >= 8 or "1" in text[at:]:
-        raise _refuse("bits after the last gap")
+        raise _refuse("the data have bits after the last gap")
     return tuple(values)
 
 

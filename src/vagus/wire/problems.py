@@ -47,14 +47,14 @@ def decode_problem(body: bytes) -> Problem:
     Raises LimitExceeded(TOO_LARGE) and Malformed(BAD_ENCODING) for what is not such a document.
     """
     if len(body) > MAX_PROBLEM:
-        msg = f"problem document of {len(body)} bytes exceeds the limit of {MAX_PROBLEM}"
+        msg = f"a problem document of {len(body)} bytes exceeds the limit of {MAX_PROBLEM} bytes"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_PROBLEM, value=len(body))
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        raise Malformed(Reason.BAD_ENCODING, "the response is not a JSON problem document") from None
+        raise Malformed(Reason.BAD_ENCODING, "the response body is not a JSON problem document (RFC 9457)") from None
     match document:
         case {"status": int(status), "reason": str(reason), "detail": str(detail)} if 400 <= status <= 599:
             return Problem(status, reason[:_MAX_DETAIL], detail[:_MAX_DETAIL])
         case _:
-            raise Malformed(Reason.BAD_ENCODING, "the response lacks status, reason or detail of a problem document")
+            raise Malformed(Reason.BAD_ENCODING, "the problem document (RFC 9457) lacks status, reason or detail")

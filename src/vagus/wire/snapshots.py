@@ -27,13 +27,13 @@ from vagus.x509 import der
 from vagus.x509.certificates import read_signed
 from vagus.x509.keys import verify_signature
 
-MAX_SNAPSHOT = 4 * 1024 * 1024  # bytes
+MAX_SNAPSHOT = 4 * 1024 * 1024  # limit in bytes of a whole snapshot
 MAX_COUNT = 2_000_000
-_SIGNATURE = 16 * 1024  # bytes that are left for it, its algorithm and the frame: ML-DSA-87 needs 5 kB
-SALT = 16  # bytes
+_SIGNATURE = 16 * 1024  # bytes reserved for signature, algorithm and frame: ML-DSA-87 needs 5 kB
+SALT = 16  # bytes of random salt in a snapshot
 _PREFIX = b"vagus revocation snapshot v1\0"
-_LEAST, _MOST = 2, 1 << 24  # of one in how many
-_LATEST = 253_402_300_799  # 99991231235959Z
+_LEAST, _MOST = 2, 1 << 24  # limits of the error rate: one good certificate in so many looks revoked
+_LATEST = 253_402_300_799  # 99991231235959Z, the latest time of X.509, in seconds since 1970 UTC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class SnapshotFacts:
     number: int
     made_at: datetime
     next_update: datetime
-    key_sha256: bytes  # of the public key that signed it
+    key_sha256: bytes  # SHA-256 of the public key that signed the snapshot
     salt: bytes
     one_in: int
     issuers: frozenset[bytes]
@@ -79,11 +79,11 @@ def encode_content(facts: SnapshotFacts, revoked: Iterable[tuple[bytes, bytes]])
     """
     named = set(revoked)
     if len(named) > MAX_COUNT:
-        msg = f"{len(named)} revocations are more than the {MAX_COUNT} of one snapshot; make one for each hospital"
+        msg = f"a snapshot of {len(named)} revocations exceeds the limit of {MAX_COUNT}; make one for each hospital"
         raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_COUNT, value=len(named))
     unknown = {issuer for issuer, _ in named} - facts.issuers
     if unknown or not _LEAST <= facts.one_in <= _MOST or len(facts.salt) != SALT or len(facts.key_sha256) != 32:
-        msg = "a snapshot of issuers that it does not name, or with a rate, salt or key that no reader takes"
+        msg = "a snapshot of issuers that it does not name, or with a rate, salt or key that no reader accepts"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     count = len(named)
     bits = rice_bits(facts.one_in)
@@ -101,9 +101,9 @@ def encode_content(facts: SnapshotFacts, revoked: Iterable[tuple[bytes, bytes]])
         der.sequence(*(der.octet_string(one) for one in sorted(facts.issuers))),
         der.octet_string(encode_gaps(sorted(places), bits)),
     )
-    if len(content) > MAX_SNAPSHOT - _SIGNATURE:  # no reader would accept a larger one
-        msg = f"a snapshot of {len(content)} bytes is larger than the {MAX_SNAPSHOT - _SIGNATURE} that are read"
-        msg = f"{msg}; ask for one in fewer than {facts.one_in}, or make one for each hospital"
+    if len(content) > MAX_SNAPSHOT - _SIGNATURE:  # verifiers refuse a larger snapshot, so it must not be made
+        msg = f"a snapshot of {len(content)} bytes exceeds the {MAX_SNAPSHOT - _SIGNATURE} bytes that verifiers read"
+        msg = f"{msg}; choose an error rate of fewer than one in {facts.one_in}, or make a snapshot for each hospital"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_SNAPSHOT - _SIGNATURE, value=len(content))
     return content
 
@@ -116,12 +116,12 @@ def sign_snapshot(content_der: bytes, algorithm_der: bytes, sign: Callable[[byte
 def verify_snapshot(snapshot: Snapshot, spki_der: bytes) -> None:
     """That the key which the caller trusts for snapshots signed this one. Raises NotTrusted(SNAPSHOT_INVALID)."""
     if hashlib.sha256(spki_der).digest() != snapshot.facts.key_sha256:
-        msg = "the snapshot was signed by another key than the one trusted here; use the key of its own installation"
+        msg = "the snapshot was signed by another key than the trusted one; use the key of its own installation"
         raise NotTrusted(Reason.SNAPSHOT_INVALID, msg, key=snapshot.facts.key_sha256[:8].hex())
     try:
         verify_signature(spki_der, snapshot.algorithm_der, snapshot.signature, _PREFIX + snapshot.content_der)
     except VagusError as fault:
-        msg = f"the snapshot's signature does not hold: {fault.message}"
+        msg = f"the signature of the snapshot does not verify: {fault.message}"
         raise NotTrusted(Reason.SNAPSHOT_INVALID, msg) from fault
 
 
@@ -144,7 +144,7 @@ def _read_content(data: bytes, start: int, end: int) -> tuple[SnapshotFacts, int
         der.fail("a snapshot without a version")
     version = der.integer_value(data, *fields[0][2:], "version")
     if version != 1:
-        msg = f"a snapshot of version {version} is not read here, only version 1; update this verifier"
+        msg = f"a snapshot of version {version} cannot be read, only version 1; update this verifier"
         raise Malformed(Reason.BAD_VERSION, msg)
     if bytes(tag for tag, *_ in fields) != expected:
         der.fail("a snapshot whose fields are not those of version 1")

@@ -60,9 +60,10 @@ class Anchors:
         self._authorities, self._makers = found
         try:
             self._maker_status = self._maker_crls.read(self._makers)
-            self._issued_by = {**self._issued_by, **self._find_issuers()}  # an open connection outlives its anchor
+            # keep the issuers of removed anchors: open connections outlive their anchor
+            self._issued_by = {**self._issued_by, **self._find_issuers()}
             use()
-        except Exception:  # some listeners may have the new anchors and others not
+        except Exception:  # if this failed halfway, some listeners have the new anchors and others not: restore all
             self._maker_crls.forget()
             raise
         self.epoch += 1
@@ -85,8 +86,9 @@ class Anchors:
                 _LOG.warning("the clock shows a possible time again: the listeners admit peers")
             return
         msg = (
-            f"the listeners refuse every certificate until {opens_at:%Y-%m-%d %H:%M:%S} UTC, because a CRL is dated "
-            f"{self._floor.moment:%Y-%m-%d %H:%M:%S}; set the clock, or if it is right now: vagus ca forget-dates"
+            f"the listeners refuse every certificate until {opens_at:%Y-%m-%d %H:%M:%S} UTC, because a CRL is "
+            f"dated {self._floor.moment:%Y-%m-%d %H:%M:%S}, ahead of the clock; set the clock, or if it is "
+            "right now run: vagus ca forget-dates"
         )
         if waits.get(_CLOCK) != msg:
             _LOG.error("%s", msg)
@@ -119,7 +121,7 @@ class Anchors:
         """
         issued = None if admitted.identity is None else self._issued_by.get(admitted.identity.anchor_sha256)
         if issued is not None and self._installation.follower.find(*issued) is not None:
-            msg = "the hospital's device authority is revoked; wait for its next generation and enrol there"
+            msg = "the hospital's device authority is revoked; enrol this device once its next generation is certified"
             raise NotTrusted(Reason.REVOKED_CA, msg)
 
     def _read(self) -> tuple[tuple[AuthorityRow, ...], tuple[bytes, ...]]:

@@ -81,7 +81,8 @@ class ListenerBuilder:
         self._inputs = ListenerInputs(installation, plan, issuers, record, self.anchors, certificates)
         self._staple_of = staple_of
         self._devices = DeviceCache(installation.database, installation.device_follower, self._is_sequence_lost)
-        # By function. They outlive a change of anchors: without the database, all that is known is what they remember.
+        # Device caches by function. They outlive a change of anchors: while the database is down, nothing else is known
+        # of devices.
         self._statuses: dict[Function | None, DatabaseStatus] = {}
 
     def build(self) -> BuiltListeners:
@@ -108,7 +109,8 @@ class ListenerBuilder:
         kept = {one.listener.name for one in current.tls if wanted.get(one.listener.name) == one.listener}
         fresh = BuiltListeners()
         for listener in wanted.values():
-            check_tls_minimum(inputs, listener)  # the plan may have brought other devices to a listener that stays
+            # check unchanged listeners too: the plan may have given them devices of another profile
+            check_tls_minimum(inputs, listener)
             if listener.name not in kept:
                 self._add(fresh, inputs, listener)
         after = BuiltListeners(
@@ -167,7 +169,7 @@ class ListenerBuilder:
             return admitted
 
         def check_in_memory(admitted: Admitted) -> None:
-            # The revocation sequence of this installation does not cover a maker's certificates.
+            # The revocation sequence of this installation does not cover a maker's certificates; the maker's CRLs do.
             if admitted.credential is PeerCredential.LDEVID and admitted.identity is not None:
                 status.check_accepted(admitted.identity)
                 check_anchor(admitted)

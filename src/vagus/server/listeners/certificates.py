@@ -72,7 +72,7 @@ class ListenerCertificates:
             self._issue(public_key, listener, owner)
             found = self._find(public_key, listener)
         if found is None:
-            msg = f"the certificate of listener {listener.name} was issued and is not on record; see vagus audit verify"
+            msg = f"the certificate of listener {listener.name} was issued but has no row; run: vagus audit verify"
             raise Unavailable(Reason.UNSETTLED, msg, listener=listener.name)
         row, der, issuer_der = found
         chain = encode_certificates((der, issuer_der))
@@ -90,7 +90,7 @@ class ListenerCertificates:
                 known = find_key(connection, sha256(key.spki_der).digest())
             if known is None or not known.is_blocked:
                 return key
-        raise AssertionError  # the count has no end
+        raise AssertionError  # unreachable: `count()` has no end
 
     def _find(self, key: PublicKey, listener: PlannedListener) -> tuple[CertificateRow, bytes, bytes] | None:
         """The certificate of this key with these names that ends last, if it has begun and its renewal is not due."""
@@ -116,7 +116,8 @@ class ListenerCertificates:
             raise Unavailable(Reason.KEY_NOT_OPEN, msg, authority=authority)
         self._installation.make_clock_bound().check_only()
         dns_names, addresses = _split(listener)
-        # Not the time: a certificate that was revoked or renamed in the very second it was issued would come back.
+        # The request id holds no time: a certificate that was revoked or renamed in the second of its issuance would be
+        # returned again.
         wish = self._installation.entropy(8).hex()
         self._installation.issuance.issue_now(
             IssuanceOrder(
@@ -133,7 +134,8 @@ class ListenerCertificates:
             ),
             issuer,
         )
-        # The signature's row rides a later batch; waiting for one more act makes sure that it is there.
+        # The signature's row is written by a later batch. One more act in the writer's queue makes sure that the row
+        # exists.
         self._installation.writer.submit(lambda batch: batch.at).result()
 
 

@@ -110,7 +110,7 @@ def _find_registration_authorities(inputs: ListenerInputs, listener: PlannedList
     return frozenset(found)
 
 
-# Enrolment
+# The kinds of enrolment listeners.
 
 EnrolmentMount = Callable[[ListenerInputs, PlannedListener], RouteTable]
 
@@ -150,7 +150,7 @@ def _est(inputs: ListenerInputs, listener: PlannedListener) -> RouteTable:
     return est_app(enrolment=enrolment, ca_certificates=ca_certificates, clock=installation.clock)
 
 
-# Gateways
+# The kinds of gateway listeners.
 
 
 def _relay_http(inputs: ListenerInputs, listener: PlannedListener) -> Service:
@@ -163,7 +163,7 @@ def _relay_tcp(_inputs: ListenerInputs, listener: PlannedListener) -> Service:
 
 
 def _upstream_of(listener: PlannedListener) -> Upstream:
-    assert listener.upstream is not None  # noqa: S101  a plan gives every relay one
+    assert listener.upstream is not None  # noqa: S101 `policy.plans` has checked that a relay has an upstream
     return Upstream(*listener.upstream)
 
 

@@ -83,9 +83,7 @@ class Reloading:
         try:
             plan = self.load()
             if plan.status_url != self.plan.status_url:
-                msg = (
-                    f"its status_url is {plan.status_url} and no certificate names {self.plan.status_url} yet: restart"
-                )
+                msg = f"its status_url is {plan.status_url}, and certificates name {self.plan.status_url}; restart"
                 raise Unavailable(Reason.BAD_PLAN, msg)
             ready = self.prepare(plan)
             raise_file_limit(sum(spec.limits.connections for spec in ready.opened) + SPARE_FILES)
@@ -93,7 +91,7 @@ class Reloading:
             asyncio.run_coroutine_threadsafe(change, running.loop).result(_LOOP_SECONDS)
         except VagusError as error:
             self._note("plan", f"the plan that was applied is not served: {error.message}")
-            if error.reason is Reason.DATABASE_UNAVAILABLE:  # it comes back by itself: try again unasked
+            if error.reason is Reason.DATABASE_UNAVAILABLE:  # the database returns by itself, so retry without a SIGHUP
                 self._is_asked = True
             return
         ready.commit()

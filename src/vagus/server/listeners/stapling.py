@@ -30,7 +30,8 @@ class Stapler:
         """A staple for one certificate; empty where there is no response, for the handshake must go on without it."""
         issuer = decode_certificate(certificate.issuer_der)
         asked = cert_id(issuer.subject.der, issuer.spki_der, certificate.serial)
-        request_der = der.sequence(der.sequence(der.sequence(der.sequence(asked))))  # one certificate, nothing optional
+        # an OCSP request for one certificate, without optional fields (RFC 6960 4.1.1)
+        request_der = der.sequence(der.sequence(der.sequence(der.sequence(asked))))
         responses = GuardedOcspResponses(self.responses, self.setback_watch)
 
         def staple() -> bytes:
