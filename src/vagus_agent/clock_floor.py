@@ -53,9 +53,9 @@ class ClockFloor:
         """Raises NotTrusted(CLOCK_ROLLBACK) when `now` cannot be: the clock of this device is wrong."""
         if now + _TOLERANCE < self.floor.at:
             msg = (
-                f"the clock says {now.isoformat(timespec='seconds')}, it cannot be before "
-                f"{self.floor.at.isoformat(timespec='seconds')} ({self.floor.source}); set the clock or let the "
-                "device reach its enrolment server, which gives it signed time"
+                f"the device's clock shows {now.isoformat(timespec='seconds')}, and it cannot be before "
+                f"{self.floor.at.isoformat(timespec='seconds')} ({self.floor.source}); set the clock, or let "
+                "the device reach its enrolment server, which gives it signed time"
             )
             raise NotTrusted(Reason.CLOCK_ROLLBACK, msg, clock=now.isoformat(), floor=self.floor.at.isoformat())
 

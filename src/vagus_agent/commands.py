@@ -111,7 +111,7 @@ def run_command(
 
 
 def _device(options: Options, folder: StateFolder, clock: Clock, entropy: Entropy, *, keeps: bool) -> Device:
-    from vagus_agent.device import Device  # loads TLS and the protocols, which `request` does without
+    from vagus_agent.device import Device  # loaded late: the command `request` needs neither TLS nor protocols
 
     orders = folder.load_orders()
     orders = replace(
@@ -138,7 +138,7 @@ def _device(options: Options, folder: StateFolder, clock: Clock, entropy: Entrop
 def _request(options: Options, folder: StateFolder) -> Result:
     """A key and a request for the maker's line, made once: the key never leaves the device."""
     if options.serial is None or not _SERIAL.match(options.serial):
-        msg = "request needs --serial with the maker's serial number: 1-64 of letters, digits, '.', '_' and '-'"
+        msg = "the command request needs --serial with the maker's serial: 1-64 of letters, digits, '.', '_' and '-'"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     target = folder.path / "idevid"
     target.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
@@ -246,9 +246,7 @@ def _check_private(descriptor: int, where: str) -> None:
     found = os.fstat(descriptor)
     mode = stat.S_IMODE(found.st_mode)
     if stat.S_ISREG(found.st_mode) and mode & 0o077:
-        msg = (
-            f"{where}: the token's file has mode {mode:04o} and others could read it; chmod 0600, and have another made"
-        )
+        msg = f"{where}: the token file has mode {mode:04o}, others could read it; chmod 0600, and have a new one made"
         raise Misconfigured(Reason.PERMISSIONS_TOO_OPEN, msg)
 
 
@@ -273,9 +271,9 @@ def _load_token(source: str | None) -> Token | None:
             case _:
                 raise ValueError
     except (OSError, ValueError, KeyError):
-        msg = "--token takes fd:3, file:/path or env:NAME and reads the token there; the source given holds none"
+        msg = "--token names a source (fd:3, file:/path or env:NAME) that holds no token; write the token there"
         raise Misconfigured(Reason.BAD_ARGUMENT, msg) from None
     if not 0 < len(text) <= _MAX_TOKEN or not text.isprintable():
-        msg = f"the token has {len(text)} characters; 1-{_MAX_TOKEN} printable ones are possible"
+        msg = f"the enrolment token has {len(text)} characters; 1-{_MAX_TOKEN} printable ones are possible"
         raise Misconfigured(Reason.BAD_ARGUMENT, msg)
     return Token(text)

@@ -64,7 +64,7 @@ class Caller:
             shown = (() if peer.leaf_der is None else (peer.leaf_der,)) + peer.chain_der
             server = verify_server(shown, anchors=self._anchors, host=route.name, at=self._now())
             self._check(server)
-            wire.flush(deadline)  # only now does our certificate leave
+            wire.flush(deadline)  # the server is verified: only now does our certificate leave the device
         except BaseException:
             dialled.close()
             raise
@@ -138,20 +138,20 @@ class _Wire:
                 self.flush(deadline)
                 data = self._receive(deadline)
                 if not data:
-                    msg = f"{self._route} hung up during the TLS handshake; check its address and its listener"
+                    msg = f"server {self._route} closed during the TLS handshake; check its address and its listener"
                     raise Unavailable(Reason.UPSTREAM_UNREACHABLE, msg)
                 self.stream.feed(data)
         except NotTrusted:
             with suppress(Unavailable):
-                self.flush(deadline)  # our alert
+                self.flush(deadline)  # send our TLS alert
             raise
 
     def read(self, deadline: float) -> bytes:
         while True:
             try:
                 data = self.stream.read()
-            except Malformed as error:  # an alert: the server looked at our certificate and broke off
-                msg = f"{self._route} broke the connection off: {error.message}"
+            except Malformed as error:  # a TLS alert: the server refused our certificate
+                msg = f"server {self._route} broke off the TLS handshake: {error.message}"
                 raise NotTrusted(Reason.TLS_HANDSHAKE, msg) from None
             if self.stream.has_answer:
                 self.flush(deadline)

@@ -215,7 +215,7 @@ class CredentialStore:
             key_pem = load_private(folder / KEY)
             chain = decode_certificates((folder / CHAIN).read_bytes(), str(folder / CHAIN))
         except FileNotFoundError as error:
-            msg = f"{folder} lacks {error.filename}; restore it from a copy or enrol again"
+            msg = f"credential folder {folder} lacks {error.filename}; restore the file from a copy or enrol again"
             raise IntegrityFailure(Reason.KEYSTORE_DAMAGED, msg) from None
         except VagusError as error:
             if error.reason is Reason.PERMISSIONS_TOO_OPEN:
@@ -227,5 +227,5 @@ class CredentialStore:
 
 def _check_pair(key: PrivateKey, leaf: Certificate) -> None:
     if certified_key_der(leaf) != public_key_der(key):
-        msg = "the certificate holds another public key than ours; keep the old pair and ask the server's operator"
+        msg = "the new certificate has another public key than ours, so the old pair stays; ask the operator"
         raise IntegrityFailure(Reason.KEY_MISMATCH, msg)

@@ -91,14 +91,17 @@ def decode_list(crl_der: bytes, anchors: Sequence[x509.Certificate]) -> x509.Cer
         crl = x509.load_der_x509_crl(crl_der)
         issuer = next((anchor for anchor in anchors if anchor.subject == crl.issuer), None)
         if issuer is None:
-            msg = f"the CRL is of {crl.issuer.rfc4514_string()}, which is no pinned anchor; it says nothing here"
+            msg = f"the CRL's issuer {crl.issuer.rfc4514_string()} is no pinned anchor, so the CRL is ignored"
             raise NotTrusted(Reason.UNTRUSTED_ANCHOR, msg)
         if not crl.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]  # checked by the library
-            raise NotTrusted(Reason.BAD_SIGNATURE, "the CRL's signature does not verify; it says nothing here")
+            raise NotTrusted(
+                Reason.BAD_SIGNATURE,
+                "the CRL's signature does not verify, so the CRL is ignored; check where it comes from",
+            )
         unread = [each.oid.dotted_string for each in crl.extensions if each.critical and each.oid not in _READ]
     except (*UNREADABLE, UnsupportedAlgorithm) as error:
         raise Malformed(Reason.NON_DER, f"the CRL does not decode: {error}") from None
     if unread:
-        msg = f"the CRL carries a critical extension {unread[0]} that a device does not read"
+        msg = f"the CRL has the critical extension {unread[0]}, which this agent does not know, so the CRL is ignored"
         raise NotTrusted(Reason.UNKNOWN_CRITICAL, msg, oid=unread[0])
     return crl

@@ -90,7 +90,7 @@ class Device:
         self.side_problem: str | None = None
         """What was wrong with the log or the CRL while something else succeeded."""
 
-    # the clock -------------------------------------------------------------------------------------------------
+    # the clock of the device ------------------------------------------------------------------------------------
 
     def check_clock(self) -> None:
         """Raises NotTrusted(CLOCK_ROLLBACK) below the floor."""
@@ -140,7 +140,7 @@ class Device:
         except VagusError as error:
             self.side_problem = f"{error.reason}: {error.message}"
 
-    # enrolment -------------------------------------------------------------------------------------------------
+    # enrolment and renewal --------------------------------------------------------------------------------------
 
     def enrol(self, token: Token | None = None, *, is_forced: bool = False) -> Credential:
         """A first certificate, by the maker's certificate or a one-time token; the present one if it still holds.
@@ -155,9 +155,9 @@ class Device:
             return current
         idevid = self._folder.find_idevid()
         if token is None and idevid is None:
-            msg = "nothing proves this device yet; give --idevid-cert and --idevid-key, or --token"
+            msg = "this device has no enrolment credential; give --idevid-cert and --idevid-key, or --token"
             raise Conflict(Reason.CREDENTIAL_MISSING, msg)
-        # A token speaks for itself: with both, the maker's certificate still opens the connection.
+        # A token is a credential by itself. If both are given, the maker's certificate still opens the connection.
         return self._obtain(self._caller(idevid, None), lambda ch, req: est.enrol(ch, req, token), current=None)
 
     def renew(self, *, is_forced: bool = False) -> Credential | None:
@@ -184,10 +184,11 @@ class Device:
         *,
         current: x509.Certificate | None,
     ) -> Credential:
-        # 1. The key is durable before the request leaves: a lost response is requested again with the same key.
+        # 1. Store the new key durably before the request leaves: if the response is lost, the same key requests again.
         pending = self.store.begin(self._orders.key_algorithm)
         request = build_request(pending.key, current)
-        # 2. Over a connection whose server is verified, the authorities first, then the request (RFC 7030 4.1, 4.2).
+        # 2. Over a connection whose server is verified, fetch the authorities, then send the request (RFC 7030 4.1,
+        # 4.2).
         try:
             with closing(caller.open(self._server())) as channel:
                 authorities = decode_chain(est.load_cacerts(channel), limit=est.MAX_AUTHORITIES)
@@ -197,7 +198,8 @@ class Device:
             if error.reason in _HOPELESS:
                 self.store.abandon()
             raise
-        # 3. What came back is ours, from this hospital, and holds now; only then does it replace anything.
+        # 3. Check that the certificate is for our key, from this hospital, and valid now; only then does it replace the
+        # old one.
         chain = verify_issued(
             issued,
             our_key_der=public_key_der(pending.key),
@@ -206,11 +208,11 @@ class Device:
             at=self.clock.now(),
         )
         credential = self.store.complete(pending, chain)
-        self.hang_up()  # what is held open still speaks for the old certificate
+        self.hang_up()  # close the open connection, which still uses the old certificate
         self._floor.raise_to(credential.leaf.not_valid_before_utc, "our own certificate")
         return credential
 
-    # connections -----------------------------------------------------------------------------------------------
+    # connections to servers -------------------------------------------------------------------------------------
 
     def open_relay(self, session: Session | None = None) -> tuple[Channel, Credential]:
         """A connection to the relay with our certificate.
@@ -221,7 +223,7 @@ class Device:
         self.store.open()
         current = self._current()
         if self._relay is None:
-            raise Misconfigured(Reason.BAD_ARGUMENT, "no relay is known; give --relay name:port")
+            raise Misconfigured(Reason.BAD_ARGUMENT, "no relay server is configured; give --relay name:port")
         return self._caller_for(current).open(self._relay, session), current
 
     def send(self, channel: Channel, lines: int) -> int:
@@ -260,7 +262,7 @@ class Device:
                 self.hang_up()
                 raise
             except VagusError:
-                pass  # an idle connection may have been closed in the meantime; a new one shows what is wrong
+                pass  # the server may have closed the idle connection; a new one shows what is wrong
         self.hang_up()
         return self._begin(lines, None)
 
@@ -323,7 +325,7 @@ class Device:
         except VagusError as error:
             self.side_problem = f"{error.reason}: {error.message}"
 
-    # pieces ----------------------------------------------------------------------------------------------------
+    # parts of the commands above --------------------------------------------------------------------------------
 
     def _current(self) -> Credential:
         """The pair in use, valid now."""
@@ -334,17 +336,17 @@ class Device:
         now = self.clock.now()
         if now > current.leaf.not_valid_after_utc:
             end = current.leaf.not_valid_after_utc.isoformat()
-            msg = f"our certificate expired on {end}; check the clock ({now.isoformat()}), then enrol again"
+            msg = f"the device certificate expired on {end}; check the clock ({now.isoformat()}), then enrol again"
             raise NotTrusted(Reason.EXPIRED, msg, not_after=end)
         if now + timedelta(minutes=5) < current.leaf.not_valid_before_utc:
             begin = current.leaf.not_valid_before_utc.isoformat()
-            msg = f"our certificate is valid from {begin} and the clock says {now.isoformat()}; set the clock"
+            msg = f"the device certificate is valid from {begin}, and the clock shows {now.isoformat()}; set the clock"
             raise NotTrusted(Reason.NOT_YET_VALID, msg, not_before=begin)
         return current
 
     def _server(self) -> Route:
         if self._orders.server is None:
-            raise Misconfigured(Reason.BAD_ARGUMENT, "no enrolment server is known; give --server name:port")
+            raise Misconfigured(Reason.BAD_ARGUMENT, "no enrolment server is configured; give --server name:port")
         return self._orders.server
 
     def _caller_for(self, credential: Credential) -> Caller:
@@ -383,10 +385,13 @@ def _send_raw(channel: Channel, body: bytes, lines: int) -> int:
     while acknowledged < lines:
         data = channel.receive()
         if not data:
-            msg = f"{channel.route} closed the connection after {acknowledged} of {lines} lines: it does not admit us"
+            msg = f"relay {channel.route} closed the connection after {acknowledged} of {lines} lines, so it refuses us"
             raise NotTrusted(Reason.TLS_HANDSHAKE, msg, acknowledged=acknowledged)
         acknowledged += data.count(b"\n")
         read += len(data)
         if read > _ACK_BYTES:
-            raise Malformed(Reason.TOO_LARGE, f"the upstream responds with over {_ACK_BYTES} bytes; it is not ours")
+            raise Malformed(
+                Reason.TOO_LARGE,
+                f"the relay's upstream sent over {_ACK_BYTES} bytes of acknowledgement; it is not the expected server",
+            )
     return acknowledged

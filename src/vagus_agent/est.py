@@ -75,8 +75,8 @@ def check_answer(response: Response) -> None:
     """
     if response.status in {200, 204}:
         return
-    if response.status == 202:  # RFC 7030 4.2.3: a person has to approve; the same request comes again
-        msg = "the server took the request and waits for a person's approval; the agent asks again"
+    if response.status == 202:  # RFC 7030 4.2.3: a person must approve; the agent sends the same request again later
+        msg = "the EST server took the request and waits for a person's approval; the agent asks again later"
         raise Unavailable(Reason.STATUS_UNAVAILABLE, msg, retry_after=_retry_after(response))
     reason, detail = _explain(response)
     remedy = _REMEDIES.get(reason)
@@ -98,11 +98,11 @@ def _post(exchange: Exchange, operation: est.Operation, request_der: bytes, toke
 
 def _decode_certificates(response: Response) -> tuple[bytes, ...]:
     if not est.is_content_type(response.headers.get("content-type"), est.CERTS_ONLY):
-        msg = f"the response is {response.headers.get('content-type')!r}, not certificates; is this the EST server?"
+        msg = f"the EST response is {response.headers.get('content-type')!r}, not certificates; is this the EST server?"
         raise Malformed(Reason.BAD_ENCODING, msg)
     certificates = cms.decode_certs_only(est.decode_body(response.body))
     if not certificates:
-        raise Malformed(Reason.BAD_ENCODING, "the response holds no certificate; ask the server's operator")
+        raise Malformed(Reason.BAD_ENCODING, "the EST response holds no certificate; ask the server's operator")
     return certificates
 
 

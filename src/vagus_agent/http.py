@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 MAX_HEAD: Final = 16 * 1024
 """Bytes of a status line with its headers, of a chunk's line, and of a trailer."""
 MAX_HEADERS: Final = 64
-MAX_BODY: Final = 8 * 1024 * 1024  # a complete CRL of 100,000 entries fits
+MAX_BODY: Final = 8 * 1024 * 1024  # limit in bytes of a body: a complete CRL of 100,000 entries fits
 
-_TOO_LARGE: Final = 431  # what h11 suggests for a head, a chunk line or a trailer past its limit
+_TOO_LARGE: Final = 431  # the status that h11 suggests for a head, a chunk line or a trailer above its limit
 _UNKNOWN_CODING: Final = 501
 _HIGHEST_STATUS: Final = 599
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
@@ -85,7 +85,7 @@ class HttpExchange:
             response = self._read(b"")
             if response is not None:
                 return response
-        msg = f"the server closed after {self._received} bytes of a response; try again"
+        msg = f"the server closed the connection after {self._received} bytes of a response; try again"
         raise Malformed(Reason.BAD_ENCODING, msg)
 
     def _read(self, data: bytes) -> Response | None:
@@ -102,8 +102,11 @@ class HttpExchange:
                     self._body += event.data
                 elif isinstance(event, h11.EndOfMessage):
                     return self._finish()
-                elif not isinstance(event, h11.InformationalResponse):  # paused or closed: nothing may follow
-                    raise Malformed(Reason.BAD_ENCODING, "bytes follow a complete response; the server is broken")
+                elif not isinstance(event, h11.InformationalResponse):  # h11 is paused or closed: no data may follow
+                    raise Malformed(
+                        Reason.BAD_ENCODING,
+                        "bytes follow a complete HTTP response, which is a fault of the server; ask its operator",
+                    )
         except h11.RemoteProtocolError as fault:
             raise _refusal_of(fault) from fault
 
@@ -111,29 +114,40 @@ class HttpExchange:
         """Check what h11 leaves to its user: version and status, the size of a head that came at once, framing."""
         if head.http_version not in {b"1.0", b"1.1"} or head.status_code > _HIGHEST_STATUS:
             what = f"HTTP/{head.http_version.decode('ascii')} {head.status_code}"
-            raise Malformed(Reason.BAD_ENCODING, f"this is not a response of HTTP/1.1 ({what}); check the address")
+            raise Malformed(Reason.BAD_ENCODING, f"the response is not HTTP/1.1 but {what}; check the server's address")
         if sum(len(name) + len(value) + 4 for name, value in head.headers) > MAX_HEAD:
             raise _head_too_large()
         self._head = head
         self._headers = _joined(head.headers)
         length = self._headers.get("content-length")
-        if length is not None and "transfer-encoding" in self._headers:  # RFC 9112 6.3: never two rules at once
-            raise Malformed(Reason.SMUGGLING, "the response is framed as chunked and by length; one of them is read")
+        # RFC 9112 6.3: only one of the two length rules may apply
+        if length is not None and "transfer-encoding" in self._headers:
+            raise Malformed(
+                Reason.SMUGGLING,
+                "the HTTP response has both chunked framing and Content-Length, so its end is unclear; ask the "
+                "server's operator",
+            )
         if length is not None and head.status_code not in {204, 304}:
             self._check_body(int(length))
 
     def _check_body(self, size: int) -> None:
         if size > self._max_body:
-            msg = f"the response's body is {size} bytes or more, {self._max_body} is the limit"
+            msg = f"the HTTP response has a body of {size} bytes or more, {self._max_body} is the limit"
             raise LimitExceeded(Reason.TOO_LARGE, msg, limit=self._max_body, value=size)
 
     def _finish(self) -> Response:
         after, _ = self._http.trailing_data
         if after:
-            raise Malformed(Reason.BAD_ENCODING, f"{len(after)} bytes follow a complete response; the server is broken")
-        if self._head is None:  # h11 gives no end without a head
-            raise Malformed(Reason.BAD_ENCODING, "a body came without a head; the server is broken")
-        # A body without length or chunks ended with the connection, whatever the state machine says.
+            raise Malformed(
+                Reason.BAD_ENCODING,
+                f"{len(after)} bytes follow a complete HTTP response, which is a fault of the server; ask its operator",
+            )
+        if self._head is None:  # h11 reports no end of a message without its head
+            raise Malformed(
+                Reason.BAD_ENCODING,
+                "an HTTP body came without a response head, which is a fault of the server; ask its operator",
+            )
+        # A body without Content-Length or chunks ends with the connection, whatever h11's state says.
         ends_by_itself = self._head.status_code in {204, 304} or not _FRAMING.isdisjoint(self._headers)
         keeps_alive = self._http.their_state is h11.DONE and ends_by_itself
         return Response(self._head.status_code, self._headers, bytes(self._body), keeps_alive)
@@ -143,7 +157,7 @@ def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Header fields by name, repeated ones joined; h11 has made names lower case and checked both."""
     found = list(fields)
     if len(found) > MAX_HEADERS:
-        msg = f"the response has {len(found)} headers, {MAX_HEADERS} is the limit"
+        msg = f"the HTTP response has {len(found)} header fields, {MAX_HEADERS} is the limit"
         raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_HEADERS, value=len(found))
     headers: dict[str, str] = {}
     for raw_name, raw_value in found:
@@ -153,7 +167,7 @@ def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def _head_too_large() -> LimitExceeded:
-    msg = f"a head or a line of the response is over {MAX_HEAD} bytes; this is not the server we expect"
+    msg = f"the head or a line of the HTTP response is over {MAX_HEAD} bytes; check the server's address"
     return LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_HEAD)
 
 

@@ -51,11 +51,11 @@ def decode_key(pem: bytes) -> PrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:
-        msg = f"the private key file does not decode ({error}); restore the folder or enrol again"
+        msg = f"the private key file does not decode ({error}); restore the state folder or enrol again"
         raise IntegrityFailure(Reason.KEYSTORE_DAMAGED, msg) from None
     if isinstance(key, ec.EllipticCurvePrivateKey | mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey):
         return key
-    msg = f"the private key is a {type(key).__name__}; this agent uses EC P-256, P-384 and ML-DSA-44, ML-DSA-65"
+    msg = f"the private key is {type(key).__name__}; this agent uses EC P-256, P-384, ML-DSA-44 and ML-DSA-65"
     raise IntegrityFailure(Reason.KEYSTORE_DAMAGED, msg)
 
 
@@ -66,7 +66,7 @@ def load_private(path: Path) -> bytes:
     """
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
-        msg = f"{path} has mode {mode:04o}, a key allows {PRIVATE_FILE:04o}; run chmod 600 on it and consider it read"
+        msg = f"key file {path} has mode {mode:04o}, at most {PRIVATE_FILE:04o} is allowed; chmod 600, replace the key"
         raise NotAuthorised(Reason.PERMISSIONS_TOO_OPEN, msg, path=str(path), mode=f"{mode:04o}")
     return path.read_bytes()
 
@@ -91,7 +91,7 @@ def certified_key_der(certificate: x509.Certificate) -> bytes:
     try:
         key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        msg = f"the certificate's public key does not decode ({error}); the issuer has to replace it"
+        msg = f"the certificate's public key does not decode ({error}); have the certificate issued again"
         raise Malformed(Reason.UNSUPPORTED_ALGORITHM, msg) from None
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
@@ -127,7 +127,7 @@ def decode_certificates(pem: bytes, what: str) -> tuple[x509.Certificate, ...]:
     try:
         return tuple(x509.load_pem_x509_certificates(pem))
     except (ValueError, x509.InvalidVersion) as error:
-        msg = f"{what} holds no readable PEM certificate ({error}); give a file of BEGIN CERTIFICATE blocks"
+        msg = f"file {what} has no readable PEM certificate ({error}); give a file of BEGIN CERTIFICATE blocks"
         raise Malformed(Reason.BAD_ENCODING, msg) from None
 
 
@@ -139,4 +139,4 @@ def encode_certificates(certificates: tuple[x509.Certificate, ...]) -> bytes:
 def _hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return hashes.SHA384() if key.curve.key_size > 256 else hashes.SHA256()
-    return None  # ML-DSA hashes by itself (FIPS 204)
+    return None  # ML-DSA hashes the data by itself (FIPS 204)

@@ -48,11 +48,11 @@ class LogMemory:
         offered = verify_checkpoint(response.body, self._key)
         kept = self.load()
         if kept is not None and offered.size < kept.size:
-            what = f"the log has {offered.size} entries and had {kept.size} before: it was cut back"
+            what = f"the log has {offered.size} entries and had {kept.size} before: it was cut back; report it"
             msg = self._keep_evidence(response.body, what)
             raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, size=offered.size, known=kept.size)
         if kept is not None and offered.size == kept.size and offered.root != kept.root:
-            what = f"the log's root at {kept.size} entries is another than before: it was rewritten"
+            what = f"the log has another root at {kept.size} entries than before: it was rewritten; report it"
             raise IntegrityFailure(Reason.LOG_TAMPERED, self._keep_evidence(response.body, what), size=kept.size)
         if kept is None or offered.size > kept.size:
             replace_durably(self._path, response.body)

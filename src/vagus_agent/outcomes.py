@@ -29,13 +29,13 @@ class Exit(IntEnum):
     """Documented exit codes; those up to 5 mean what they mean for `vagus`."""
 
     DONE = 0
-    REFUSED = 1  # we refuse the server, or it refuses us
-    BAD_INPUT = 2  # an option or a file that people wrote
-    ACTION_NEEDED = 3  # an operator must provide something: a token, the maker's certificate, the free folder
-    UNAVAILABLE = 4  # try again later
-    INTEGRITY = 5  # our own files, or the log, contradict themselves
-    CLOCK = 6  # the clock of this device cannot be right
-    EXPIRED = 7  # our certificate is over
+    REFUSED = 1  # exit code: this device refuses the server, or the server refuses this device
+    BAD_INPUT = 2  # exit code: an option or a file is wrong
+    ACTION_NEEDED = 3  # exit code: an operator must provide a token, the maker's certificate or a free folder
+    UNAVAILABLE = 4  # exit code: the server is not available; try again later
+    INTEGRITY = 5  # exit code: the device's files, or the log, contradict themselves
+    CLOCK = 6  # exit code: the clock of this device cannot be right
+    EXPIRED = 7  # exit code: the device certificate has expired
 
 
 _BY_REASON: Final = {Reason.CLOCK_ROLLBACK: Exit.CLOCK, Reason.EXPIRED: Exit.EXPIRED}

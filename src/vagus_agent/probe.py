@@ -65,7 +65,7 @@ class Probe:
                     self._hang_up()
                     return {"ok": True}
                 case _:
-                    msg = "an order is one of: open, resume, send N, watch SECONDS, close, quit"
+                    msg = "a probe order is one of: open, resume, send N, watch SECONDS, close, quit"
                     raise Malformed(Reason.BAD_ARGUMENT, msg)
         except VagusError as error:
             return failure(error)
@@ -98,7 +98,7 @@ class Probe:
 
     def _held(self) -> Channel:
         if self._channel is None:
-            raise Malformed(Reason.BAD_ARGUMENT, "no connection is held; order open first")
+            raise Malformed(Reason.BAD_ARGUMENT, "the probe holds no connection; order open first")
         return self._channel
 
     def _hang_up(self) -> None:

@@ -36,7 +36,7 @@ class Route:
         """
         match = _ROUTE.match(text.strip())
         if match is None or not 0 < int(match["port"]) < 65536:
-            msg = f"{text!r} is not [https://|tcp://]name[=address]:port, as in enrol.h1.example:8443"
+            msg = f"server address {text!r} is not [https://|tcp://]name[=address]:port, as in enrol.h1.example:8443"
             raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
         name = match["name"].strip("[]")
         return cls(name, (match["address"] or name).strip("[]"), int(match["port"]), match["scheme"] == "tcp")
@@ -51,10 +51,10 @@ class Route:
         try:
             yield
         except TimeoutError:
-            msg = f"{self} did not respond in time; check the network between this device and the server"
+            msg = f"server {self} did not respond in time; check the network between this device and the server"
             raise Unavailable(Reason.TIME_OUT, msg, server=str(self)) from None
         except (OSError, UnicodeError) as error:
-            msg = f"{self} cannot be reached ({error}); check the address, the network and that the server runs"
+            msg = f"server {self} cannot be reached ({error}); check the address, the network and that the server runs"
             raise Unavailable(Reason.UPSTREAM_UNREACHABLE, msg, server=str(self)) from None
 
 

@@ -78,7 +78,7 @@ class StateFolder:
             with lock_folder(self.path / "lock", seconds=0):
                 yield
         except FolderLocked:
-            msg = f"another vagus-agent works in {self.path}; stop it or wait for its end"
+            msg = f"another vagus-agent process uses state folder {self.path}; stop it or wait for its end"
             raise Conflict(Reason.ALREADY_EXISTS, msg) from None
 
     def load_orders(self) -> Orders:
@@ -91,9 +91,10 @@ class StateFolder:
             if not isinstance(document, dict) or not all(isinstance(document.get(k), str | None) for k in _READERS):
                 raise ValueError
             given = {key: read(document[key]) for key, read in _READERS.items() if document.get(key)}
-            return Orders(**given)  # type: ignore[arg-type]  # a mapping does not tell which reader a field has
+            # the mapping from JSON does not show which type each field has
+            return Orders(**given)  # type: ignore[arg-type]
         except (ValueError, RecursionError, Malformed) as error:
-            msg = f"{path} is damaged ({error}); remove it and give --server, --relay and --category again"
+            msg = f"options file {path} is damaged ({error}); remove it and give --server, --relay and --category again"
             raise Misconfigured(Reason.BAD_SETTINGS, msg, path=str(path)) from None
 
     def keep_orders(self, orders: Orders) -> None:
@@ -114,7 +115,7 @@ class StateFolder:
         """Pin the anchors of a file. Raises Misconfigured(BAD_SETTINGS), Malformed(BAD_ENCODING)."""
         content = _load_bounded(source)
         if not decode_certificates(content, str(source)):
-            raise Malformed(Reason.BAD_ENCODING, f"{source} holds no certificate; give the anchors as PEM")
+            raise Malformed(Reason.BAD_ENCODING, f"anchor file {source} holds no certificate; give the anchors as PEM")
         _replace_changed(self.path / "anchors.pem", content)
 
     def keep_idevid(self, certificate: Path, key: Path) -> None:
@@ -127,11 +128,11 @@ class StateFolder:
         content = {"certificate.pem": _load_bounded(certificate), "key.pem": _load_bounded(key)}
         given = public_key_der(decode_key(content["key.pem"]))
         if certified_key_der(decode_certificates(content["certificate.pem"], str(certificate))[0]) != given:
-            msg = f"{key} is not the key of {certificate}; give the pair that belongs together"
+            msg = f"key file {key} is not the key of certificate file {certificate}; give the two of one pair"
             raise Misconfigured(Reason.KEY_MISMATCH, msg)
         kept = folder / "key.pem"
         if kept.exists() and public_key_der(decode_key(kept.read_bytes())) != given:
-            msg = f"{kept} is another key, perhaps its only copy; move the folder {folder} away if it is not needed"
+            msg = f"{kept} holds another key, perhaps its only copy; if it is not needed, move folder {folder} away"
             raise Conflict(Reason.ALREADY_EXISTS, msg)
         folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         for name in ("key.pem", "certificate.pem"):
@@ -142,7 +143,7 @@ class StateFolder:
         folder = self.path / "idevid"
         if not (folder / "certificate.pem").exists() or not (folder / "key.pem").exists():
             return None
-        from vagus.tls import Credential as TlsCredential  # loads OpenSSL, which not every command needs
+        from vagus.tls import Credential as TlsCredential  # loaded late: not every command needs OpenSSL
 
         return TlsCredential((folder / "certificate.pem").read_bytes(), load_private(folder / "key.pem"))
 
@@ -158,9 +159,9 @@ def _load_bounded(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE + 1)
     except OSError as error:
-        msg = f"{path} cannot be read ({error.strerror}); check the name and its permissions"
+        msg = f"file {path} cannot be read ({error.strerror}); check its name and permissions"
         raise Misconfigured(Reason.BAD_SETTINGS, msg, path=str(path)) from None
     if len(content) > _MAX_FILE:
-        msg = f"{path} is over {_MAX_FILE} bytes; that is no file of certificates or settings"
+        msg = f"file {path} is over {_MAX_FILE} bytes; give a file of certificates or settings"
         raise Misconfigured(Reason.TOO_LARGE, msg, path=str(path))
     return content

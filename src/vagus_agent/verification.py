@@ -43,15 +43,16 @@ _KNOWN_EXTENSIONS = frozenset(
 def decode_chain(chain_der: Sequence[bytes], *, limit: int = _LONGEST_CHAIN) -> tuple[x509.Certificate, ...]:
     """The certificates that a peer sent, leaf first. Raises Malformed(NON_DER), NotTrusted(BUDGET_EXHAUSTED)."""
     if len(chain_der) > limit:
-        msg = f"the server sent {len(chain_der)} certificates, {limit} is the limit"
+        msg = f"the server sent {len(chain_der)} certificates, {limit} is the limit; it must send its chain alone"
         raise NotTrusted(Reason.BUDGET_EXHAUSTED, msg, sent=len(chain_der))
     try:
         chain = tuple(x509.load_der_x509_certificate(der) for der in chain_der)
         for certificate in chain:
-            _ = certificate.subject, certificate.issuer  # read when they are first asked for, which raises
+            # the library decodes these names when they are first read, and raises then
+            _ = certificate.subject, certificate.issuer
         return chain
     except UNREADABLE as error:
-        msg = f"a certificate from the server does not decode: {error}"
+        msg = f"a certificate from the server does not decode ({error}); ask the server's operator"
         raise Malformed(Reason.NON_DER, msg) from None
 
 
@@ -67,25 +68,29 @@ def verify_server(
     Raises NotTrusted with UNTRUSTED_ANCHOR, BAD_SIGNATURE, EXPIRED, NOT_YET_VALID, EXPIRED_CA, NOT_A_CA,
     UNKNOWN_CRITICAL, ROLE_MISSING or NAME_MISMATCH; Malformed for certificates that do not decode.
     """
-    # 1. A server that shows no certificate has no identity.
+    # 1. Refuse a server that shows no certificate: it has no identity.
     if not peer_chain:
-        raise NotTrusted(Reason.UNTRUSTED_ANCHOR, "the server showed no certificate; it cannot be the hospital's")
+        raise NotTrusted(
+            Reason.UNTRUSTED_ANCHOR,
+            "the server sent no certificate, so it cannot be the hospital's; check the server's address",
+        )
     leaf, *others = decode_chain(peer_chain)
-    # 2. A path of signatures from the leaf to a pinned anchor (RFC 5280 6.1.3 (a)(1), (a)(4)).
+    # 2. Build a path of signatures from the leaf to a pinned anchor (RFC 5280 6.1.3 (a)(1), (a)(4)).
     path = build_path(leaf, others, anchors)
-    # 3. Dates of every certificate below the anchor and of the anchor itself (6.1.3 (a)(2)).
+    # 3. Check the dates of every certificate of the path and of the anchor itself (RFC 5280 6.1.3 (a)(2)).
     if at is not None:
         _check_dates(path, at)
-    # 4. Every issuer in between is an authority, and nothing critical goes unread (6.1.4 (k)-(o), 6.1.5 (f)).
+    # 4. Check that every issuer in between is a CA, and that no critical extension is unknown (RFC 5280 6.1.4 (k)-(o),
+    # 6.1.5 (f)).
     for below, certificate in enumerate(path[1:-1]):
         _check_authority(certificate, below=below)
     for certificate in path[:-1]:
         _check_extensions_known(certificate)
-    # 5. The role: serverAuth must be said (our infrastructure CAs certify servers and nothing else).
+    # 5. Require the purpose serverAuth: our infrastructure CAs certify servers and nothing else.
     _check_server_role(leaf)
-    # 6. The exact name (RFC 9525 6.3): dNSName or iPAddress; the common name and wildcards never count.
+    # 6. Require the exact host name (RFC 9525 6.3) as dNSName or iPAddress; the common name and wildcards never count.
     _check_host(leaf, host)
-    # Revocation is left out here on purpose: it needs the device's newest CRL (crl_memory), and this is pure.
+    # Revocation is checked elsewhere: it needs the device's newest CRL (crl_memory), and this function is pure.
     return leaf
 
 
@@ -111,8 +116,9 @@ def build_path(
         path.append(issuer)
     who = ", ".join(anchor.subject.rfc4514_string() for anchor in anchors) or "none given"
     msg = (
-        f"no pinned anchor ({who}) signed {leaf.subject.rfc4514_string()!r}, issued by "
-        f"{path[-1].issuer.rfc4514_string()!r}; if the hospital changed its authority, get the new anchor file by hand"
+        f"no pinned anchor ({who}) signed certificate {leaf.subject.rfc4514_string()!r}, issued by "
+        f"{path[-1].issuer.rfc4514_string()!r}; if the hospital changed its authority, get the new anchor file "
+        "by hand"
     )
     raise NotTrusted(Reason.UNTRUSTED_ANCHOR, msg, issuer=path[-1].issuer.rfc4514_string())
 
@@ -131,17 +137,17 @@ def verify_issued(
     Raises NotTrusted: KEY_MISMATCH (another key), IDENTITY_MISSING or IDENTITY_AMBIGUOUS, NAMES_CHANGED (a renewal
     gave another name), NO_PATH (none of the authorities signed), NOT_A_CA, EXPIRED or NOT_YET_VALID.
     """
-    # 1. It certifies our key and no other.
+    # 1. Check that the issued certificate is for our key.
     leaf = issued[0]
     if certified_key_der(leaf) != our_key_der:
-        msg = "the certificate received holds another public key than the one we asked for; nothing was replaced"
+        msg = "the issued certificate has another public key than the requested one, so nothing was replaced; report it"
         raise NotTrusted(Reason.KEY_MISMATCH, msg)
-    # 2. It names this device once; a renewal keeps the name (RFC 7030 4.2.2).
+    # 2. Check that it names this device once, and that a renewal keeps the name (RFC 7030 4.2.2).
     name = identity_of(leaf)
     if current is not None and name != identity_of(current):
-        msg = f"the renewed certificate names {name}, ours names {identity_of(current)}; nothing was replaced"
+        msg = f"the renewed certificate names {name}, the present one {identity_of(current)}, so nothing was replaced"
         raise NotTrusted(Reason.NAMES_CHANGED, msg, name=name)
-    # 3. It comes from the authorities that the hospital's server named, each an authority, and its dates hold now.
+    # 3. Check that it comes from the authorities that the hospital's server sent, each of them a CA, and is valid now.
     path = [leaf]
     while len(path) <= _LONGEST_CHAIN and not _is_self_issued(path[-1]):
         issuer = next((c for c in (*authorities, *issued[1:]) if c not in path and _has_issued(c, path[-1])), None)
@@ -150,7 +156,7 @@ def verify_issued(
         path.append(issuer)
     if len(path) < 2 or path[-1] not in authorities:
         msg = (
-            f"none of the {len(authorities)} authorities that the server named signed our certificate; ask its operator"
+            f"none of the {len(authorities)} authorities that the server sent signed our certificate; ask its operator"
         )
         raise NotTrusted(Reason.NO_PATH, msg, issuer=leaf.issuer.rfc4514_string())
     _check_dates(path, at)
@@ -166,7 +172,7 @@ def identity_of(leaf: x509.Certificate) -> str:
     if len(dns_names) == 1:
         return dns_names[0]
     reason = Reason.IDENTITY_AMBIGUOUS if dns_names else Reason.IDENTITY_MISSING
-    msg = f"the certificate holds {len(dns_names)} dNSNames, a device certificate holds one; ask the server's operator"
+    msg = f"the device certificate has {len(dns_names)} dNSNames, and must have one; ask the server's operator"
     raise NotTrusted(reason, msg, count=len(dns_names))
 
 
@@ -204,10 +210,10 @@ def _check_authority(certificate: x509.Certificate, *, below: int) -> None:
         basic, usage = None, None
     who = certificate.subject.rfc4514_string()
     if basic is None or usage is None or not basic.ca or not usage.key_cert_sign:
-        msg = f"{who} signed a certificate and is no authority (basicConstraints, keyUsage); do not trust this server"
+        msg = f"certificate {who} signed another but is no CA (basicConstraints, keyUsage); do not trust this server"
         raise NotTrusted(Reason.NOT_A_CA, msg, issuer=who)
     if basic.path_length is not None and below > basic.path_length:
-        msg = f"{who} allows {basic.path_length} authorities below it, the path has {below}; do not trust this server"
+        msg = f"CA {who} allows {basic.path_length} CAs below it, and the path has {below}; do not trust this server"
         raise NotTrusted(Reason.PATHLEN, msg, issuer=who)
 
 
@@ -215,9 +221,11 @@ def _check_extensions_known(certificate: x509.Certificate) -> None:
     try:
         unread = [e.oid for e in certificate.extensions if e.critical and e.oid not in _KNOWN_EXTENSIONS]
     except UNREADABLE as error:
-        raise NotTrusted(Reason.BAD_EXTENSION, f"an extension of the certificate does not decode: {error}") from None
+        raise NotTrusted(
+            Reason.BAD_EXTENSION, f"an extension of the server's certificate does not decode: {error}"
+        ) from None
     if unread:
-        msg = f"the certificate carries a critical extension {unread[0].dotted_string} that a device does not read"
+        msg = f"the certificate has the critical extension {unread[0].dotted_string}, which this agent does not know"
         raise NotTrusted(Reason.UNKNOWN_CRITICAL, msg, oid=unread[0].dotted_string)
 
 
@@ -227,7 +235,7 @@ def _check_server_role(leaf: x509.Certificate) -> None:
     except x509.ExtensionNotFound:
         roles = x509.ExtendedKeyUsage([])
     if ExtendedKeyUsageOID.SERVER_AUTH not in roles:
-        msg = "the certificate lacks the role serverAuth; it belongs to no server of this hospital"
+        msg = "the server's certificate lacks the purpose serverAuth, so it is no server of this hospital"
         raise NotTrusted(Reason.ROLE_MISSING, msg)
 
 
@@ -238,12 +246,13 @@ def _check_host(leaf: x509.Certificate, host: str) -> None:
             address = ipaddress.ip_address(host)
         except ValueError:
             shown = names.get_values_for_type(x509.DNSName)
-            if host.lower() in (name.lower() for name in shown):  # equal, no wildcard: "*" is no host name
+            # compared whole, without wildcards: "*" is no host name
+            if host.lower() in (name.lower() for name in shown):
                 return
         else:
             if address in names.get_values_for_type(x509.IPAddress):
                 return
-    msg = f"the server's certificate does not name {host}; check the address given as --server or --relay"
+    msg = f"the server's certificate does not name host {host}; check the address given as --server or --relay"
     raise NotTrusted(Reason.NAME_MISMATCH, msg, host=host)
 
 
@@ -253,4 +262,6 @@ def _alternative_names(leaf: x509.Certificate) -> x509.SubjectAlternativeName | 
     except x509.ExtensionNotFound:
         return None
     except UNREADABLE as error:
-        raise NotTrusted(Reason.BAD_EXTENSION, f"the alternative names do not decode: {error}") from None
+        raise NotTrusted(
+            Reason.BAD_EXTENSION, f"the subjectAltName of the certificate does not decode: {error}"
+        ) from None

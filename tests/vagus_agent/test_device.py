@@ -307,7 +307,7 @@ class TestConnections:
         ward.enrolled()
         with Server(ward.hierarchy, behaviour=Behaviour(admits=False), is_raw=True) as relay:
             device = ward.device(relay=relay.route())
-            assert reason_of(device.connect, 1, error=NotTrusted, match="does not admit us") is Reason.TLS_HANDSHAKE
+            assert reason_of(device.connect, 1, error=NotTrusted, match="refuses us") is Reason.TLS_HANDSHAKE
 
 
 class TestClock:

@@ -128,7 +128,7 @@ def test_a_closed_connection_cuts_a_response_short() -> None:
         exchange = asked()
         if part:
             assert exchange.feed(part) is None
-        with pytest.raises(Malformed, match=f"closed after {len(part)} bytes"):
+        with pytest.raises(Malformed, match=f"closed the connection after {len(part)} bytes"):
             exchange.end()
 
 

@@ -166,7 +166,7 @@ def _revoke_one(batch: Batch, one: Revocable, reason: RevocationReason, *, by: s
     blocked: tuple[Write, ...] = ()
     if reason.is_compromise:
         blocked = key_rows.block_writes(row.spki_sha256, row.owner, at=batch.at, state=one.key_state)
-    # 3. A revocation is permanent. Only a compromise may replace an earlier reason (RFC 5280 5.3.1).
+    # 3. A revocation is permanent. Only a compromise may replace an earlier reason.
     if one.sequence is not None and one.reason is not None:
         present = RevocationReason(one.reason)
         is_graver = reason.is_compromise and not present.is_compromise

@@ -107,14 +107,14 @@ SIGNATURE_ALGORITHMS: Mapping[str, SignatureAlgorithm] = MappingProxyType(
 _BY_IDENTIFIER: Mapping[bytes, SignatureAlgorithm] = MappingProxyType(
     {
         **{one.identifier_der: one for one in SIGNATURE_ALGORITHMS.values()},
-        # RFC 4055 5: parameters absent must be accepted like NULL
+        # RFC 4055 5: absent parameters must be accepted like NULL.
         **{der.sequence(der.object_identifier(one.oid)): one for one in (RSA_SHA256, RSA_SHA384, RSA_SHA512)},
-        # RFC 4055 2.1: hash parameters absent must be accepted like NULL
+        # RFC 4055 2.1: absent parameters of the hash algorithm must be accepted like NULL.
         **{_pss_identifier(one.hash_name or "", b""): one for one in (RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512)},
     }
 )
 
-# the hash as wide as the curve, RSA as PKCS#1 v1.5
+# ECDSA uses a hash as wide as the curve, and RSA is PKCS#1 v1.5.
 _DEFAULTS: Mapping[KeyAlgorithm, SignatureAlgorithm] = MappingProxyType(
     {
         KeyAlgorithm.P256: ECDSA_SHA256,

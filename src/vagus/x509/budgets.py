@@ -15,8 +15,8 @@ class Limits:
     signatures: int = 64
     comparisons: int = 250_000
     paths: int = 128
-    steps: int = 2_048  # edges walked in search of an anchor, repeated ones too
-    total_bytes: int = 16 * 1024 * 1024  # of the certificates handed in
+    steps: int = 2_048  # certificates tried in search of a path to an anchor, repeated ones too
+    total_bytes: int = 16 * 1024 * 1024  # bytes of all certificates that one validation reads
     certificates: int = 16_384
 
 
@@ -63,13 +63,13 @@ class Budget:
 def check_input(count: int, total_bytes: int, limits: Limits) -> None:
     """Check the number and total size of the certificates handed in. Raises LimitExceeded(TOO_MANY|TOO_LARGE)."""
     if count > limits.certificates:
-        msg = f"{count} certificates exceed the {limits.certificates} that one validation reads; send the chain only"
+        msg = f"the chain has {count} certificates, {limits.certificates} are allowed; send the chain only"
         raise LimitExceeded(Reason.TOO_MANY, msg, limit=limits.certificates, value=count)
     if total_bytes > limits.total_bytes:
-        msg = f"{total_bytes} bytes of certificates exceed {limits.total_bytes} for one validation; send the chain only"
+        msg = f"the chain has {total_bytes} bytes of certificates, {limits.total_bytes} are allowed; send it alone"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=limits.total_bytes, value=total_bytes)
 
 
 def _exhausted(what: str, limit: int) -> None:
-    msg = f"validation needs more than the {limit} {what} that are allowed; send a shorter or simpler chain"
+    msg = f"path validation needs more than the {limit} {what} that are allowed; send a shorter or simpler chain"
     raise LimitExceeded(Reason.BUDGET_EXHAUSTED, msg, limit=limit, what=what)

@@ -28,10 +28,10 @@ from vagus.x509.extensions import (
 from vagus.x509.names.distinguished import DistinguishedName, decode_name
 from vagus.x509.names.general import NO_NAMES, GeneralNames
 
-MAX_CERTIFICATE = 131_072  # bytes: the largest post-quantum certificate known is under 60 kB
+MAX_CERTIFICATE = 131_072  # limit in bytes of a certificate: the largest post-quantum certificate known is under 60 kB
 MAX_EXTENSIONS = 64
-_REPEATED = 192  # bytes of an extension whose decoded value is cached: 8,192 of them are a few megabytes
-_CACHEABLE = 10_240  # bytes: above an ML-DSA-87 certificate
+_REPEATED = 192  # bytes of the longest extension whose decoded value is cached: 8,192 of them are a few megabytes
+_CACHEABLE = 10_240  # bytes of the longest certificate that is cached, above one with ML-DSA-87
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class PathCertificate:
     der: bytes
     sha256: bytes
     tbs_der: bytes
-    version: int  # 1, 2 or 3
+    version: int  # certificate version 1, 2 or 3
     serial: int
-    serial_bytes: bytes  # contents of the INTEGER, for comparison and rules on length
+    serial_bytes: bytes  # contents of the serial number's INTEGER: compared as they are, and their length has rules
     inner_algorithm_der: bytes
     algorithm_der: bytes
     signature: bytes
@@ -63,11 +63,11 @@ class PathCertificate:
     spki_der: bytes
     spki_sha256: bytes
     extensions: Mapping[bytes, Extension]
-    faults: Mapping[bytes, VagusError]  # by OID: the known extensions that do not decode
+    faults: Mapping[bytes, VagusError]  # extensions that do not decode, with the error, by object identifier
     basic_constraints: BasicConstraints | None
     key_usage: int | None
     purposes: frozenset[bytes] | None
-    names: GeneralNames  # of the subjectAltName
+    names: GeneralNames  # the names of the subjectAltName extension
     name_constraints: NameConstraints | None
     policies: Policies | None
     policy_mappings: tuple[tuple[bytes, bytes], ...]
@@ -76,7 +76,7 @@ class PathCertificate:
     authority_key_id: AuthorityKeyId | None
     subject_key_id: bytes | None
     is_self_issued: bool
-    label: str  # a short hash for messages: never text that the peer chose
+    label: str  # a short hash that names the certificate in messages: never text that the peer chose
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PathCertificate) and self.sha256 == other.sha256
@@ -220,7 +220,7 @@ def _read_version(data: bytes, at: int, end: int) -> tuple[int, int]:
     start, stop = der.read_expected(data, first, last, der.INTEGER, "version")
     number = der.integer_value(data, start, stop, "version")
     if stop != last or number not in {1, 2}:
-        msg = f"certificate version field {number} is neither v2 nor v3, or followed by bytes (RFC 5280 4.1.2.1)"
+        msg = f"certificate version field {number} is neither v2 nor v3, or bytes follow it (RFC 5280 4.1.2.1)"
         raise Malformed(Reason.BAD_VERSION, msg, value=number)
     return number + 1, last
 
@@ -245,13 +245,13 @@ def _read_tail(data: bytes, at: int, end: int, version: int) -> dict[bytes, Exte
         tag, first, last = der.read_element(data, at, end)
         if tag in {0x81, 0x82} and tag & 0x1F > previous:
             if version == 1:
-                msg = "a unique identifier in a v1 certificate (RFC 5280 4.1.2.8); have it issued as v3 without"
+                msg = "a v1 certificate has a unique identifier (RFC 5280 4.1.2.8); have it issued as v3 without"
                 raise Malformed(Reason.BAD_VERSION, msg)
             der.bit_string_value(data, first, last, "a unique identifier")
             previous = tag & 0x1F
         elif tag == 0xA3 and last == end:
             if version != 3:
-                msg = f"extensions in a v{version} certificate (RFC 5280 4.1.2.9); have it issued as v3"
+                msg = f"a v{version} certificate has extensions (RFC 5280 4.1.2.9); have it issued as v3"
                 raise Malformed(Reason.BAD_VERSION, msg, value=version)
             return read_extensions(data, *der.read_only(data, first, last, der.SEQUENCE, "extensions"))
         else:
@@ -275,7 +275,7 @@ def read_extensions(data: bytes, start: int, end: int) -> dict[bytes, Extension]
             msg = f"extension {der.oid_text(extension.oid)} occurs twice (RFC 5280 4.2); have it issued with one"
             raise Malformed(Reason.BAD_EXTENSION, msg, oid=der.oid_text(extension.oid))
         if len(found) == MAX_EXTENSIONS:
-            msg = f"more than {MAX_EXTENSIONS} extensions; have it issued with fewer"
+            msg = f"a certificate has more than {MAX_EXTENSIONS} extensions; have it issued with fewer"
             raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_EXTENSIONS)
         found[extension.oid] = extension
         start = last
@@ -299,7 +299,7 @@ def _read_extension(element: bytes) -> Extension:
     return Extension(oid, is_critical, element[value_start:value_end])
 
 
-# the certificates of one CA repeat most of their extensions byte by byte: each is read and decoded once
+# Cached: the certificates of one CA repeat most of their extensions byte by byte.
 _read_repeated = lru_cache(maxsize=8192)(_read_extension)
 
 

@@ -37,13 +37,16 @@ SET = 0x31
 
 NULL_DER = b"\x05\x00"
 TRUE_DER = b"\x01\x01\xff"
-NO_EXPIRY_DER = b"\x18\x0f99991231235959Z"  # RFC 5280 4.1.2.5: no well-defined expiration date
-_LAST_UTC_TIME_YEAR = 2049  # RFC 5280 4.1.2.5: GeneralizedTime from 2050 on
-MAX_INTEGER = 21  # bytes: CRL numbers of 20 (RFC 5280 5.2.3) and their sign
-MAX_SERIAL = 127  # bytes: RFC 5280 4.1.2.2 allows 20, and longer ones are in use; verifier profiles decide
-MAX_NAMED_BITS = 16  # the longest named bit list of RFC 5280 has 9; without a bound the sender chooses our work
-_MAX_OID = 128  # bytes of an object identifier that the verifier compares
-_MAX_SHOWN_OID = 64  # bytes of an object identifier that is spelt in dotted form
+# GeneralizedTime 99991231235959Z: no well-defined expiration date (RFC 5280 4.1.2.5)
+NO_EXPIRY_DER = b"\x18\x0f99991231235959Z"
+_LAST_UTC_TIME_YEAR = 2049  # RFC 5280 4.1.2.5: dates from 2050 on are GeneralizedTime, earlier ones UTCTime
+MAX_INTEGER = 21  # bytes of an INTEGER: CRL numbers have 20 (RFC 5280 5.2.3), and one for the sign
+# bytes of a serial number: RFC 5280 4.1.2.2 allows 20, but longer ones are in use, and verifier profiles decide
+MAX_SERIAL = 127
+# bits of a named bit list: the longest of RFC 5280 has 9; without a bound the sender chooses our work
+MAX_NAMED_BITS = 16
+_MAX_OID = 128  # bytes of the longest object identifier that the verifier compares
+_MAX_SHOWN_OID = 64  # bytes of the longest object identifier that is written in dotted form
 _UTC_TIME = re.compile(rb"[0-9]{12}Z\Z")
 _GENERALIZED_TIME = re.compile(rb"[0-9]{14}Z\Z")
 
@@ -51,7 +54,7 @@ Element = tuple[int, int, int]
 """Tag, start of the contents, end of the contents."""
 
 
-# --- writing -----------------------------------------------------------------------------------------------------
+# --- writing DER ----------------------------------------------------------------------------------------------------
 
 
 def encode_tlv(tag: int, content: bytes) -> bytes:
@@ -96,7 +99,8 @@ def object_identifier(dotted: str) -> bytes:
         raise Malformed(Reason.BAD_ENCODING, msg, value=dotted)
     content = bytearray()
     for arc in (arcs[0] * 40 + arcs[1], *arcs[2:]):
-        groups = [arc & 0x7F]  # base 128, most significant group first, bit 8 set on all but the last (X.690 8.19.2)
+        # X.690 8.19.2: an arc in base 128, the most significant group first, bit 8 set on all but the last.
+        groups = [arc & 0x7F]
         rest = arc >> 7
         while rest:
             groups.append(0x80 | (rest & 0x7F))
@@ -157,11 +161,11 @@ def time(moment: datetime) -> bytes:
 def generalized_time(moment: datetime) -> bytes:
     """A GeneralizedTime in whole seconds with Z."""
     at = moment.astimezone(UTC)
-    # strftime("%Y") does not pad years below 1000 on every platform
+    # strftime("%Y") does not pad years below 1000 on every platform, so years are formatted here.
     return encode_tlv(GENERALIZED_TIME, f"{at.year:04d}{at.strftime('%m%d%H%M%SZ')}".encode("ascii"))
 
 
-# --- reading -----------------------------------------------------------------------------------------------------
+# --- reading DER ----------------------------------------------------------------------------------------------------
 
 
 def fail(what: str, *, reason: Reason = Reason.NON_DER) -> NoReturn:
@@ -199,7 +203,7 @@ def read_expected(data: bytes, at: int, end: int, tag: int, what: str) -> tuple[
     start = at + 2
     if start <= end and data[at] == tag:
         stop = start + data[at + 1]
-        if data[at + 1] < 0x80 and stop <= end:  # the usual case, without a second call
+        if data[at + 1] < 0x80 and stop <= end:  # a length of one byte is the usual case, read without a second call
             return start, stop
     found, start, stop = read_element(data, at, end)
     if found != tag:
@@ -275,7 +279,7 @@ def integer_value(data: bytes, start: int, end: int, what: str, *, longest: int 
     if start == end:
         fail(f"{what} is an empty INTEGER")
     if end - start > longest:
-        msg = f"{what} is an INTEGER of {end - start} bytes where {longest} are read; have a shorter one issued"
+        msg = f"{what} is an INTEGER of {end - start} bytes, and at most {longest} are read; have a shorter one issued"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=longest, value=end - start)
     first = data[start]
     if end - start > 1 and ((first == 0 and data[start + 1] < 0x80) or (first == 0xFF and data[start + 1] >= 0x80)):
@@ -317,7 +321,7 @@ def named_bits_value(data: bytes, start: int, end: int, what: str, *, may_trail:
     """
     if end - start > 1 + MAX_NAMED_BITS // 8:
         bits = 8 * (end - start - 1)
-        msg = f"{what} is a list of some {bits} named bits where {MAX_NAMED_BITS} are read; have it issued with fewer"
+        msg = f"{what} has some {bits} named bits, and at most {MAX_NAMED_BITS} are read; have it issued with fewer"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_NAMED_BITS, value=bits)
     content, unused = bit_string_value(data, start, end, what)
     if not may_trail and content and not (content[-1] >> unused) & 1:
@@ -361,7 +365,7 @@ def read_time(data: bytes, at: int, end: int, what: str) -> tuple[datetime, int]
 def check_size(data: bytes, most: int, what: str, remedy: str) -> None:
     """Nothing of a longer object is read. Raises LimitExceeded(TOO_LARGE)."""
     if len(data) > most:
-        msg = f"{what} of {len(data)} bytes exceeds the {most} that are read; {remedy}"
+        msg = f"{what} of {len(data)} bytes exceeds the limit of {most} bytes; {remedy}"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=most, value=len(data))
 
 

@@ -122,7 +122,8 @@ def decode_basic_constraints(value: bytes) -> BasicConstraints:
     is_ca = False
     path_length = None
     if start < end and value[start] == der.BOOLEAN:
-        # an explicit cA FALSE breaks X.690 11.5 but is found in certificates in use, and its meaning is clear
+        # An explicit cA FALSE in basicConstraints breaks X.690 11.5, but certificates in use have it, and its meaning
+        # is clear.
         _, first, start = der.read_element(value, start, end)
         is_ca = der.boolean_value(value, first, start, "cA")
     if start < end:
@@ -136,7 +137,7 @@ def decode_key_usage(value: bytes) -> int:
     start, end = der.read_whole(value, der.BIT_STRING, "keyUsage")
     bits = der.named_bits_value(value, start, end, "keyUsage")
     if not bits:
-        raise ForbiddenValue("keyUsage sets no bit")
+        raise ForbiddenValue("keyUsage of the certificate sets no bit")
     return bits
 
 
@@ -147,7 +148,7 @@ def decode_oid_list(value: bytes, what: str) -> tuple[bytes, ...]:
     for oid in found:
         der.check_oid(oid, what)
     if not found:
-        raise ForbiddenValue(f"{what} is empty")
+        raise ForbiddenValue(f"the certificate extension {what} is empty")
     return found
 
 
@@ -177,10 +178,12 @@ def _read_subtrees(value: bytes, start: int, end: int) -> tuple[GeneralName, ...
     for first, last in der.read_each(value, start, end, der.SEQUENCE, "a GeneralSubtree"):
         base, after = read_general_name(value, first, last)
         if after != last:
-            raise ForbiddenValue("a GeneralSubtree has a minimum or maximum (4.2.1.10 allows neither)")
+            raise ForbiddenValue(
+                "a GeneralSubtree of nameConstraints has a minimum or maximum (RFC 5280 4.2.1.10 allows neither)"
+            )
         subtrees.append(base)
     if not subtrees:
-        raise ForbiddenValue("an empty list of subtrees")
+        raise ForbiddenValue("nameConstraints has an empty list of subtrees")
     return tuple(subtrees)
 
 
@@ -278,7 +281,7 @@ def decode_distribution_points(value: bytes) -> tuple[DistributionPoint, ...]:
     places = der.read_each(value, start, end, der.SEQUENCE, "a distribution point")
     points = tuple(_read_point(value, *place) for place in places)
     if not points:
-        raise ForbiddenValue("a list of no distribution points")
+        raise ForbiddenValue("cRLDistributionPoints lists no distribution point")
     return points
 
 
@@ -292,7 +295,7 @@ def _read_point(value: bytes, start: int, end: int) -> DistributionPoint:
     if 0xA2 in fields:
         crl_issuer = read_general_names(value, *fields[0xA2], "cRLIssuer")
     if full_name is None and relative_name is None and crl_issuer is None:
-        raise ForbiddenValue("a distribution point names neither itself nor an issuer")
+        raise ForbiddenValue("a CRL distribution point names neither itself nor a CRL issuer")
     return DistributionPoint(full_name, relative_name, reasons, crl_issuer)
 
 

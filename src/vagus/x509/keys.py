@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-LARGEST_KEY = 4096  # bytes of a SubjectPublicKeyInfo: ML-DSA-87 needs 2,614, RSA-4096 550
+LARGEST_KEY = 4096  # limit in bytes of a SubjectPublicKeyInfo: ML-DSA-87 needs 2,614, RSA-4096 550
 _EC_PUBLIC_KEY = "1.2.840.10045.2.1"
 _RSA_ENCRYPTION = "1.2.840.113549.1.1.1"
 
-# named curves under 256 bits (SEC 2, ANSI X9.62, RFC 5639): refused by name, so that the message can say why
+# Named curves under 256 bits (SEC 2, ANSI X9.62, RFC 5639), refused by name so that the message can say why.
 _SMALL_CURVES: Mapping[str, tuple[str, int]] = MappingProxyType(
     {
         "1.3.132.0.6": ("secp112r1", 112),
@@ -68,10 +68,10 @@ _SMALLEST_CURVE = 256
 _RSA_SIZES = MappingProxyType({2048: KeyAlgorithm.RSA2048, 3072: KeyAlgorithm.RSA3072, 4096: KeyAlgorithm.RSA4096})
 _RSA_ALGORITHMS = frozenset(_RSA_SIZES.values())
 _SMALLEST_RSA = 2048
-_SMALLEST_EXPONENT = 65537  # FIPS 186-5 A.1.1: 2^16 < e < 2^256, odd
+_SMALLEST_EXPONENT = 65537  # FIPS 186-5 A.1.1: an RSA exponent is odd, and 2^16 < e < 2^256
 _LARGEST_EXPONENT_BITS = 256
 
-# every P-256 key starts with these bytes and differs only in the 64 after them, so nothing else needs a check
+# Every P-256 key starts with these bytes and differs only in the 64 after them, so only those are checked.
 _P256_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 _P256_LENGTH = 91
 
@@ -102,8 +102,8 @@ def open_public_key(spki_der: bytes) -> tuple[PublicKey, PublicKeyTypes]:
     algorithm = read_key_algorithm(spki_der)
     try:
         key = load_der_public_key(spki_der)
-    except (ValueError, UnsupportedAlgorithm) as fault:  # a point off the curve, a zero modulus
-        msg = f"public key of kind {algorithm} does not hold ({fault}); make a new key pair"
+    except (ValueError, UnsupportedAlgorithm) as fault:  # the key has a point off its curve, or a modulus of zero
+        msg = f"the public key of kind {algorithm} is not valid ({fault}); make a new key pair"
         raise Malformed(Reason.BAD_ENCODING, msg, algorithm=algorithm) from fault
     return PublicKey(bytes(spki_der), hashlib.sha256(spki_der).digest(), algorithm), key
 
@@ -117,12 +117,12 @@ def read_key_algorithm(spki_der: bytes) -> KeyAlgorithm:
         return KeyAlgorithm.P256
     parts = der.split_elements(der.content_of(spki_der, der.SEQUENCE))
     if [tag for tag, _, _ in parts] != [der.SEQUENCE, der.BIT_STRING]:
-        msg = "SubjectPublicKeyInfo is not an AlgorithmIdentifier and a BIT STRING; send RFC 5280 4.1.2.7"
+        msg = "a SubjectPublicKeyInfo is not an AlgorithmIdentifier and a BIT STRING (RFC 5280 4.1.2.7); send it so"
         raise Malformed(Reason.BAD_ENCODING, msg)
     identifier = der.split_elements(parts[0][1])
     bits = parts[1][1]
     if not identifier or identifier[0][0] != der.OBJECT_IDENTIFIER or len(identifier) > 2 or bits[:1] != b"\x00":
-        msg = "the key's AlgorithmIdentifier or BIT STRING is not what RFC 5280 4.1.1.2 allows; make a new key pair"
+        msg = "the public key's AlgorithmIdentifier or BIT STRING breaks RFC 5280 4.1.1.2; make a new key pair"
         raise Malformed(Reason.BAD_ENCODING, msg)
     oid = der.decode_object_identifier(identifier[0][1])
     parameters = identifier[1] if len(identifier) == 2 else None
@@ -130,14 +130,14 @@ def read_key_algorithm(spki_der: bytes) -> KeyAlgorithm:
         return _read_curve(parameters, bits[1:])
     if oid == _RSA_ENCRYPTION:
         return _read_rsa_size(parameters, bits[1:])
-    if identifier[0][1] in RAW_KEYS:  # parameters absent (RFC 8410 3, RFC 9881 4)
+    if identifier[0][1] in RAW_KEYS:  # raw keys have no algorithm parameters (RFC 8410 3, RFC 9881 4)
         name, size = RAW_KEYS[identifier[0][1]]
         algorithm = KeyAlgorithm(name)
         if parameters is not None or len(bits) != 1 + size:
             msg = f"{algorithm} key must have no parameters and {size} bytes, got {len(bits) - 1}; make a new key pair"
             raise Malformed(Reason.BAD_ENCODING, msg, algorithm=algorithm)
         return algorithm
-    msg = f"key algorithm {oid} is not known here; use P-256, P-384, RSA-3072 or ML-DSA"
+    msg = f"public key algorithm {oid} is not known here; use P-256, P-384, RSA-3072 or ML-DSA"
     raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg, algorithm=oid)
 
 
@@ -155,12 +155,13 @@ def _read_curve(parameters: tuple[int, bytes, bytes] | None, point: bytes) -> Ke
         )
         raise PolicyRefusal(Reason.WEAK_KEY, msg, curve=name, bits=bits)
     if parameters[1] not in CURVES:
-        msg = f"curve {oid} is not known here; use P-256, P-384 or P-521"
+        msg = f"elliptic curve {oid} is not known here; use P-256, P-384 or P-521"
         raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg, curve=oid)
     name, bits = CURVES[parameters[1]]
     algorithm, size = KeyAlgorithm(name), (bits + 7) // 8
     if len(point) != 1 + 2 * size or point[0] != 0x04:
-        # compressed and hybrid points would give one key several hashes, so a shared key would go unnoticed
+        # Refuse compressed and hybrid EC points: one key would have several hashes, and a shared key would go
+        # unnoticed.
         got = f"got {len(point)} bytes"
         msg = f"{algorithm} point must be uncompressed (04, then {2 * size} bytes, RFC 5480 2.2), {got}"
         raise Malformed(Reason.BAD_ENCODING, msg, algorithm=algorithm)
@@ -199,11 +200,11 @@ def _read_rsa(content: bytes) -> tuple[int, int]:
     return int.from_bytes(numbers[0][1], "big"), int.from_bytes(numbers[1][1], "big")
 
 
-# --- strength ----------------------------------------------------------------------------------------------------
+# --- the strength of public keys ------------------------------------------------------------------------------------
 
 _SMALL_PRIMES = tuple(n for n in range(3, 752, 2) if all(n % d for d in range(3, math.isqrt(n) + 1, 2)))
 _PRIMORIAL = math.prod(_SMALL_PRIMES)
-_FERMAT_ROUNDS = 100  # CA/Browser Forum BR 6.1.1.3 asks for 100 rounds
+_FERMAT_ROUNDS = 100  # CA/Browser Forum BR 6.1.1.3 asks for 100 rounds of Fermat's factorisation
 
 
 def _roca_markers() -> tuple[tuple[int, frozenset[int]], ...]:
@@ -232,23 +233,24 @@ def check_key_strength(key: PublicKey, allowed: frozenset[KeyAlgorithm]) -> None
     """
     if key.algorithm not in allowed:
         names = ", ".join(sorted(allowed))
-        msg = f"key algorithm {key.algorithm} is not one of those that the profile allows: {names}; make such a key"
+        msg = f"key algorithm {key.algorithm} is not allowed by the profile, which allows {names}; make such a key"
         raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg, algorithm=key.algorithm)
     if key.algorithm not in _RSA_ALGORITHMS:
-        return  # curves and ML-DSA parameter sets hold no weak keys that decode and lie on the curve
+        return  # EC and ML-DSA keys that decode have no weak values to search for
     outer = der.split_elements(der.content_of(key.spki_der, der.SEQUENCE))
     modulus, _ = _read_rsa(outer[1][1][1:])
     _check_modulus(modulus)
 
 
 def _check_modulus(modulus: int) -> None:
-    # 1. no small factor (SP 800-89 5.3.3)
+    # 1. The RSA modulus has no small prime factor (SP 800-89 5.3.3).
     if math.gcd(modulus, _PRIMORIAL) != 1:
         raise _weak("has a factor below 752")
-    # 2. CVE-2017-15361: primes of the form k*M + (65537^a mod M) leave their mark in every small residue
+    # 2. The RSA modulus has no ROCA fingerprint (CVE-2017-15361): primes of the form k*M + (65537^a mod M) leave it in
+    # every small residue.
     if all(modulus % prime in powers for prime, powers in _ROCA):
         raise _weak("has the ROCA fingerprint (CVE-2017-15361): a faulty chip made it")
-    # 3. Fermat's method: factors that lie close together
+    # 3. Fermat's method does not factor the RSA modulus: it finds primes that lie close together.
     middle = math.isqrt(modulus)
     middle += middle * middle < modulus
     for _ in range(_FERMAT_ROUNDS):
@@ -263,7 +265,7 @@ def _weak(why: str) -> PolicyRefusal:
     return PolicyRefusal(Reason.WEAK_KEY, f"RSA modulus {why}; make a new key pair with another library or device")
 
 
-# --- names and signatures ----------------------------------------------------------------------------------------
+# --- key identifiers and signatures ---------------------------------------------------------------------------------
 
 
 def key_identifier(spki_der: bytes) -> bytes:

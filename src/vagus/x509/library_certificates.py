@@ -17,13 +17,14 @@ _LARGEST = 64 * 1024
 def decode_certificate(certificate_der: bytes) -> Certificate:
     """The certificate in `certificate_der`. Raises Malformed(BAD_ENCODING or TOO_LARGE)."""
     if len(certificate_der) > _LARGEST:
-        msg = f"a certificate of {len(certificate_der)} bytes exceeds the {_LARGEST} that we read"
+        msg = f"a certificate of {len(certificate_der)} bytes exceeds the limit of {_LARGEST} bytes"
         raise Malformed(Reason.TOO_LARGE, msg, octets=len(certificate_der))
     try:
         with warnings.catch_warnings():
-            # The library warns of oddities that it reads all the same; lints and the verifier judge them.
+            # The library warns of certificates that break a rule but can be read; lints and the verifier judge these
+            # rules.
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             return x509.load_der_x509_certificate(certificate_der)
     except (ValueError, x509.InvalidVersion) as fault:
-        msg = f"not a DER certificate ({fault}); export it as X.509 DER or PEM"
+        msg = f"the certificate is not DER ({fault}); export it as X.509 DER or PEM"
         raise Malformed(Reason.BAD_ENCODING, msg) from fault

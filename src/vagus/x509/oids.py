@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# extensions (RFC 5280 4.2, RFC 6960 4.2.2.2.1, RFC 9608 2)
+# certificate extensions (RFC 5280 4.2, RFC 6960 4.2.2.2.1, RFC 9608 2)
 SUBJECT_KEY_IDENTIFIER = "2.5.29.14"
 KEY_USAGE = "2.5.29.15"
 SUBJECT_ALT_NAME = "2.5.29.17"
@@ -27,21 +27,21 @@ NO_REV_AVAIL = "2.5.29.56"
 AUTHORITY_INFO_ACCESS = "1.3.6.1.5.5.7.1.1"
 OCSP_NOCHECK = "1.3.6.1.5.5.7.48.1.5"
 
-# extensions of CRLs and of their entries (RFC 5280 5.2, 5.3)
+# extensions of CRLs and of CRL entries (RFC 5280 5.2, 5.3)
 CRL_NUMBER = "2.5.29.20"
 REASON_CODE = "2.5.29.21"
 DELTA_CRL_INDICATOR = "2.5.29.27"
 ISSUING_DISTRIBUTION_POINT = "2.5.29.28"
 CERTIFICATE_ISSUER = "2.5.29.29"
 
-# access methods (RFC 5280 4.2.2.1)
+# access methods of authorityInfoAccess (RFC 5280 4.2.2.1)
 OCSP_ACCESS = "1.3.6.1.5.5.7.48.1"
 CA_ISSUERS_ACCESS = "1.3.6.1.5.5.7.48.2"
 
 ANY_POLICY = "2.5.29.32.0"
 ANY_EXTENDED_KEY_USAGE = "2.5.29.37.0"
 
-# purposes (RFC 5280 4.2.1.12, RFC 4334, RFC 7030, RFC 9809, IEEE 11073-20701)
+# purposes for extendedKeyUsage (RFC 5280 4.2.1.12, RFC 4334, RFC 7030, RFC 9809, IEEE 11073-20701)
 SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
 CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
 CODE_SIGNING = "1.3.6.1.5.5.7.3.3"

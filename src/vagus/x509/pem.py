@@ -32,9 +32,11 @@ def decode_blocks(raw: bytes, label: str) -> tuple[bytes, ...]:
             msg = f"PEM block {len(found) + 1} is not base64; send the file as it was made"
             raise Malformed(Reason.BAD_ENCODING, msg) from fault
         if len(found) > _MOST:
-            raise Malformed(Reason.TOO_MANY, f"a file of more than {_MOST} PEM blocks; split it")
+            raise Malformed(Reason.TOO_MANY, f"the file has more than {_MOST} PEM blocks; split it")
     if not found:
-        raise Malformed(Reason.BAD_ENCODING, f"there is neither DER nor a PEM block called {label} in it")
+        raise Malformed(
+            Reason.BAD_ENCODING, f"the file has neither DER nor a PEM block called {label}; give such a file"
+        )
     return tuple(found)
 
 

@@ -25,7 +25,7 @@ class NameForm(StrEnum):
 
     DEVICE = "device"  # exactly one identity dNSName: <device id>.<unit>.<hospital>.<group domain>
     SERVER = "server"  # one or more host names or IP addresses from the plan
-    HARDWARE_MODULE = "hardware_module"  # RFC 4108 HardwareModuleName, for IDevIDs (802.1AR 8.10)
+    HARDWARE_MODULE = "hardware_module"  # RFC 4108 HardwareModuleName, for IDevIDs (IEEE 802.1AR 8.10)
     NONE = "none"
 
 
@@ -50,13 +50,13 @@ class Profile:
     name_form: NameForm
     key_algorithms: frozenset[KeyAlgorithm]
     key_usage: frozenset[KeyUsage]
-    extended_key_usage: tuple[str, ...]  # dotted OIDs; empty = extension absent (IDevID and authorities)
-    default_lifetime: timedelta | None  # None = 99991231235959Z (RFC 5280 4.1.2.5)
+    extended_key_usage: tuple[str, ...]  # OIDs of purposes; empty: no extension (IDevID and authorities)
+    default_lifetime: timedelta | None  # None: 99991231235959Z, no expiry (RFC 5280 4.1.2.5)
     longest_lifetime: timedelta | None
     has_crl_pointer: bool = True
     has_ocsp_pointer: bool = True
-    is_short_lived: bool = False  # noRevAvail instead of pointers (RFC 9608)
-    has_ocsp_nocheck: bool = False  # RFC 6960 4.2.2.2.1
-    path_length: int | None = None  # authorities only
+    is_short_lived: bool = False  # noRevAvail replaces pointers to CRL and OCSP (RFC 9608)
+    has_ocsp_nocheck: bool = False  # id-pkix-ocsp-nocheck, for OCSP responders (RFC 6960 4.2.2.2.1)
+    path_length: int | None = None  # pathLenConstraint, for authorities only
     certificate_policies: tuple[str, ...] = field(default=())
-    is_name_constrained: bool = False  # authorities that must carry nameConstraints
+    is_name_constrained: bool = False  # authorities of this profile must have nameConstraints

@@ -43,37 +43,40 @@ def decode_request(request_der: bytes) -> CertificateRequest:
     Raises LimitExceeded(TOO_LARGE), Malformed(NON_DER, BAD_ENCODING, BAD_VERSION or EC_PARAMS),
     PolicyRefusal(WEAK_KEY or UNSUPPORTED_ALGORITHM) and NotTrusted(POP_FAILED).
     """
-    # 1. size first: nothing of an oversized body is read
+    # 1. Check the size first, so that no part of an oversized request is read.
     if len(request_der) > LARGEST_REQUEST:
-        msg = f"request has {len(request_der)} bytes, more than the {LARGEST_REQUEST} allowed; send the key alone"
+        msg = f"the certificate request has {len(request_der)} bytes, {LARGEST_REQUEST} are allowed; send the key alone"
         raise LimitExceeded(Reason.TOO_LARGE, msg, octets=len(request_der))
-    # 2. RFC 2986 4.2: CertificationRequestInfo, signatureAlgorithm, signature, and nothing after it
+    # 2. RFC 2986 4.2: CertificationRequestInfo, signatureAlgorithm, signature, and no byte after them.
     outer = der.split_elements(der.content_of(request_der, der.SEQUENCE))
     if [tag for tag, _, _ in outer] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING] or outer[2][1][:1] != b"\x00":
-        raise Malformed(Reason.BAD_ENCODING, "not a CertificationRequest (RFC 2986 4.2); send PKCS#10 in DER")
+        raise Malformed(
+            Reason.BAD_ENCODING, "the body is not a CertificationRequest (RFC 2986 4.2); send PKCS#10 in DER"
+        )
     (_, info, info_der), (_, _, algorithm_der), (_, signature_bits, _) = outer
-    # 3. RFC 2986 4.1: version 0, subject, subjectPKInfo, attributes [0]
+    # 3. RFC 2986 4.1: version 0, subject, subjectPKInfo, attributes [0].
     fields = der.split_elements(info)
     if [tag for tag, _, _ in fields] not in ([2, 0x30, 0x30, 0xA0], [2, 0x30, 0x30]):
         raise Malformed(
-            Reason.BAD_ENCODING, "CertificationRequestInfo lacks a field (RFC 2986 4.1); send PKCS#10 in DER"
+            Reason.BAD_ENCODING,
+            "CertificationRequestInfo of the request lacks a field (RFC 2986 4.1); send PKCS#10 in DER",
         )
     if fields[0][1] != b"\x00":
-        msg = f"request version is {fields[0][1].hex()}, only 0 (v1) exists (RFC 2986 4.1); send version 0"
+        msg = f"the certificate request has version {fields[0][1].hex()}, only 0 (v1) exists (RFC 2986 4.1)"
         raise Malformed(Reason.BAD_VERSION, msg)
-    # 4. the key: strict, named curves, no weak sizes
+    # 4. Decode the public key strictly: named curves, no weak sizes.
     public_key, key = open_public_key(fields[2][2])
-    # 5. proof of possession
+    # 5. Verify the request's signature with its own key: proof of possession.
     algorithm = find_signature_algorithm(algorithm_der)
     if algorithm is None:
-        msg = f"request is signed with {describe_algorithm(algorithm_der)}, not accepted; sign with SHA-256 or better"
+        msg = f"the request is signed with {describe_algorithm(algorithm_der)}; sign it with SHA-256 or better"
         raise NotTrusted(Reason.POP_FAILED, msg)
     try:
         check_signature(key, algorithm, signature_bits[1:], info_der)
     except NotTrusted as fault:
         msg = "the request's signature does not verify with its own key; sign the request with the key that it carries"
         raise NotTrusted(Reason.POP_FAILED, msg, algorithm=algorithm.name) from fault
-    # 6. what else it says: recorded, never used
+    # 6. Record the names and attributes of the request; none of them is used.
     return _record(request_der, public_key, fields[1][2], fields[3][1] if len(fields) == 4 else b"")
 
 
@@ -96,20 +99,22 @@ def _read_attributes(attributes: bytes, names: list[str]) -> tuple[bytes | None,
     challenge: str | None = None
     found = der.split_elements(attributes)
     if len(found) > _MOST_ATTRIBUTES:
-        msg = f"request has {len(found)} attributes, more than the {_MOST_ATTRIBUTES} allowed; send fewer"
+        msg = f"the certificate request has {len(found)} attributes, {_MOST_ATTRIBUTES} are allowed; send fewer"
         raise LimitExceeded(Reason.TOO_MANY, msg, attributes=len(found))
     for tag, content, _ in found:
         parts = der.split_elements(content) if tag == der.SEQUENCE else []
         if [part[0] for part in parts] != [der.OBJECT_IDENTIFIER, der.SET]:
             raise Malformed(
-                Reason.BAD_ENCODING, "an attribute is not type and values (RFC 2986 4.1); send PKCS#10 in DER"
+                Reason.BAD_ENCODING,
+                "an attribute of the certificate request is not type and values (RFC 2986 4.1); send PKCS#10 in DER",
             )
         oid = der.decode_object_identifier(parts[0][1])
         values = der.split_elements(parts[1][1])
         if oid == _EXTENSION_REQUEST and len(values) == 1 and alternative is None:
             alternative = _read_extensions(values[0][2], names)
         elif oid == _CHALLENGE_PASSWORD and len(values) == 1:
-            challenge = read_text(values[0][0], values[0][1])  # a secret of the session: not recorded
+            # the challengePassword is a secret of the session, so it is not recorded
+            challenge = read_text(values[0][0], values[0][1])
         else:
             names.append(f"attribute:{oid}")
     return alternative, challenge
@@ -120,7 +125,9 @@ def _read_extensions(extensions_der: bytes, names: list[str]) -> bytes | None:
     for _, content, _ in der.split_elements(der.content_of(extensions_der, der.SEQUENCE)):
         parts = der.split_elements(content)
         if len(parts) not in {2, 3} or parts[0][0] != der.OBJECT_IDENTIFIER or parts[-1][0] != der.OCTET_STRING:
-            raise Malformed(Reason.BAD_ENCODING, "a requested extension is not id and value (RFC 5280 4.1.2.9)")
+            raise Malformed(
+                Reason.BAD_ENCODING, "an extension in the certificate request is not id and value (RFC 5280 4.1.2.9)"
+            )
         oid = der.decode_object_identifier(parts[0][1])
         if oid != oids.SUBJECT_ALT_NAME or alternative is not None:
             names.append(f"extension:{oid}")
@@ -129,5 +136,6 @@ def _read_extensions(extensions_der: bytes, names: list[str]) -> bytes | None:
         try:
             names.extend(str(name) for name in decode_general_names(alternative))
         except VagusError:
-            names.append("subjectAltName:#" + alternative[:64].hex())  # it is not used, so it may be nonsense
+            # this subjectAltName is not used, so it may be nonsense
+            names.append("subjectAltName:#" + alternative[:64].hex())
     return alternative

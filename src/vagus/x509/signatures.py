@@ -25,10 +25,10 @@ _RSA_ENCRYPTION = der.oid_contents("1.2.840.113549.1.1.1")
 _RSASSA_PSS = der.oid_contents("1.2.840.113549.1.1.10")
 _MGF1 = der.oid_contents("1.2.840.113549.1.1.8")
 _DSA = der.oid_contents("1.2.840.10040.4.1")
-_MAX_KEY = 16_384  # bytes of SubjectPublicKeyInfo: SLH-DSA, Falcon and RSA-16384 need fewer
-_MAX_IDENTIFIER = 256  # bytes of AlgorithmIdentifier: RSASSA-PSS needs some 70
-_MAX_MODULUS = 8192  # bits: a larger RSA key costs the verifier milliseconds for each signature
-_MAX_EXPONENT = 64  # bits, for the same reason
+_MAX_KEY = 16_384  # limit in bytes of a SubjectPublicKeyInfo: SLH-DSA, Falcon and RSA-16384 need fewer
+_MAX_IDENTIFIER = 256  # limit in bytes of an AlgorithmIdentifier: RSASSA-PSS needs some 70
+_MAX_MODULUS = 8192  # bits of an RSA modulus: a larger key costs the verifier milliseconds for each signature
+_MAX_EXPONENT = 64  # bits of an RSA exponent, for the same reason
 
 _RawKey: TypeAlias = (
     ed25519.Ed25519PublicKey
@@ -38,7 +38,7 @@ _RawKey: TypeAlias = (
     | mldsa.MLDSA87PublicKey
 )
 _HASHES: dict[str, hashes.HashAlgorithm] = {
-    "sha1": hashes.SHA1(),  # noqa: S303  only with the test switch
+    "sha1": hashes.SHA1(),  # noqa: S303 SHA-1 is used only with the switch for tests
     "sha256": hashes.SHA256(),
     "sha384": hashes.SHA384(),
     "sha512": hashes.SHA512(),
@@ -49,13 +49,13 @@ HASH_NAMES = {
     der.oid_contents("2.16.840.1.101.3.4.2.2"): "sha384",
     der.oid_contents("2.16.840.1.101.3.4.2.3"): "sha512",
 }
-# contents of the curve's OID -> (name, bits)
+# contents of the curve's OID -> (curve name, bits)
 CURVES = {
     der.oid_contents("1.2.840.10045.3.1.7"): ("p256", 256),
     der.oid_contents("1.3.132.0.34"): ("p384", 384),
     der.oid_contents("1.3.132.0.35"): ("p521", 521),
 }
-# contents of the key's OID -> (name, bytes of the key)
+# contents of the key's OID -> (key name, bytes of the key)
 RAW_KEYS = {
     der.oid_contents("1.3.101.112"): ("ed25519", 32),
     der.oid_contents("1.3.101.113"): ("ed448", 57),
@@ -63,7 +63,7 @@ RAW_KEYS = {
     der.oid_contents("2.16.840.1.101.3.4.3.18"): ("mldsa65", 1952),
     der.oid_contents("2.16.840.1.101.3.4.3.19"): ("mldsa87", 2592),
 }
-# signature OID -> (family, hash); the families without a hash are the key's own name
+# OID of the signature algorithm -> (family, hash). Families without a hash have the key's own name.
 _SCHEMES = {
     der.oid_contents("1.2.840.10045.4.3.2"): ("ecdsa", "sha256"),
     der.oid_contents("1.2.840.10045.4.3.3"): ("ecdsa", "sha384"),
@@ -116,7 +116,7 @@ def decode_scheme(identifier_der: bytes) -> Scheme:
     unknown among it, and for parameters that RFC 4055, 5758, 8410 and 9881 do not allow.
     """
     if len(identifier_der) > _MAX_IDENTIFIER:
-        raise _unsupported(f"signature algorithm identifier of {len(identifier_der)} bytes")
+        raise _unsupported(f"the signature algorithm identifier has {len(identifier_der)} bytes")
     return _decode_scheme(identifier_der)
 
 
@@ -132,7 +132,7 @@ def _decode_scheme(identifier_der: bytes) -> Scheme:
     if found is None:
         raise _unsupported(f"signature algorithm {der.oid_text(oid)} is not verified here")
     family, hash_name = found
-    # RFC 4055 2.1: both NULL and absent must be accepted with RSA; RFC 5758, 8410, 9881: absent everywhere else
+    # RFC 4055 2.1: with RSA, parameters may be NULL or absent. RFC 5758, 8410, 9881: they are absent everywhere else.
     if parameters and not (family == "rsa" and parameters == der.NULL_DER):
         raise _unsupported(f"signature algorithm {der.oid_text(oid)} with parameters that its RFC does not allow")
     return Scheme(family, hash_name, is_legacy=hash_name == "sha1" or family == "dsa")
@@ -148,7 +148,7 @@ def _decode_pss(parameters: bytes) -> Scheme:
         mask_start, mask_end = der.read_only(parameters, *fields[0xA1], der.SEQUENCE, "maskGenAlgorithm")
         first, last = der.read_expected(parameters, mask_start, mask_end, der.OBJECT_IDENTIFIER, "maskGenAlgorithm")
         if parameters[first:last] != _MGF1:
-            raise _unsupported("RSASSA-PSS with a mask generation function other than MGF1")
+            raise _unsupported("the signature is RSASSA-PSS with a mask generation function other than MGF1")
         mask_hash = _decode_hash(parameters[last:mask_end])
     salt_length, trailer = (
         der.integer_value(
@@ -159,9 +159,9 @@ def _decode_pss(parameters: bytes) -> Scheme:
         for tag, default in ((0xA2, 20), (0xA3, 1))
     )
     if trailer != 1:
-        raise _unsupported(f"RSASSA-PSS with trailer field {trailer}, 1 is the only one there is")
+        raise _unsupported(f"the signature is RSASSA-PSS with trailer field {trailer}, and 1 is the only one there is")
     if not 0 <= salt_length <= 512:
-        raise _unsupported(f"RSASSA-PSS with a salt of {salt_length} bytes")
+        raise _unsupported(f"the signature is RSASSA-PSS with a salt of {salt_length} bytes")
     return Scheme("rsa-pss", hash_name, "sha1" in {hash_name, mask_hash}, salt_length, mask_hash)
 
 
@@ -170,7 +170,9 @@ def _decode_hash(identifier_der: bytes) -> str:
     first, last = der.read_expected(identifier_der, start, end, der.OBJECT_IDENTIFIER, "a hash algorithm")
     name = HASH_NAMES.get(identifier_der[first:last])
     if name is None or identifier_der[last:end] not in {b"", der.NULL_DER}:
-        raise _unsupported(f"hash algorithm {der.oid_text(identifier_der[first:last])} or its parameters")
+        raise _unsupported(
+            f"the hash algorithm {der.oid_text(identifier_der[first:last])} or its parameters are not accepted here"
+        )
     return name
 
 
@@ -185,7 +187,7 @@ def key_facts(spki_der: bytes) -> KeyFacts:
     NotTrusted(UNSUPPORTED_ALGORITHM).
     """
     if len(spki_der) > _MAX_KEY:
-        raise _unsupported(f"public key of {len(spki_der)} bytes, more than {_MAX_KEY}")
+        raise _unsupported(f"the public key has {len(spki_der)} bytes, more than {_MAX_KEY}")
     return _key_facts(spki_der)
 
 
@@ -208,10 +210,12 @@ def _key_facts(spki_der: bytes) -> KeyFacts:
         return KeyFacts("dsa", "dsa", 0, is_legacy=True)
     raw = RAW_KEYS.get(oid)
     if raw is None:
-        raise _unsupported(f"key algorithm {der.oid_text(oid)} is not known here")
+        raise _unsupported(f"the public key algorithm {der.oid_text(oid)} is not known here")
     name, size = raw
     if parameters or len(key) != size:
-        raise Malformed(Reason.BAD_ENCODING, f"{name} key is not {size} bytes without parameters; make it anew")
+        raise Malformed(
+            Reason.BAD_ENCODING, f"the {name} public key is not {size} bytes without parameters; make it anew"
+        )
     return KeyFacts(name, name, 0)
 
 
@@ -224,7 +228,7 @@ def _curve_facts(parameters: bytes) -> KeyFacts:
     curve = CURVES.get(parameters[start:end])
     if curve is None:
         name = der.oid_text(parameters[start:end])
-        msg = f"EC key on curve {name}: only P-256, P-384 and P-521 are strong enough and known; use one of them"
+        msg = f"the EC key is on curve {name}, but only P-256, P-384 and P-521 are strong enough and known; use these"
         raise NotTrusted(Reason.WEAK_KEY, msg, curve=name)
     return KeyFacts("ecdsa", *curve)
 
@@ -265,7 +269,7 @@ def _verifier(spki_der: bytes, algorithm_der: bytes) -> Verify:
         raise NotTrusted(Reason.WEAK_KEY, msg) from error
     verify = bind(key, scheme)
     if verify is None:
-        raise _unsupported(f"public key of type {type(key).__name__}")
+        raise _unsupported(f"a public key of type {type(key).__name__} verifies no signature here")
     return verify
 
 
@@ -310,13 +314,13 @@ def verify_signed(
     Raises NotTrusted(BAD_SIGNATURE|SIG_ALG_MISMATCH|UNSUPPORTED_ALGORITHM|WEAK_KEY), Malformed(NON_DER|EC_PARAMS).
     """
     if not unsafe_legacy and decode_scheme(algorithm_der).is_legacy:
-        raise _unsupported("a signature with SHA-1 or DSA")
-    key_facts(spki_der)  # bounds the key before it becomes part of a cache
+        raise _unsupported("the signature uses SHA-1 or DSA")
+    key_facts(spki_der)  # this bounds the key's size before the key enters a cache
     verify = _verifier(spki_der, algorithm_der)
     try:
         verify(signature, message)
     except InvalidSignature:
-        msg = "a signature does not verify with the key of the presumed signer; the object was changed or forged"
+        msg = "a signature does not verify with the key of the presumed signer; the signed object was changed or forged"
         raise NotTrusted(Reason.BAD_SIGNATURE, msg) from None
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         msg = "a signature cannot be checked with this key: impossible parameters; re-issue"

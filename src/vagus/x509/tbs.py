@@ -46,7 +46,8 @@ class _TbsCertificate:
     extensions: Annotated[list[_Extension] | None, asn1.Explicit(3)]
 
 
-class TbsExtension(NamedTuple):  # ten to a certificate: a tuple is made in a third of a dataclass's time
+# a NamedTuple, because a certificate has ten extensions, and a tuple takes a third of a dataclass's time
+class TbsExtension(NamedTuple):
     """One extension: dotted OID, criticality, and the DER inside its OCTET STRING."""
 
     oid: str
@@ -80,7 +81,7 @@ def _whole(element: asn1.TLV) -> bytes:
     """The element with its header: DER has one spelling of it, and the decoder took no other."""
     tag = element.tag_bytes
     if len(tag) != 1:
-        raise Malformed(Reason.NON_DER, "not a TBSCertificate: a tag number above 30; build it anew")
+        raise Malformed(Reason.NON_DER, "the TBSCertificate has a tag number above 30; build it anew")
     return der.encode_tlv(tag[0], bytes(element.data))
 
 
@@ -95,7 +96,7 @@ def decode_tbs(tbs_der: bytes) -> TbsFields:
             [TbsExtension(one.oid.dotted_string, one.critical, one.value) for one in raw.extensions or ()]
         )
     except (ValueError, OverflowError) as fault:
-        raise Malformed(Reason.NON_DER, f"not a DER TBSCertificate ({fault}); build it anew") from fault
+        raise Malformed(Reason.NON_DER, f"the TBSCertificate is not DER ({fault}); build it anew") from fault
     validity = raw.validity
     return TbsFields(
         version=raw.version,

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 KEY_USAGE_BITS: Mapping[KeyUsage, int] = MappingProxyType({use: bit for bit, use in enumerate(KeyUsage)})
 _VERSION_3 = b"\xa0\x03\x02\x01\x02"
-NOWHERE = "none.invalid"  # RFC 6761: no one can own this name; used where a constraint needs a name that nothing has
+# RFC 6761: no one can own this name. It fills a name constraint that must exclude every name.
+NOWHERE = "none.invalid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,7 @@ def _permitted_dns(value: bytes) -> tuple[str, ...]:
     return tuple(str(name.value).lower().removeprefix(".") for name in permitted if name.form is Form.DNS)
 
 
-# --- name constraints --------------------------------------------------------------------------------------------
+# --- name constraints of authorities --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ def _address(text: str) -> bytes:
         raise Malformed(Reason.NON_CANONICAL, msg, value=text) from fault
 
 
-# --- the certificate ---------------------------------------------------------------------------------------------
+# --- the TBSCertificate ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +239,8 @@ def build_tbs(contents: Contents, issuer: IssuerFacts) -> bytes:
     ]
     if contents.name_constraints is not None:
         value = encode_name_constraints(contents.name_constraints)
-        extensions.append(extension(oids.NAME_CONSTRAINTS, value, is_critical=True))  # RFC 5280 4.2.1.10: MUST
+        # RFC 5280 4.2.1.10: nameConstraints MUST be critical
+        extensions.append(extension(oids.NAME_CONSTRAINTS, value, is_critical=True))
     extensions.append(
         _pointers(
             contents.crl_url if profile.has_crl_pointer else None,
@@ -290,7 +292,7 @@ def _static_extensions(profile: Profile) -> bytes:
     if profile.has_ocsp_nocheck:
         found.append(extension(oids.OCSP_NOCHECK, der.NULL_DER))
     if profile.is_short_lived:
-        found.append(extension(oids.NO_REV_AVAIL, der.NULL_DER))  # RFC 9608 2: never critical
+        found.append(extension(oids.NO_REV_AVAIL, der.NULL_DER))  # RFC 9608 2: noRevAvail is never critical
     return b"".join(found)
 
 
@@ -314,7 +316,7 @@ def _alternative_names(contents: Contents) -> bytes:
         names.append(encode_hardware_module(contents.hardware_module))
     if not names:
         return b""
-    # RFC 5280 4.2.1.6: critical exactly when the subject is empty
+    # RFC 5280 4.2.1.6: subjectAltName is critical exactly when the subject is empty.
     return extension(oids.SUBJECT_ALT_NAME, der.sequence(*names), is_critical=contents.subject_der == b"\x30\x00")
 
 
@@ -323,7 +325,7 @@ def _pointers(crl_url: str | None, ocsp_url: str | None, ca_issuers_url: str | N
     """The cRLDistributionPoints (RFC 5280 4.2.1.13) and authorityInfoAccess (4.2.2.1)."""
     found = b""
     if crl_url is not None:
-        # DistributionPoint { [0] DistributionPointName { [0] fullName { [6] URI } } }
+        # RFC 5280 4.2.1.13: DistributionPoint { [0] DistributionPointName { [0] fullName { [6] URI } } }
         name = der.explicit(0, der.encode_tlv(0xA0, der.implicit(6, _ia5(crl_url, "CRL URL"))))
         found += extension(oids.CRL_DISTRIBUTION_POINTS, der.sequence(der.sequence(name)))
     methods = [

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 _VERSION_2 = der.integer(1)
-_LARGEST_NUMBER = 1 << 159  # RFC 5280 5.2.3: at most 20 bytes, positive
+_LARGEST_NUMBER = 1 << 159  # RFC 5280 5.2.3: a CRL number is positive and has at most 20 bytes
 
 
 class RevocationReason(IntEnum):
@@ -45,7 +45,9 @@ class RevocationReason(IntEnum):
             if name.lower() == text.lower():
                 return reason
         known = ", ".join(_NAMES)
-        raise Malformed(Reason.BAD_ARGUMENT, f"revocation reason {text!r} is none of {known}", value=text)
+        raise Malformed(
+            Reason.BAD_ARGUMENT, f"revocation reason {text!r} is unknown; choose one of {known}", value=text
+        )
 
     @property
     def is_compromise(self) -> bool:
@@ -106,19 +108,23 @@ def build_crl_tbs(contents: CrlContents, issuer: IssuerFacts) -> bytes:
     Raises Malformed(BAD_ARGUMENT) for a number that needs more than 20 bytes or updates in the wrong order.
     """
     if not 0 < contents.number < _LARGEST_NUMBER or contents.next_update <= contents.this_update:
-        msg = f"a CRL of number {contents.number} from {contents.this_update} to {contents.next_update} cannot be made"
+        msg = (
+            f"CRL number {contents.number} or the dates {contents.this_update} to {contents.next_update} are impossible"
+        )
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     extensions = [
-        # 5.2.1: MUST be in every CRL
+        # RFC 5280 5.2.1: authorityKeyIdentifier MUST be in every CRL.
         extension(oids.AUTHORITY_KEY_IDENTIFIER, der.sequence(der.implicit(0, issuer.key_identifier))),
-        extension(oids.CRL_NUMBER, der.integer(contents.number)),  # 5.2.3
+        extension(oids.CRL_NUMBER, der.integer(contents.number)),  # RFC 5280 5.2.3: CRL number
     ]
-    if contents.base_number is not None:  # 5.2.4: critical
+    if contents.base_number is not None:  # RFC 5280 5.2.4: deltaCRLIndicator is critical
         extensions.append(extension(oids.DELTA_CRL_INDICATOR, der.integer(contents.base_number), is_critical=True))
-    if contents.shard_url is not None:  # 5.2.5: critical; the same URL as in the certificates of the shard
+    # RFC 5280 5.2.5: issuingDistributionPoint is critical, and has the same URL as the certificates of the shard.
+    if contents.shard_url is not None:
         point = der.explicit(0, _full_name(contents.shard_url))
         extensions.append(extension(oids.ISSUING_DISTRIBUTION_POINT, der.sequence(point), is_critical=True))
-    if contents.freshest_url is not None and contents.base_number is None:  # 5.2.6: never in a delta
+    # RFC 5280 5.2.6: freshestCRL is never in a delta CRL
+    if contents.freshest_url is not None and contents.base_number is None:
         point = der.sequence(der.sequence(der.explicit(0, _full_name(contents.freshest_url))))
         extensions.append(extension(oids.FRESHEST_CRL, point))
     head = b"".join(
@@ -131,7 +137,8 @@ def build_crl_tbs(contents: CrlContents, issuer: IssuerFacts) -> bytes:
         )
     )
     tail = der.explicit(0, der.sequence(*extensions))
-    # 5.1.2.6: without a revoked certificate the field is absent. Joined once: a million entries are 53 MB.
+    # RFC 5280 5.1.2.6: without a revoked certificate, revokedCertificates is absent. The entries are joined once: a
+    # million take 53 MB.
     size = sum(map(len, contents.entries))
     entries_head = _header(der.SEQUENCE, size) if size else b""
     whole = len(head) + len(entries_head) + size + len(tail)

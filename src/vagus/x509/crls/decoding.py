@@ -18,8 +18,8 @@ from vagus.x509.names.distinguished import DistinguishedName, RelativeName, deco
 from vagus.x509.names.general import GeneralNames, read_general_names
 from vagus.x509.signatures import SignatureVerdicts
 
-MAX_CRL = 64 * 1024 * 1024  # bytes: a million and a half entries
-ALL_REASONS = 0b1_1111_1110  # ReasonFlags bits 1 to 8 (RFC 5280 4.2.1.13)
+MAX_CRL = 64 * 1024 * 1024  # limit in bytes of a CRL: a million and a half entries fit
+ALL_REASONS = 0b1_1111_1110  # every revocation reason: ReasonFlags bits 1 to 8 (RFC 5280 4.2.1.13)
 CERTIFICATE_HOLD = 6
 REMOVE_FROM_CRL = 8
 _INVALIDITY_DATE = der.oid_contents("2.5.29.24")
@@ -64,7 +64,7 @@ class Crl:
 
     der: bytes
     sha256: bytes
-    tbs: tuple[int, int]  # where tbsCertList lies, so that 50 MB are not stored twice
+    tbs: tuple[int, int]  # where tbsCertList lies in the CRL, so that 50 MB are not stored twice
     inner_algorithm_der: bytes
     algorithm_der: bytes
     signature: bytes
@@ -72,9 +72,9 @@ class Crl:
     this_update: datetime
     next_update: datetime | None
     number: int | None
-    base_number: int | None  # of a delta CRL (5.2.4)
+    base_number: int | None  # CRL number of the base that a delta CRL names (RFC 5280 5.2.4)
     scope: IssuingDistributionPoint
-    scope_der: bytes  # the extension's bytes: a delta must repeat those of its base
+    scope_der: bytes  # bytes of issuingDistributionPoint: a delta CRL must repeat those of its base
     authority_key_id: AuthorityKeyId | None
     entries: Entries
     label: str
@@ -119,7 +119,7 @@ def decode_crl(crl_der: bytes) -> Crl:
     extensions = _read_tail(data, at, tbs_end, is_v2=is_v2)
     scope = _scope(extensions)
     if len(entries) > 1 and not scope.is_indirect:
-        raise _invalid("a direct CRL names another certificate issuer (5.2.5 asks for indirectCRL)")
+        raise _invalid("a direct CRL has an entry of another certificate issuer (RFC 5280 5.2.5 asks for indirectCRL)")
     key_id = extensions.get(ext.AUTHORITY_KEY_ID)
     point = extensions.get(ext.ISSUING_DISTRIBUTION_POINT)
     digest = hashlib.sha256(data).digest()
@@ -165,7 +165,9 @@ def _read_tail(data: bytes, at: int, end: int, *, is_v2: bool) -> dict[bytes, Ex
     extensions = read_extensions(data, *der.read_only(data, first, last, der.SEQUENCE, "crlExtensions"))
     for oid, extension in extensions.items():
         if extension.is_critical and oid not in _KNOWN:
-            raise _invalid(f"critical CRL extension {der.oid_text(oid)} is not known here (5.2)")
+            raise _invalid(
+                f"the CRL has the critical extension {der.oid_text(oid)}, which is not known here (RFC 5280 5.2)"
+            )
     return extensions
 
 
@@ -202,7 +204,7 @@ def _scope(extensions: Mapping[bytes, Extension]) -> IssuingDistributionPoint:
         else:
             flags.add(tag & 0x1F)
     if len(flags & {1, 2, 5}) > 1:
-        raise _invalid("a CRL for only users, only CAs and only attributes at once (5.2.5)")
+        raise _invalid("a CRL is for only users, only CAs and only attribute certificates at once (RFC 5280 5.2.5)")
     return IssuingDistributionPoint(full_name, relative_name, 1 in flags, 2 in flags, 5 in flags, reasons, 4 in flags)
 
 
@@ -219,7 +221,7 @@ def _read_entries(data: bytes, at: int, end: int, crl_issuer: Name, *, is_v2: bo
     seen: dict[bytes, int] = {}
     while at < end:
         first, stop = der.read_expected(data, at, end, der.SEQUENCE, "a revoked certificate")
-        # userCertificate
+        # userCertificate of a CRL entry (RFC 5280 5.1.2.6)
         if stop - first < 4 or data[first] != der.INTEGER or data[first + 1] > der.MAX_SERIAL:
             der.fail("a revoked certificate without a serial number")
         serial_start = first + 2
@@ -228,13 +230,13 @@ def _read_entries(data: bytes, at: int, end: int, crl_issuer: Name, *, is_v2: bo
             der.fail("a serial number is empty or reaches beyond its entry")
         if data[serial_start] in {0x00, 0xFF}:
             der.integer_value(data, serial_start, serial_end, "a serial number", longest=der.MAX_SERIAL)
-        # revocationDate, crlEntryExtensions
+        # revocationDate and crlEntryExtensions of a CRL entry
         rest = data[serial_end:stop]
         reason = seen.get(rest)
         if reason is None:
             reason, issuer = _read_rest(data, serial_end, stop, is_v2=is_v2)
             if issuer is not None:
-                # 5.3.3: it holds for this entry and the following ones
+                # RFC 5280 5.3.3: certificateIssuer holds for this CRL entry and the following ones.
                 listed = by_issuer.setdefault(issuer.relative_names, {})
             elif len(seen) < _SEEN:
                 seen[rest] = reason
@@ -280,12 +282,14 @@ def _read_entry_extensions(data: bytes, at: int, end: int) -> tuple[int, Disting
             start, stop = der.read_whole(value, der.SEQUENCE, "certificateIssuer")
             names = read_general_names(value, start, stop, "certificateIssuer").directories
             if len(names) != 1:
-                raise _invalid("certificateIssuer holds not exactly one directory name (5.3.3)")
+                raise _invalid("certificateIssuer of a CRL entry holds not exactly one directory name (RFC 5280 5.3.3)")
             issuer = names[0]
         elif oid == _INVALIDITY_DATE:
             der.read_time(value, 0, len(value), "invalidityDate")
         elif extension.is_critical:
-            raise _invalid(f"critical entry extension {der.oid_text(oid)} is not known here (5.3)")
+            raise _invalid(
+                f"a CRL entry has the critical extension {der.oid_text(oid)}, which is not known here (RFC 5280 5.3)"
+            )
     return reason, issuer
 
 
@@ -295,7 +299,7 @@ def verify_crl(crl: Crl, signer: PathCertificate, verdicts: SignatureVerdicts, *
     Raises NotTrusted(CRL_INVALID|SIG_ALG_MISMATCH|BAD_SIGNATURE|UNSUPPORTED_ALGORITHM|KEY_USAGE).
     """
     if crl.algorithm_der != crl.inner_algorithm_der:
-        msg = f"CRL {crl.label} names one signature algorithm inside and another outside (5.1.1.2); issue it anew"
+        msg = f"CRL {crl.label} names two signature algorithms (RFC 5280 5.1.1.2); have it issued anew"
         raise NotTrusted(Reason.SIG_ALG_MISMATCH, msg, crl=crl.label)
     if signer.key_usage is not None and not signer.key_usage & ext.UsageBit.CRL_SIGN:
         msg = f"CRL {crl.label} is signed by certificate {signer.label}, whose keyUsage lacks cRLSign"

@@ -28,28 +28,30 @@ def _points(value: bytes) -> tuple[DistributionPoint, ...]:
     return (*decode_distribution_points(value), ANYWHERE)
 
 
-_REPEATED = 512  # bytes: the certificates of a shard all carry the same points
+# bytes of the longest distribution points that are cached: all certificates of a shard have the same ones
+_REPEATED = 512
 _repeated_points = lru_cache(maxsize=4096)(_points)
 
 
 def covers(crl: Crl, point: DistributionPoint, certificate: PathCertificate) -> bool:
     """Whether `crl` covers `certificate` by way of `point`, whatever the reasons: (b)(1), (b)(2)."""
-    # (b)(1) issuer
+    # RFC 5280 6.3.3 (b)(1): the CRL has the issuer that the distribution point names, else the certificate's.
     if point.crl_issuer is not None:
         if not crl.scope.is_indirect or not any(crl.issuer.matches(name) for name in point.crl_issuer.directories):
             return False
     elif not crl.issuer.matches(certificate.issuer):
         return False
     scope = crl.scope
-    # (b)(2)(i) distribution point names
+    # RFC 5280 6.3.3 (b)(2)(i): the names of the distribution points have one in common.
     if (scope.full_name is not None or scope.relative_name is not None) and not _shares_name(crl, point, certificate):
         return False
-    # (b)(2)(ii) and (iii); a v1 certificate does not say what it is, so neither kind of CRL covers it
+    # RFC 5280 6.3.3 (b)(2)(ii), (iii): a CRL for users or for CAs alone. A v1 certificate does not say what it is, so
+    # neither covers it.
     if scope.only_user and (certificate.is_ca or certificate.version != 3):
         return False
     if scope.only_ca and not certificate.is_ca:
         return False
-    # (b)(2)(iv)
+    # RFC 5280 6.3.3 (b)(2)(iv): a CRL for attribute certificates alone covers no certificate.
     return not scope.only_attribute
 
 
@@ -60,7 +62,7 @@ def _shares_name(crl: Crl, point: DistributionPoint, certificate: PathCertificat
     if point.full_name is None and point.relative_name is None:
         if point.crl_issuer is not None:
             return bool(own & _names(point.crl_issuer))
-        # the implied point has the name of the certificate issuer
+        # A certificate without distribution points has an implied one with its issuer's name (RFC 5280 6.3.3).
         return certificate.issuer.relative_names in own
     if point.relative_name is not None:
         bases: tuple[DistinguishedName, ...] = (

@@ -45,7 +45,7 @@ class Draft:
     forbidden: Mapping[str, str]
     subject: tuple[tuple[Attribute, ...], ...]
     key_algorithm: KeyAlgorithm | None
-    subject_key_id: bytes | None  # as the extension has it
+    subject_key_id: bytes | None  # the subjectKeyIdentifier extension's value
     expected_key_id: bytes
     authority_key_id: bytes | None
     key_usage: frozenset[KeyUsage] | None
@@ -53,8 +53,9 @@ class Draft:
     basic: ext.BasicConstraints | None
     names: GeneralNames
     policies: ext.Policies | None
-    crl_points: tuple[tuple[str, ...], ...] | None  # per distribution point its URIs
-    access: tuple[tuple[str, str | None], ...] | None  # method and URI; None for a location that is no URI
+    crl_points: tuple[tuple[str, ...], ...] | None  # for each CRL distribution point, its URIs
+    # accessMethod and URI of each authorityInfoAccess entry; None for a location that is no URI
+    access: tuple[tuple[str, str | None], ...] | None
     constraints: ext.NameConstraints | None
 
     @property
@@ -115,12 +116,12 @@ def decode_draft(tbs_der: bytes, profile: Profile, issuer: IssuerFacts) -> Draft
         crl_points=read(oids.CRL_DISTRIBUTION_POINTS, _crl_points),
         access=read(oids.AUTHORITY_INFO_ACCESS, _access),
         constraints=read(oids.NAME_CONSTRAINTS, ext.decode_name_constraints),
-        faults=tuple(faults),  # evaluated after the readers above, which fill it
+        faults=tuple(faults),  # Python evaluates this argument after the readers above, which fill the list
         forbidden=MappingProxyType(forbidden),
     )
 
 
-# These readers are pure and most of their inputs repeat from certificate to certificate, so results are cached.
+# Results are cached: these readers are pure, and most inputs repeat from certificate to certificate.
 
 
 @lru_cache(maxsize=256)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PROFILE_CONTENTS = Document("Vagus profiles", "house")
 
-_BACKDATE = timedelta(hours=1)  # issuance sets notBefore this far in the past, for peers whose clock is late
+_BACKDATE = timedelta(hours=1)  # issuance dates notBefore this far back, for peers whose clock is late
 _LONGEST_IDENTITY = 128
 _IDENTITY = re.compile(r"[a-z2-7]{25}[aeimquy4]\.[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\Z")
 _SERVER_FORMS = frozenset({Form.DNS, Form.IP})
@@ -78,7 +78,7 @@ def key_usage(draft: Draft) -> str | None:
 def purposes(draft: Draft) -> str | None:
     """The profile's purposes in their order; absent where it has none."""
     if draft.purposes is None and draft.has(oids.EXTENDED_KEY_USAGE):
-        return None  # does not decode: rfc5280-der
+        return None  # the lint rfc5280-der reports what does not decode
     return None if (draft.purposes or ()) == draft.profile.extended_key_usage else "extKeyUsage is not the profile's"
 
 
@@ -215,7 +215,7 @@ def name_constraints(draft: Draft) -> str | None:
     if not draft.has(oids.NAME_CONSTRAINTS):
         return "nameConstraints is missing"
     if draft.constraints is None:
-        return None  # forbidden or not decoded: other rules report it
+        return None  # other lints report what is forbidden or does not decode
     permitted = {one.form for one in draft.constraints.permitted}
     excluded = {one.content for one in draft.constraints.excluded if one.form is Form.IP}
     is_bound = {Form.EMAIL, Form.DNS} <= permitted and (Form.IP in permitted or {bytes(8), bytes(32)} <= excluded)

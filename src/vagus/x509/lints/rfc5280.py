@@ -213,7 +213,7 @@ def policies_once(draft: Draft) -> str | None:
 def host_name_syntax(draft: Draft) -> str | None:
     """DNSName in the preferred name syntax of RFC 1034."""
     for name in draft.names.dns:
-        # another rule forbids wildcards, so this one passes over the wildcard label
+        # Another lint forbids wildcards, so this one skips the wildcard label.
         if not _HOST_NAME.match(name.removeprefix("*.")):
             return f"dNSName {name!r} is not a host name"
     return None

@@ -26,7 +26,8 @@ SERIAL_NUMBER = "2.5.4.5"
 _EMAIL_ADDRESS = "1.2.840.113549.1.9.1"
 _EMAIL_ADDRESS_CONTENTS = der.oid_contents(_EMAIL_ADDRESS)
 
-_LONGEST = 64  # RFC 5280 appendix A: ub-organization-name, ub-common-name, ub-serial-number
+# RFC 5280 appendix A: the limit of ub-organization-name, ub-common-name and ub-serial-number.
+_LONGEST = 64
 _SHORT_NAMES: Mapping[str, str] = MappingProxyType(
     {
         COUNTRY: "C",
@@ -49,20 +50,22 @@ _TEXT_ENCODINGS: Mapping[int, str] = MappingProxyType(
         der.UTF8_STRING: "utf-8",
         der.PRINTABLE_STRING: "ascii",
         der.IA5_STRING: "ascii",
-        0x12: "ascii",  # NumericString
+        0x12: "ascii",  # ASN.1 tag of NumericString
         0x14: "latin-1",  # TeletexString: X.520 says T.61, but issuers write Latin-1
-        0x1A: "ascii",  # VisibleString
+        0x1A: "ascii",  # ASN.1 tag of VisibleString
         der.UNIVERSAL_STRING: "utf-32-be",
         der.BMP_STRING: "utf-16-be",
     }
 )
-# only these compare as text; the others compare byte by byte, because software disagrees on what they spell
+# Only these string types are compared as text. Others are compared byte by byte, because software disagrees on their
+# text.
 _COMPARED_AS_TEXT = frozenset(
     {der.UTF8_STRING, der.PRINTABLE_STRING, der.IA5_STRING, der.UNIVERSAL_STRING, der.BMP_STRING}
 )
-_CACHEABLE_NAME = 1024  # bytes; keeps the cache of 4,096 names under some 16 MB whatever a peer sends
-_LONGEST_RUN = 30  # combining marks on one character, the Stream-Safe Text Format of UAX #15
-_MARKS_OF_CLASS_0 = frozenset("\u0f73\u0f75\u0f81\uff9e\uff9f")  # what they decompose to begins with a mark
+# Bytes of the longest name that is cached: 4,096 names stay under some 16 MB, whatever a peer sends.
+_CACHEABLE_NAME = 1024
+_LONGEST_RUN = 30  # combining marks on one character: the Stream-Safe Text Format of UAX #15
+_MARKS_OF_CLASS_0 = frozenset("\u0f73\u0f75\u0f81\uff9e\uff9f")  # their decomposition begins with a combining mark
 _PRINTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?")
 
 
@@ -123,7 +126,7 @@ def _attribute(oid: str, tag: int, text: str) -> bytes:
     return der.encode_tlv(der.SET, der.sequence(der.object_identifier(oid), der.encode_tlv(tag, text.encode("utf-8"))))
 
 
-# --- reading -----------------------------------------------------------------------------------------------------
+# --- reading distinguished names ------------------------------------------------------------------------------------
 
 FoldedAttribute = tuple[bytes, int, str | bytes]
 """Type, tag (0 for every string type that compares as text) and the folded value."""
@@ -275,7 +278,7 @@ def _decode_text(tag: int, value: bytes) -> str | None:
     try:
         return value.decode(encoding)
     except UnicodeDecodeError:
-        return None  # such a value still chains to itself, byte by byte
+        return None  # a value that is no text: names with it still match byte by byte
 
 
 def read_text(tag: int, content: bytes) -> str:

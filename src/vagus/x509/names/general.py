@@ -15,7 +15,7 @@ from vagus.x509.names.distinguished import DistinguishedName, decode_name, read_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_NAMES = 10_240  # in one extension
+MAX_NAMES = 10_240  # names in one extension
 
 
 class Form(IntEnum):
@@ -83,7 +83,7 @@ class GeneralName:
             if self.form is Form.REGISTERED_ID:
                 return der.decode_object_identifier(self.content)
         except (ValueError, Malformed):
-            pass  # an address of a wrong length, or an object identifier that is too long to spell
+            pass  # not shown: an address of a wrong length, or an object identifier that is too long
         return "#" + self.content.hex()
 
 

@@ -9,7 +9,8 @@ from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.names.general import Form
 
-_LONGEST_SERIAL = 64  # bytes, as for the serialNumber attribute (RFC 5280 appendix A: ub-serial-number)
+# Bytes, the same limit as for the serialNumber attribute (RFC 5280 appendix A: ub-serial-number).
+_LONGEST_SERIAL = 64
 HARDWARE_MODULE_NAME = "1.3.6.1.5.5.7.8.4"
 
 
@@ -24,7 +25,7 @@ class HardwareModule:
 def encode_hardware_module(module: HardwareModule) -> bytes:
     """The otherName GeneralName that carries `module`. Raises Malformed(BAD_ENCODING or NON_CANONICAL)."""
     if not 1 <= len(module.serial) <= _LONGEST_SERIAL:
-        msg = f"hardware serial number has {len(module.serial)} bytes, allowed are 1-{_LONGEST_SERIAL}; shorten it"
+        msg = f"a hardware module's serial has {len(module.serial)} bytes, allowed are 1-{_LONGEST_SERIAL}; shorten it"
         raise Malformed(Reason.NON_CANONICAL, msg)
     value = der.sequence(der.object_identifier(module.type_oid), der.octet_string(module.serial))
     return der.encode_tlv(0xA0, der.object_identifier(HARDWARE_MODULE_NAME) + der.explicit(0, value))

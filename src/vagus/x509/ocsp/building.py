@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vagus.x509.crls.building import RevocationReason
 
 NONCE = "1.3.6.1.5.5.7.48.1.2"
-LONGEST_NONCE = 128  # RFC 9654 2.1
+LONGEST_NONCE = 128  # RFC 9654 2.1: bytes of the longest OCSP nonce
 _LONGEST_VALUE = len(der.octet_string(bytes(LONGEST_NONCE)))
 _BASIC_RESPONSE = der.object_identifier("1.3.6.1.5.5.7.48.1.1")
 _SUCCESSFUL = der.encode_tlv(der.ENUMERATED, b"\x00")
@@ -122,7 +122,7 @@ def _status(single: SingleStatus) -> bytes:
     if single.revoked_at is None:
         return _GOOD
     info = _time(single.revoked_at)
-    if single.reason:  # unspecified (0) is left out, as in CRLs
+    if single.reason:  # reason unspecified (0) is left out of OCSP responses, as of CRLs
         info += der.explicit(0, der.encode_tlv(der.ENUMERATED, bytes((single.reason,))))
     return der.encode_tlv(0xA1, info)
 

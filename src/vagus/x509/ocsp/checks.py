@@ -58,7 +58,7 @@ def check_response(
     """
     single = read_status(response_der, certificate, issuer, at, verdicts, rules)
     if single.status is CertStatus.REVOKED:
-        msg = f"certificate {certificate.label} is revoked by its OCSP response"
+        msg = f"certificate {certificate.label} is revoked, by its OCSP response; replace the certificate"
         reason = Reason.REVOKED if is_for_ever(single) else Reason.ON_HOLD
         raise NotTrusted(reason, msg, certificate=certificate.label, code=single.revocation_reason)
     if single.status is CertStatus.UNKNOWN:
@@ -82,10 +82,10 @@ def read_status(
     not decode.
     """
     response = decode_ocsp_response(response_der)
-    # 3.2 (1) the certificate in the response is the one that was asked for
+    # RFC 6960 3.2 (1): the response covers the certificate that was requested.
     single = _find_single(response, certificate, issuer)
-    # 3.2 (2), (3), (4) the signature is valid, by the intended responder, who is authorised: now, or for a revocation
-    # that is for ever when it was signed
+    # RFC 6960 3.2 (2), (3), (4): the signature verifies, and its signer is the intended, authorised responder. A
+    # permanent revocation needs that only for the time when it was signed.
     signed_at = min(at, response.produced_at) if is_for_ever(single) else at
     signer = _find_signer(response, issuer, (at, signed_at), verdicts, rules)
     verdicts.verify(
@@ -95,13 +95,13 @@ def read_status(
         (response.algorithm_der, response.signature, response.tbs_der),
         unsafe_legacy=rules.unsafe_legacy,
     )
-    # RFC 9654 2.1 nonce
+    # RFC 9654 2.1: the nonce of the response is that of the request.
     _check_nonce(response, rules)
-    # 3.2 (5) it is not dated in the future
+    # RFC 6960 3.2 (5): thisUpdate does not lie in the future.
     _check_made(response, single, at, rules)
-    # 2.2 the status itself: a revocation holds for ever, however old the response that contains it
+    # RFC 6960 2.2: the status itself. A revocation holds for ever, however old the response that contains it.
     if not is_for_ever(single):
-        # 3.2 (5), (6) thisUpdate is recent, nextUpdate lies ahead
+        # RFC 6960 3.2 (5), (6): thisUpdate is recent enough, and nextUpdate lies ahead.
         _check_age(single, at, rules)
     return single
 
@@ -110,7 +110,7 @@ def _find_single(response: OcspResponse, certificate: PathCertificate, issuer: P
     """The gravest and newest status of this certificate; a status of another certificate does not count."""
     singles = [single for single in response.singles if single.cert_id.names(certificate, issuer)]
     if not singles:
-        msg = f"the OCSP response does not name certificate {certificate.label} and its issuer; ask again"
+        msg = f"the OCSP response does not cover certificate {certificate.label} of its issuer; request it again"
         raise NotTrusted(Reason.OCSP_MISMATCH, msg, certificate=certificate.label)
     bad = [single for single in singles if single.status is not CertStatus.GOOD]
     gravest = [single for single in bad if is_for_ever(single)] or bad or singles
@@ -152,7 +152,7 @@ def _find_signer(
                 _check_in_date(candidate, signed_at)
                 _check_delegate(candidate, issuer, at, verdicts, rules)
             except VagusError as fault:
-                msg = f"OCSP responder {candidate.label} is not authorised: {fault.message}"
+                msg = f"the OCSP responder certificate {candidate.label} is not authorised: {fault.message}"
                 refusal = NotTrusted(Reason.OCSP_RESPONDER, msg, certificate=candidate.label, cause=fault.reason)
             else:
                 return candidate
@@ -161,18 +161,23 @@ def _find_signer(
 
 def _check_in_date(delegate: PathCertificate, at: datetime) -> None:
     if not delegate.not_before <= at or at.replace(microsecond=0) > delegate.not_after:
-        raise NotTrusted(Reason.EXPIRED, f"certificate {delegate.label} is out of date at {at:%Y-%m-%d %H:%M:%S} UTC")
+        raise NotTrusted(
+            Reason.EXPIRED, f"OCSP responder certificate {delegate.label} is not valid at {at:%Y-%m-%d %H:%M:%S} UTC"
+        )
 
 
 def _check_delegate(
     delegate: PathCertificate, issuer: PathCertificate, at: datetime, verdicts: SignatureVerdicts, rules: OcspRules
 ) -> None:
     label = delegate.label
-    # "issued directly by the CA that is identified in the request", with the same key
+    # RFC 6960 4.2.2.2: the responder's certificate is "issued directly by the CA that is identified in the request",
+    # with the same key.
     if not delegate.issuer.matches(issuer.subject):
-        raise NotTrusted(Reason.NAME_CHAINING, f"certificate {label} is not issued by the CA whose status it signs")
+        raise NotTrusted(
+            Reason.NAME_CHAINING, f"OCSP responder certificate {label} is not issued by the CA whose status it signs"
+        )
     if delegate.algorithm_der != delegate.inner_algorithm_der:
-        raise NotTrusted(Reason.SIG_ALG_MISMATCH, f"certificate {label} names two signature algorithms")
+        raise NotTrusted(Reason.SIG_ALG_MISMATCH, f"OCSP responder certificate {label} names two signature algorithms")
     verdicts.verify(
         delegate.sha256,
         issuer.spki_sha256,
@@ -180,21 +185,26 @@ def _check_delegate(
         (delegate.algorithm_der, delegate.signature, delegate.tbs_der),
         unsafe_legacy=rules.unsafe_legacy,
     )
-    # "the extended key usage extension MUST contain id-kp-OCSPSigning"; anyExtendedKeyUsage does not replace it
+    # RFC 6960 4.2.2.2: the extendedKeyUsage must contain id-kp-OCSPSigning; anyExtendedKeyUsage does not replace it.
     if delegate.purposes is None or _OCSP_SIGNING not in delegate.purposes:
-        raise NotTrusted(Reason.ROLE_MISSING, f"certificate {label} lacks id-kp-OCSPSigning")
+        raise NotTrusted(Reason.ROLE_MISSING, f"OCSP responder certificate {label} lacks the purpose id-kp-OCSPSigning")
     if delegate.key_usage is not None and not delegate.key_usage & ext.UsageBit.DIGITAL_SIGNATURE:
-        raise NotTrusted(Reason.KEY_USAGE, f"certificate {label} lacks digitalSignature")
+        raise NotTrusted(Reason.KEY_USAGE, f"OCSP responder certificate {label} lacks the key usage digitalSignature")
     if any(
         extension.is_critical and (oid not in _DELEGATE_EXTENSIONS or oid in delegate.faults)
         for oid, extension in delegate.extensions.items()
     ):
-        raise NotTrusted(Reason.UNKNOWN_CRITICAL, f"certificate {label} has extensions that are not understood")
-    # 4.2.2.2.1: nocheck lasts for the certificate's whole (short) life; without it its status must be checked
+        raise NotTrusted(
+            Reason.UNKNOWN_CRITICAL,
+            f"OCSP responder certificate {label} has critical extensions that are not known here",
+        )
+    # RFC 6960 4.2.2.2.1: nocheck holds for the whole (short) life of the responder's certificate. Without it, the
+    # certificate's own status must be checked.
     if not delegate.has(ext.OCSP_NOCHECK) and rules.requires_nocheck:
         if rules.responder_status is None:
             raise NotTrusted(
-                Reason.STATUS_UNAVAILABLE, f"certificate {label} has no id-pkix-ocsp-nocheck and no status"
+                Reason.STATUS_UNAVAILABLE,
+                f"OCSP responder certificate {label} has no id-pkix-ocsp-nocheck, and its own status is not available",
             )
         rules.responder_status(delegate, issuer, at)
 
@@ -221,10 +231,10 @@ def _check_nonce(response: OcspResponse, rules: OcspRules) -> None:
     if response.nonce is None:
         if rules.accepts_missing_nonce:
             return
-        msg = "the OCSP response repeats no nonce, so it may be an old one; ask a responder that signs live"
+        msg = "the OCSP response has no nonce, so it may be an old one; use a responder that signs each response anew"
         raise NotTrusted(Reason.OCSP_NONCE, msg)
     if response.nonce != rules.nonce:
-        raise NotTrusted(Reason.OCSP_NONCE, "the OCSP response repeats another nonce than was sent; ask again")
+        raise NotTrusted(Reason.OCSP_NONCE, "the OCSP response has another nonce than the request; request it again")
 
 
 def _check_made(response: OcspResponse, single: SingleResponse, at: datetime, rules: OcspRules) -> None:
@@ -237,15 +247,18 @@ def _check_made(response: OcspResponse, single: SingleResponse, at: datetime, ru
 def _check_age(single: SingleResponse, at: datetime, rules: OcspRules) -> None:
     end = single.next_update
     if end is None:
-        # 4.2.2.1: without nextUpdate newer information is available all the time
+        # RFC 6960 4.2.2.1: without nextUpdate, newer information is available all the time, so the response has no age
+        # limit.
         if rules.longest_life is None:
             raise NotTrusted(
-                Reason.OCSP_STALE, "the OCSP response has no nextUpdate, so its age has no bound; ask again"
+                Reason.OCSP_STALE, "the OCSP response has no nextUpdate, so its age has no bound; request it again"
             )
         end = later(single.this_update, rules.longest_life)
     if end < single.this_update:
-        raise NotTrusted(Reason.OCSP_INVALID, "the OCSP response ends before it begins; ask another responder")
+        raise NotTrusted(
+            Reason.OCSP_INVALID, "the OCSP response has a nextUpdate before its thisUpdate; use another responder"
+        )
     if at > end:
         stale = int((at - end).total_seconds())
-        msg = f"the OCSP response ended at {end:%Y-%m-%d %H:%M:%S} UTC; fetch a newer one"
+        msg = f"the OCSP response passed its nextUpdate {end:%Y-%m-%d %H:%M:%S} UTC; fetch a newer one"
         raise NotTrusted(Reason.OCSP_STALE, msg, stale_seconds=stale)

@@ -18,9 +18,10 @@ from vagus.x509.keys import key_bytes
 from vagus.x509.names.distinguished import DistinguishedName, decode_name
 from vagus.x509.signatures import HASH_NAMES
 
-MAX_REQUEST = 16_384  # bytes: a signature with its certificates fits; RFC 5019 wants requests under 255
-MAX_RESPONSE = 262_144  # bytes: a post-quantum responder certificate and signature fit
-MAX_ASKED = 16  # certificates in one request
+# limit in bytes of an OCSP request: a signature with its certificates fits; RFC 5019 wants under 255
+MAX_REQUEST = 16_384
+MAX_RESPONSE = 262_144  # limit in bytes of an OCSP response: a post-quantum responder certificate and signature fit
+MAX_ASKED = 16  # limit of certificates in one OCSP request
 MAX_SINGLES = 256
 MAX_RESPONDER_CERTIFICATES = 8
 _BASIC = der.oid_contents("1.3.6.1.5.5.7.48.1.1")
@@ -30,8 +31,8 @@ _KNOWN_RESPONSE_EXTENSIONS = frozenset(
     {
         NONCE,
         der.oid_contents("1.3.6.1.5.5.7.48.1.9"),  # extended revoked definition, RFC 6960 4.4.8
-        der.oid_contents("1.3.6.1.5.5.7.48.1.6"),  # archive cutoff
-        der.oid_contents("1.3.6.1.5.5.7.48.1.3"),  # CRL references
+        der.oid_contents("1.3.6.1.5.5.7.48.1.6"),  # archive cutoff, RFC 6960 4.4.4
+        der.oid_contents("1.3.6.1.5.5.7.48.1.3"),  # CRL references, RFC 6960 4.4.2
     }
 )
 
@@ -59,8 +60,8 @@ class CertStatus(IntEnum):
 class CertId:
     """4.1.1: a certificate by hashes of its issuer's name and key and its serial number."""
 
-    der: bytes  # byte for byte: what the response must repeat
-    hash_name: str  # "sha1" names issuers here and signs nothing; "" for a hash that is not known
+    der: bytes  # the CertID byte for byte, as the response must repeat it
+    hash_name: str  # hash of the CertID; "sha1" only names issuers and signs nothing; "" for an unknown hash
     name_hash: bytes
     key_hash: bytes
     serial: int
@@ -103,18 +104,18 @@ class OcspResponse:
     """A basic response that decoded; nothing in it is verified."""
 
     tbs_der: bytes
-    sha256: bytes  # of the whole response
+    sha256: bytes  # SHA-256 of the whole OCSP response
     algorithm_der: bytes
     signature: bytes
     responder_name: DistinguishedName | None
-    responder_key_hash: bytes | None  # SHA-1 of the key
+    responder_key_hash: bytes | None  # responderID by key: SHA-1 of the responder's key
     produced_at: datetime
     singles: tuple[SingleResponse, ...]
     nonce: bytes | None
     certificates: tuple[PathCertificate, ...]
 
 
-# --- requests ----------------------------------------------------------------------------------------------------
+# --- OCSP requests --------------------------------------------------------------------------------------------------
 
 
 def decode_ocsp_request(request_der: bytes) -> OcspRequest:
@@ -132,8 +133,10 @@ def decode_ocsp_request(request_der: bytes) -> OcspRequest:
     extensions: Mapping[bytes, Extension] = {}
     for tag, _, inner, outer in der.read_children(data, first, last):
         if tag == 0xA0:
-            # 4.1.1: v1 is the default and there is no other
-            raise Malformed(Reason.BAD_VERSION, "an OCSP request that states its version; leave out v1, the default")
+            # RFC 6960 4.1.1: v1 is the default and the only version, and DER leaves defaults out.
+            raise Malformed(
+                Reason.BAD_VERSION, "the OCSP request states its version; leave out v1, the default (X.690 11.5)"
+            )
         if tag == der.SEQUENCE and not asked:
             asked = _read_asked(data, inner, outer)
         elif tag == 0xA2 and asked:
@@ -141,7 +144,7 @@ def decode_ocsp_request(request_der: bytes) -> OcspRequest:
         elif tag != 0xA1:
             der.fail("tbsRequest holds an unknown field")
     if not asked:
-        raise Malformed(Reason.BAD_REQUEST, "an OCSP request that asks for no certificate; name at least one")
+        raise Malformed(Reason.BAD_REQUEST, "the OCSP request names no certificate; name at least one")
     return OcspRequest(tuple(asked), _nonce(extensions), MappingProxyType(dict(extensions)))
 
 
@@ -151,14 +154,15 @@ def _read_request_extensions(data: bytes, start: int, end: int, what: str) -> Ma
     for extension in extensions.values():
         if extension.is_critical and not _is_understood(extension):
             name = der.oid_text(extension.oid)
-            msg = f"an OCSP request with the critical extension {name}, which is not understood here; leave it out"
+            msg = f"the OCSP request has the critical extension {name}, which is not known here; leave it out"
             raise Malformed(Reason.UNKNOWN_CRITICAL, msg, extension=name)
     return extensions
 
 
 def _is_understood(extension: Extension) -> bool:
     if extension.oid == _ACCEPTABLE_RESPONSES:
-        return _BASIC in ext.decode_oid_list(extension.value, "AcceptableResponses")  # 4.4.3: there is no other type
+        # RFC 6960 4.4.3: id-pkix-ocsp-basic is the only response type that exists.
+        return _BASIC in ext.decode_oid_list(extension.value, "AcceptableResponses")
     return extension.oid == NONCE
 
 
@@ -171,7 +175,7 @@ def _read_asked(data: bytes, start: int, end: int) -> list[CertId]:
             _read_request_extensions(data, *place, "singleRequestExtensions")
         asked.append(cert_id)
         if len(asked) > MAX_ASKED:
-            msg = f"an OCSP request for more than {MAX_ASKED} certificates; send several requests"
+            msg = f"the OCSP request names more than {MAX_ASKED} certificates; send several requests"
             raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_ASKED)
     return asked
 
@@ -200,17 +204,17 @@ def _nonce(extensions: Mapping[bytes, Extension]) -> bytes | None:
     if extension is None:
         return None
     value = extension.value
-    if value[:3] == b"\x04\x81\x80" and len(value) == 3 + 128:  # from 128 bytes on the length takes two
+    if value[:3] == b"\x04\x81\x80" and len(value) == 3 + 128:  # an OCTET STRING of 128 bytes has a length of two bytes
         value = value[3:]
     elif value[:1] == b"\x04" and len(value) >= 2 and value[1] == len(value) - 2:
         value = value[2:]
     if not 1 <= len(value) <= 128:
-        msg = f"an OCSP nonce of {len(value)} bytes; RFC 9654 allows 1 to 128, send 32"
+        msg = f"the OCSP nonce has {len(value)} bytes, and RFC 9654 allows 1 to 128; send 32"
         raise Malformed(Reason.BAD_REQUEST, msg, value=len(value))
     return value
 
 
-# --- responses ---------------------------------------------------------------------------------------------------
+# --- OCSP responses -------------------------------------------------------------------------------------------------
 
 
 def decode_ocsp_response(response_der: bytes) -> OcspResponse:
@@ -232,7 +236,9 @@ def decode_ocsp_response(response_der: bytes) -> OcspResponse:
     bytes_start, bytes_end = der.read_only(data, *outer, der.SEQUENCE, "ResponseBytes")
     oid_start, oid_end = der.read_expected(data, bytes_start, bytes_end, der.OBJECT_IDENTIFIER, "responseType")
     if data[oid_start:oid_end] != _BASIC:
-        raise NotTrusted(Reason.OCSP_INVALID, "an OCSP response of a type other than basic; ask for a basic one")
+        raise NotTrusted(
+            Reason.OCSP_INVALID, "the OCSP response is of a type other than basic (RFC 6960 4.2.1); request a basic one"
+        )
     basic_start, basic_end = der.read_only(data, oid_end, bytes_end, der.OCTET_STRING, "response")
     return _read_basic(data[basic_start:basic_end], hashlib.sha256(data).digest())
 
@@ -286,7 +292,7 @@ def _read_certificates(data: bytes, start: int, end: int) -> tuple[PathCertifica
     first, last = der.read_expected(data, start, end, der.SEQUENCE, "certs")
     children = der.read_children(data, first, last)
     if last != end or len(children) > MAX_RESPONDER_CERTIFICATES:
-        msg = f"an OCSP response with more than {MAX_RESPONDER_CERTIFICATES} certificates; one is enough"
+        msg = f"the OCSP response has more than {MAX_RESPONDER_CERTIFICATES} certificates; one is enough"
         raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_RESPONDER_CERTIFICATES)
     return tuple(decode_certificate(data[at:stop]) for _, at, _, stop in children)
 
@@ -299,7 +305,7 @@ def _read_response_extensions(data: bytes, at: int, end: int, tag: int) -> Mappi
     extensions = read_extensions(data, *der.read_only(data, *tagged, der.SEQUENCE, what))
     for oid, extension in extensions.items():
         if extension.is_critical and oid not in _KNOWN_RESPONSE_EXTENSIONS:
-            msg = f"OCSP response with the critical extension {der.oid_text(oid)}, which is not known here"
+            msg = f"the OCSP response has the critical extension {der.oid_text(oid)}, which is not known here"
             raise NotTrusted(Reason.OCSP_INVALID, msg)
     return extensions
 
@@ -309,7 +315,7 @@ def _read_singles(data: bytes, start: int, end: int) -> tuple[SingleResponse, ..
     for place in der.read_each(data, start, end, der.SEQUENCE, "a SingleResponse"):
         singles.append(_read_single(data, *place))
         if len(singles) > MAX_SINGLES:
-            msg = f"an OCSP response for more than {MAX_SINGLES} certificates; ask for fewer"
+            msg = f"the OCSP response covers more than {MAX_SINGLES} certificates; request fewer"
             raise LimitExceeded(Reason.TOO_MANY, msg, limit=MAX_SINGLES)
     return tuple(singles)
 

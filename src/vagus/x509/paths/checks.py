@@ -22,7 +22,7 @@ from vagus.x509.paths.policies import PolicyInputs, PolicyState
 from vagus.x509.paths.rules import PathRules
 from vagus.x509.signatures import key_facts
 
-# (o), (f): every extension that this module, the profile or the status check processes
+# RFC 5280 6.1.4 (o), 6.1.5 (f): every extension that this module, the profile or the status check processes.
 _PROCESSED = frozenset(
     {
         ext.SUBJECT_KEY_ID,
@@ -56,11 +56,12 @@ class PathInputs:
     """What the caller wants of the path, RFC 5280 6.1.1 (b) to (g), and the purpose of the key."""
 
     at: datetime
-    purposes: frozenset[bytes] = frozenset()  # any of these extendedKeyUsage OIDs suits; empty = purpose not asked
+    purposes: frozenset[bytes] = frozenset()  # the leaf needs one of these extendedKeyUsage OIDs; empty: none is needed
     policy: PolicyInputs = field(default_factory=PolicyInputs)
-    longest_path: int = 16  # 6.1.2 (k): CAs between anchor and target, self-issued ones not counted
-    is_public_suffix: Callable[[str], bool] | None = None  # whether a domain is a public suffix, where a profile asks
-    known_critical: frozenset[bytes] = frozenset()  # further extensions that the caller itself processes
+    longest_path: int = 16  # RFC 5280 6.1.2 (k): CAs between anchor and target, self-issued ones not counted
+    # says whether a domain is a public suffix, for profiles that forbid wildcards there
+    is_public_suffix: Callable[[str], bool] | None = None
+    known_critical: frozenset[bytes] = frozenset()  # critical extensions that the caller itself processes
 
 
 @lru_cache(maxsize=1024)
@@ -77,7 +78,7 @@ class _Descent:
     rules: PathRules
     constraints: tuple[CompiledConstraints, ...]
     policy: PolicyState
-    comparisons: int  # what the CAs' own names cost
+    comparisons: int  # comparisons of name constraints that the names of the CAs cost
     valid_from: datetime
     valid_until: datetime
 
@@ -127,20 +128,21 @@ def check_path(
     target = path[-1]
     descent = _descend(anchor, path[:-1], rules, inputs, budget, descents)
     policy = descent.policy.copy()
-    # 6.1.3 (a)(2) validity at `at`, both ends included
+    # RFC 5280 6.1.3 (a)(2): the certificate is valid at the time `at`, both ends of its validity included.
     _check_validity(target, inputs.at, is_ca=False)
     _check_faults(target)
-    # 6.1.3 (b), (c)
+    # RFC 5280 6.1.3 (b), (c): the names lie within the permitted and outside the excluded subtrees.
     check_names(target, descent.constraints, budget)
-    # 6.1.3 (d), (e), (f)
+    # RFC 5280 6.1.3 (d), (e), (f): certificate policies.
     policy.enter(target, is_final=True)
     check_form(target, rules, is_ca=False)
     _check_key(target, rules, is_final=True)
-    # 6.1.5 (c) to (e) give the caller the key, which the certificate carries; (f)
+    # RFC 5280 6.1.5 (c) to (e) hand the public key to the caller, who finds it in the certificate; (f): critical
+    # extensions.
     _check_critical(target, inputs)
     _check_purpose(target, rules, inputs, is_final=True)
     check_leaf_form(target, rules, inputs.is_public_suffix)
-    # 6.1.5 (a), (b), (g)
+    # RFC 5280 6.1.5 (a), (b), (g): wrap-up of the policies.
     return policy.finish(target)
 
 
@@ -183,7 +185,7 @@ def _walk_down(
     inputs: PathInputs,
     budget: Budget,
 ) -> _Descent:
-    # 6.1.2 initialization
+    # RFC 5280 6.1.2: initialization.
     constraints: list[CompiledConstraints] = []
     policy = PolicyState(len(authorities) + 1, inputs.policy)
     remaining = inputs.longest_path
@@ -194,25 +196,25 @@ def _walk_down(
         if rules.applies_anchor_validity:
             dated.append(anchor)
     for certificate in authorities:
-        # 6.1.3 (a)(2)
+        # RFC 5280 6.1.3 (a)(2): validity.
         _check_validity(certificate, inputs.at, is_ca=True)
         _check_faults(certificate)
-        # 6.1.3 (b), (c)
+        # RFC 5280 6.1.3 (b), (c): name constraints of the CAs above.
         if not certificate.is_self_issued:
             check_names(certificate, constraints, budget)
-        # 6.1.3 (d), (e), (f)
+        # RFC 5280 6.1.3 (d), (e), (f): certificate policies.
         policy.enter(certificate, is_final=False)
         check_form(certificate, rules, is_ca=True)
         _check_key(certificate, rules, is_final=False)
-        # 6.1.4 (a), (b), (h), (i), (j)
+        # RFC 5280 6.1.4 (a), (b), (h), (i), (j): policy mappings and policy constraints for the next certificate.
         policy.leave(certificate)
-        # 6.1.4 (g)
+        # RFC 5280 6.1.4 (g): name constraints for the next certificate.
         _add_constraints(certificate, rules, constraints)
-        # 6.1.4 (k), (n)
+        # RFC 5280 6.1.4 (k), (n): the issuer is a CA by basicConstraints, and its keyUsage has keyCertSign.
         check_issuer(certificate)
-        # 6.1.4 (l), (m)
+        # RFC 5280 6.1.4 (l), (m): the path length constraint.
         remaining = _shorten(certificate, remaining)
-        # 6.1.4 (o)
+        # RFC 5280 6.1.4 (o): no unknown critical extension.
         _check_critical(certificate, inputs)
         _check_purpose(certificate, rules, inputs, is_final=False)
     return _Descent(
@@ -255,7 +257,7 @@ def _enter_anchor(
         if length is not None:
             remaining = min(remaining, length)
         if rules.forbids_anchor_purpose and anchor.purposes is not None:
-            msg = f"anchor {anchor.label} has an extendedKeyUsage (BR 7.1.2.1.2); take another root"
+            msg = f"anchor certificate {anchor.label} has an extendedKeyUsage (BR 7.1.2.1.2); use another root"
             raise NotTrusted(Reason.PROFILE_VIOLATION, msg, certificate=anchor.label)
         _check_purpose(anchor, rules, inputs, is_final=False)
     return remaining
@@ -291,13 +293,13 @@ def check_issuer(certificate: PathCertificate) -> None:
     """6.1.4 (k) and (n): whether a certificate may have issued another. Raises NotTrusted."""
     label = certificate.label
     if certificate.version != 3:
-        msg = f"certificate {label} is v{certificate.version}, so nothing says that it is a CA; have it issued as v3"
+        msg = f"certificate {label} is v{certificate.version}, so it cannot say that it is a CA; have it issued as v3"
         raise NotTrusted(Reason.BAD_VERSION, msg, certificate=label)
     if not certificate.is_ca:
-        msg = f"certificate {label} issued another, but its basicConstraints do not make it a CA"
+        msg = f"certificate {label} issued another certificate, but basicConstraints does not make it a CA"
         raise NotTrusted(Reason.NOT_A_CA, msg, certificate=label)
     if certificate.key_usage is not None and not certificate.key_usage & ext.UsageBit.KEY_CERT_SIGN:
-        msg = f"certificate {label} issued another, but its keyUsage lacks keyCertSign"
+        msg = f"certificate {label} issued another certificate, but its keyUsage lacks keyCertSign"
         raise NotTrusted(Reason.KEY_USAGE, msg, certificate=label)
 
 
@@ -320,7 +322,7 @@ def _check_critical(certificate: PathCertificate, inputs: PathInputs) -> None:
             raise NotTrusted(Reason.UNKNOWN_CRITICAL, msg, certificate=certificate.label, oid=oid_text(oid))
     policies = certificate.policies
     if policies is not None and policies.has_unknown_qualifier and certificate.is_critical(ext.CERTIFICATE_POLICIES):
-        # 4.2.1.4: critical policies bind us to their qualifiers as well
+        # RFC 5280 4.2.1.4: a critical certificatePolicies binds the verifier to its qualifiers as well.
         msg = f"certificate {certificate.label} has a critical policy with a qualifier that is not known here"
         raise NotTrusted(Reason.UNKNOWN_CRITICAL, msg, certificate=certificate.label)
 
@@ -334,7 +336,7 @@ def _check_purpose(certificate: PathCertificate, rules: PathRules, inputs: PathI
             raise NotTrusted(Reason.ROLE_MISSING, msg, certificate=certificate.label)
         return
     if is_final and rules.forbids_mixed_purposes and purposes & _SIGNING_PURPOSES and purposes & _TLS_PURPOSES:
-        msg = f"certificate {certificate.label} is for TLS and for signing code, times or status (BR 7.1.2.7.10)"
+        msg = f"certificate {certificate.label} is for TLS and also for code, times or OCSP (BR 7.1.2.7.10)"
         raise NotTrusted(Reason.ROLE_FORBIDDEN, f"{msg}; issue one for each", certificate=certificate.label)
     if not inputs.purposes or not (is_final or rules.nests_purposes):
         return
@@ -343,7 +345,7 @@ def _check_purpose(certificate: PathCertificate, rules: PathRules, inputs: PathI
         raise NotTrusted(Reason.ROLE_FORBIDDEN, msg, certificate=certificate.label)
     is_for_all = ext.ANY_EXTENDED_KEY_USAGE in purposes and (is_final or rules.accepts_any_purpose_above)
     if not purposes & inputs.purposes and not is_for_all:
-        msg = f"certificate {certificate.label} is not for the purpose asked; issue one for this role"
+        msg = f"certificate {certificate.label} lacks the required extendedKeyUsage; issue one for this role"
         raise NotTrusted(Reason.ROLE_FORBIDDEN, msg, certificate=certificate.label)
 
 

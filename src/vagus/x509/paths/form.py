@@ -142,7 +142,7 @@ def check_anchor_form(anchor: PathCertificate, rules: PathRules) -> None:
     if not rules.checks_anchor_form:
         return
     if anchor.is_self_issued and key_id is None:
-        # 4.2.1.1: a self-signed certificate may leave its authorityKeyIdentifier out
+        # RFC 5280 4.2.1.1: a self-signed certificate may have no authorityKeyIdentifier.
         check_form(anchor, replace(rules, requires_authority_key_id=False), is_ca=True)
     else:
         check_form(anchor, rules, is_ca=True)

@@ -47,8 +47,8 @@ class _Subtrees:
     """The permitted or the excluded subtrees, by form and in the shape that makes matching cheap."""
 
     count: dict[Form, int]
-    dns: frozenset[str]  # lower case; "" means every name
-    dns_below: frozenset[str]  # from ".example.com": at least one label more
+    dns: frozenset[str]  # host names of the subtrees, in lower case; "" means every name
+    dns_below: frozenset[str]  # from ".example.com": names with at least one label more
     emails: tuple[str, ...]
     uris: tuple[str, ...]
     addresses: tuple[tuple[int, int, int], ...]  # length of an address in bytes, network, mask
@@ -119,7 +119,7 @@ def _bad_subtree(what: str) -> Malformed:
 
 def _checked_host(host: str, shown: str) -> str:
     if not is_host_name(host):
-        raise _bad_subtree(f"{shown[:80]!r} is not the name of a host or domain")
+        raise _bad_subtree(f"{shown[:80]!r} in a subtree is not the name of a host or domain")
     return host
 
 
@@ -127,18 +127,18 @@ def _mail_subtree(value: str) -> str:
     local, at, host = value.rpartition("@")
     _checked_host((host if at else value.removeprefix(".")).lower(), value)
     if at and not _LOCAL_PART.match(local):
-        raise _bad_subtree(f"{value[:80]!r} is not a mailbox")
+        raise _bad_subtree(f"{value[:80]!r} in a subtree is not a mailbox")
     return f"{local}@{host.lower()}" if at else value.lower()
 
 
 def _network(value: bytes) -> tuple[int, int, int]:
     size = len(value) // 2
     if len(value) not in {8, 32}:
-        raise _bad_subtree(f"an address range of {len(value)} bytes is neither 8 nor 32")
+        raise _bad_subtree(f"an address range of a subtree has {len(value)} bytes, neither 8 nor 32")
     address, mask = int.from_bytes(value[:size], "big"), int.from_bytes(value[size:], "big")
     wild = mask ^ ((1 << 8 * size) - 1)
     if wild & (wild + 1):
-        raise _bad_subtree("an address mask with a gap (RFC 4632 writes prefixes)")
+        raise _bad_subtree("an address mask of a subtree has a gap (RFC 4632 writes prefixes)")
     return size, address & mask, mask
 
 
@@ -153,8 +153,8 @@ def check_names(certificate: PathCertificate, above: Sequence[CompiledConstraint
         return
     names = certificate.names
     subject = certificate.subject
-    # 4.2.1.10: the subject counts as a directoryName if not empty; its emailAddress attributes as mail addresses,
-    # here also beside a subjectAltName, since relying parties read them there
+    # RFC 5280 4.2.1.10: a subject that is not empty counts as a directoryName, and its emailAddress attributes as mail
+    # addresses. The latter count beside a subjectAltName too, since relying parties read them there.
     directories = names.directories if subject.is_empty else (subject, *names.directories)
     emails = (*names.emails, *subject.emails)
     values: dict[Form, Sequence[NameValue]] = {
@@ -211,7 +211,7 @@ def _dns_hit(name: NameValue, subtrees: _Subtrees, is_permitted: bool) -> bool:
             return True
         rest = rest.partition(".")[2]
     if is_wildcard and not is_permitted:
-        # the wildcard also covers excluded hosts one label below it (CVE-2025-61727)
+        # A wildcard name also covers excluded hosts one label below it (CVE-2025-61727).
         return any(base.partition(".")[2] == host for base in subtrees.dns)
     return False
 
@@ -229,7 +229,8 @@ def _email_hit(name: NameValue, subtrees: _Subtrees, is_permitted: bool) -> bool
     host = host.lower()
     if not is_mailbox(email):
         return not is_permitted
-    # RFC 5321 2.4: the local part keeps its case; 4.2.1.10: mailbox, host, or .domain for any host inside it
+    # RFC 5321 2.4: the local part of a mailbox keeps its case. RFC 5280 4.2.1.10: a subtree is a mailbox, a host, or
+    # .domain for any host inside it.
     return any(
         base == f"{local}@{host}" if "@" in base else (host.endswith(base) if base[0] == "." else host == base)
         for base in subtrees.emails
@@ -241,7 +242,7 @@ def _uri_hit(name: NameValue, subtrees: _Subtrees, is_permitted: bool) -> bool:
         host = (urlsplit(str(name)).hostname or "").lower()
     except ValueError:
         host = ""
-    # 4.2.1.10: without an authority whose host is a fully qualified domain name the certificate must be refused
+    # RFC 5280 4.2.1.10: a URI without an authority whose host is a fully qualified domain name must be refused.
     if not is_host_name(host) or host.rpartition(".")[2].isdigit():
         return not is_permitted
     return any(host.endswith(base) if base[0] == "." else host == base for base in subtrees.uris)

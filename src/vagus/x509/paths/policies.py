@@ -77,13 +77,13 @@ class PolicyState:
     def enter(self, certificate: PathCertificate, *, is_final: bool) -> None:
         """Steps 6.1.3 (d), (e), (f) as RFC 9618 5.1 rewrites them. Raises NotTrusted(POLICY_REQUIRED)."""
         if certificate.policies is None:
-            # (e) no certificatePolicies: the graph becomes NULL
+            # RFC 5280 6.1.3 (e): without certificatePolicies the policy graph becomes NULL.
             self._is_null = True
         elif not self._is_null:
-            # (d)
+            # RFC 9618 5.3 (d): process the policies of this certificate.
             allows_any = self._inhibit_any > 0 or (not is_final and certificate.is_self_issued)
             self._grow(certificate.policies.oids, allows_any=allows_any)
-        # (f)
+        # RFC 5280 6.1.3 (f): a NULL graph fails if an explicit policy is required.
         if self._is_null and self._explicit <= 0:
             _refuse(certificate)
 
@@ -99,17 +99,18 @@ class PolicyState:
             if policy == ANY_POLICY:
                 has_any = True
             elif policy in expecting:
-                # (d)(1)(i)
+                # RFC 9618 (d)(1)(i): parents that expect this very policy.
                 level[policy] = _Node(frozenset({policy}), expecting[policy])
             elif ANY_POLICY in above:
-                # (d)(1)(ii)
+                # RFC 9618 (d)(1)(ii): else a parent that is anyPolicy.
                 level[policy] = _Node(frozenset({policy}), {ANY_POLICY})
         if has_any and allows_any:
-            # (d)(2)
+            # RFC 9618 (d)(2): anyPolicy of this certificate stands for every expected policy.
             for policy, parents in expecting.items():
                 if policy not in level:
                     level[policy] = _Node(frozenset({policy}), parents)
-        # (d)(3) nodes without children are not pruned: `finish` never reaches them. An empty level is NULL
+        # RFC 9618 (d)(3): nodes without children are not pruned, because `finish` never reaches them. An empty level is
+        # NULL.
         self._levels.append(level)
         self._is_null = not level
 
@@ -121,7 +122,7 @@ class PolicyState:
     def _map(self, certificate: PathCertificate) -> None:
         mappings: dict[bytes, set[bytes]] = {}
         for issuer_policy, subject_policy in certificate.policy_mappings:
-            # (a)
+            # RFC 5280 6.1.4 (a): no mapping may name anyPolicy.
             if ANY_POLICY in {issuer_policy, subject_policy}:
                 msg = f"certificate {certificate.label} maps anyPolicy (RFC 5280 4.2.1.5); re-issue without"
                 raise NotTrusted(Reason.POLICY_MAPPING, msg, certificate=certificate.label)
@@ -131,32 +132,32 @@ class PolicyState:
         level = self._levels[-1]
         for issuer_policy, subject_policies in mappings.items():
             if self._mapping > 0:
-                # (b)(1)
+                # RFC 9618 (b)(1): with mapping allowed, a mapped policy expects its subject domain policies.
                 node = level.get(issuer_policy)
                 if node is not None:
                     node.expected = frozenset(subject_policies)
                 elif ANY_POLICY in level:
                     level[issuer_policy] = _Node(frozenset(subject_policies), {ANY_POLICY})
             else:
-                # (b)(2)
+                # RFC 9618 (b)(2): with mapping inhibited, a mapped policy is removed.
                 level.pop(issuer_policy, None)
         self._is_null = not level
 
     def _tighten(self, certificate: PathCertificate, *, counts_itself: bool) -> None:
         if counts_itself:
-            # (h)
+            # RFC 5280 6.1.4 (h): count down the skip counters, except for self-issued certificates.
             self._explicit = max(self._explicit - 1, 0)
             self._mapping = max(self._mapping - 1, 0)
             self._inhibit_any = max(self._inhibit_any - 1, 0)
         constraints = certificate.policy_constraints
         if constraints is not None:
-            # (i)
+            # RFC 5280 6.1.4 (i): policyConstraints may lower the counters.
             if constraints.require_explicit is not None:
                 self._explicit = min(self._explicit, constraints.require_explicit)
             if constraints.inhibit_mapping is not None:
                 self._mapping = min(self._mapping, constraints.inhibit_mapping)
         if certificate.inhibit_any_policy is not None:
-            # (j)
+            # RFC 5280 6.1.4 (j): inhibitAnyPolicy may lower its counter.
             self._inhibit_any = min(self._inhibit_any, certificate.inhibit_any_policy)
 
     def finish(self, certificate: PathCertificate) -> frozenset[bytes]:
@@ -164,13 +165,13 @@ class PolicyState:
 
         Raises NotTrusted(POLICY_REQUIRED).
         """
-        # (a)
+        # RFC 5280 6.1.5 (a): count down explicit_policy.
         explicit = max(self._explicit - 1, 0)
-        # (b)
+        # RFC 5280 6.1.5 (b): requireExplicitPolicy of zero in the target sets it to zero.
         constraints = certificate.policy_constraints
         if constraints is not None and constraints.require_explicit == 0:
             explicit = 0
-        # (g)
+        # RFC 5280 6.1.5 (g): intersect the graph with the policies that the caller accepts.
         allowed = self._user_constrained()
         if explicit <= 0 and not allowed:
             _refuse(certificate)
@@ -185,8 +186,8 @@ class PolicyState:
             if self._acceptable:
                 return self._acceptable
             authority.add(ANY_POLICY)
-        # upwards from the last level: only nodes that still have a child there are alive. A live node whose parent is
-        # anyPolicy is where a policy of the anchor's own domain begins (RFC 9618 5.3), whatever it was mapped to below
+        # RFC 9618 5.3: go up from the last level. Only nodes that still have a child there are alive. A live node whose
+        # parent is anyPolicy is where a policy of the anchor's own domain begins, whatever it was mapped to below.
         for level in reversed(self._levels[1:]):
             parents: set[bytes] = set()
             for policy in alive:

@@ -29,7 +29,7 @@ from vagus.x509.signatures import SignatureVerdicts
 
 Name = tuple[RelativeName, ...]
 LONGEST_CHAIN = 32  # certificates below the anchor, self-issued ones too
-_FINAL = frozenset({Reason.REVOKED, Reason.ON_HOLD})  # of the target: no other path makes it good
+_FINAL = frozenset({Reason.REVOKED, Reason.ON_HOLD})  # refusals of the target itself, which no other path can change
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PathAnchor:
     spki_der: bytes
     spki_sha256: bytes
     certificate: PathCertificate | None
-    sha256: bytes  # of the certificate, or of the key where there is none
+    sha256: bytes  # SHA-256 of the anchor's certificate, or of its key where there is no certificate
 
     @property
     def label(self) -> str:
@@ -94,8 +94,8 @@ class Pool:
 class Search:
     """All that one search needs besides the target."""
 
-    pool: Pool  # anchors and certificates that the caller knows
-    extra: Pool  # what the peer sent with the target
+    pool: Pool  # anchors and certificates that the verifier itself knows
+    extra: Pool  # certificates that the peer sent with the target
     rules: PathRules
     inputs: PathInputs
     verdicts: SignatureVerdicts
@@ -132,18 +132,21 @@ class _Walk:
         self._target = target
         self._budget = budget
         self._edges: dict[tuple[bytes, bytes], VagusError | None] = {}
-        self._refusal: VagusError | None = None  # of the first complete path
-        self._edge_fault: VagusError | None = None  # of the first signature that failed
+        # why the first complete path was refused: the error if no other path is good
+        self._refusal: VagusError | None = None
+        self._edge_fault: VagusError | None = None  # the first signature that failed, likewise
 
     def run(self) -> ValidPath:
-        # `path` runs from the target to the newest certificate, `branches` holds for each of them the issuers that are
-        # not tried yet, and `on_path` the identities of `path`. The three grow and shrink together.
+        # Depth-first search with backtracking (RFC 4158). `path` runs from the target to the newest certificate.
+        # `branches` holds for each of them the issuers that are not tried yet, and `on_path` the identities of `path`,
+        # so that no certificate comes twice. The three grow and shrink together.
         path = [self._target]
         on_path = {self._identity(self._target)}
         branches: list[Iterator[_Step]] = [self._steps_from(self._target)]
         while branches:
             step = next(branches[-1], None)
-            if step is None:  # every issuer of the newest certificate was tried: take it off and go on below it
+            # every issuer of the newest certificate was tried: remove it, and continue with the one before
+            if step is None:
                 branches.pop()
                 on_path.discard(self._identity(path.pop()))
                 continue
@@ -201,9 +204,9 @@ class _Walk:
         return self._edges[edge] is None
 
     def _verify(self, spki_der: bytes, spki_sha256: bytes, child: PathCertificate) -> None:
-        # 4.1.1.2: the two algorithm identifiers of a certificate are one and the same
+        # RFC 5280 4.1.1.2: the two algorithm identifiers of a certificate are the same.
         if child.algorithm_der != child.inner_algorithm_der:
-            msg = f"certificate {child.label} names one signature algorithm inside and another outside (4.1.1.2)"
+            msg = f"certificate {child.label} names two signature algorithms, inside and outside (RFC 5280 4.1.1.2)"
             raise NotTrusted(Reason.SIG_ALG_MISMATCH, msg, certificate=child.label)
         self._search.verdicts.verify(
             child.sha256,
@@ -239,7 +242,7 @@ class _Walk:
             msg = f"certificate {target.label} has an anchor's name, but no anchor's key signed it"
             return NotTrusted(Reason.UNTRUSTED_ANCHOR, f"{msg}; it imitates the anchor", certificate=target.label)
         if target.is_self_issued:
-            msg = f"certificate {target.label} is self-issued and no anchor here; add its issuer's root if trusted"
+            msg = f"certificate {target.label} is self-issued and no anchor here; add its issuer's root if you trust it"
             return NotTrusted(Reason.UNTRUSTED_ANCHOR, msg, certificate=target.label)
         msg = f"no path leads from certificate {target.label} to an anchor; send the intermediates or add the root"
         return NotTrusted(Reason.NO_PATH, msg, certificate=target.label)
