@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -21,9 +22,9 @@ from vagus.fleet.devices import change_host_names, change_profile, transfer_devi
 from vagus.fleet.inventory_entries import record_model
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
-from vagus.ledger.entries import GapAccepted
+from vagus.ledger.entries import GapAccepted, IssuanceRecorded
 from vagus.ledger.publish import LogPublisher
-from vagus.ledger.recover import recover_leaves
+from vagus.ledger.recover import RecoveredGap, recover_leaves
 from vagus.ledger.verify import verify_log, verify_published
 from vagus.reasons import Reason
 from vagus.records.certificates import EVERY_SHARD, count_places, find_certificate, list_intended, list_of_device
@@ -47,17 +48,31 @@ OVERLAP = timedelta(hours=3)
 @pytest.fixture
 def lived(tmp_path: Path) -> Iterator[LogFixture]:
     """An installation with one device, on disk."""
-    made = LogFixture.make(tmp_path, f"sqlite:///{tmp_path / 'vagus.sqlite3'}")
-    made.add_device(DEVICE)
-    yield made
-    made.close()
+    with closing(LogFixture.make(tmp_path, f"sqlite:///{tmp_path / 'vagus.sqlite3'}")) as made:
+        made.add_device(DEVICE)
+        yield made
 
 
-def restored(lived: LogFixture, copy: Path, place: Path) -> LogFixture:
-    restore_database(copy, place)
+@contextmanager
+def restored(lived: LogFixture, folder: Path) -> Iterator[LogFixture]:
+    """The installation again from `backup` in `folder`, with the published log as it is."""
+    place = folder / "restored.sqlite3"
+    restore_database(folder / "backup", place)
     database = open_database(f"sqlite:///{place}")
     clock = FrozenClock()
-    return LogFixture(database, Writer(database, clock), clock, SeededEntropy(9), lived.folder, lived.key)
+    again = LogFixture(database, Writer(database, clock), clock, SeededEntropy(9), lived.folder, lived.key)
+    yield again
+    again.close()
+
+
+def recover(log: LogFixture) -> RecoveredGap:
+    return recover_leaves(log.writer, log.folder, log.publisher().key, overlap=OVERLAP)
+
+
+def settle(again: LogFixture, gap: RecoveredGap, how: str) -> None:
+    """An operator settles the gap."""
+    settled = GapAccepted(gap.start, gap.end, how, "operator:someone")
+    again.writer.submit(lambda batch: append(batch, settled)).result(10)
 
 
 def test_a_restored_log_goes_on_with_its_own_history(lived: LogFixture, tmp_path: Path) -> None:
@@ -72,31 +87,28 @@ def test_a_restored_log_goes_on_with_its_own_history(lived: LogFixture, tmp_path
     lived.change(lost[2], "release")
     published = lived.publisher().publish()
 
-    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
-    with refuses(Reason.LOG_TRUNCATED, IntegrityFailure):
-        again.publisher().publish()
+    with restored(lived, tmp_path) as again:
+        with refuses(Reason.LOG_TRUNCATED, IntegrityFailure):
+            again.publisher().publish()
 
-    gap = recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
-    assert (gap.start, gap.end) == (START, published.size)
-    assert gap.certificates == tuple(("h1/icu#1", serial) for serial in lost)
-    assert gap.kinds == {"issuance": 300, "revocation": 2, "hold": 2, "release": 1}
-    assert verify_published(again.database, lived.folder, public_key=again.key.public_key) == published
+        gap = recover(again)
+        assert (gap.start, gap.end) == (START, published.size)
+        assert gap.certificates == tuple(("h1/icu#1", serial) for serial in lost)
+        assert gap.kinds == {"issuance": 300, "revocation": 2, "hold": 2, "release": 1}
+        assert verify_published(again.database, lived.folder, public_key=again.key.public_key) == published
 
-    # the gap is open until an operator settles it, and says so
-    with pytest.raises(IntegrityFailure) as caught:
-        verify_log(again.database, public_key=again.key.public_key)
-    assert caught.value.facts["index"] == START
-    again.writer.submit(
-        lambda batch: append(batch, GapAccepted(gap.start, gap.end, "revoked", "operator:someone"))
-    ).result(10)
-    report = verify_log(again.database, public_key=again.key.public_key, against=published)
-    assert (report.certificates, report.revocations) == (320, 6)
+        # the gap is open until an operator settles it, and says so
+        with pytest.raises(IntegrityFailure) as caught:
+            verify_log(again.database, public_key=again.key.public_key)
+        assert caught.value.facts["index"] == START
+        settle(again, gap, "revoked")
+        report = verify_log(again.database, public_key=again.key.public_key, against=published)
+        assert (report.certificates, report.revocations) == (320, 6)
 
-    # and the log goes on
-    again.issue(5)
-    assert again.publisher().publish().size == published.size + 6
-    verify_log(lived.folder, public_key=again.key.public_key, against=published)
-    again.close()
+        # and the log goes on
+        again.issue(5)
+        assert again.publisher().publish().size == published.size + 6
+        verify_log(lived.folder, public_key=again.key.public_key, against=published)
 
 
 def test_lost_certificates_can_be_found_and_refused(lived: LogFixture, tmp_path: Path) -> None:
@@ -106,48 +118,39 @@ def test_lost_certificates_can_be_found_and_refused(lived: LogFixture, tmp_path:
     lived.change(revoked)
     lived.change(held, "hold")
     lived.publisher().publish()
-    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
-    recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
-    with again.database.reading() as connection:
-        rows = {serial: find_certificate(connection, 1, serial) for serial in (good, revoked, held)}
-        assert [row.state for row in rows.values() if row] == ["issued", "revoked", "held"]
-        assert [row.device_id for row in rows.values() if row] == [DEVICE] * 3
-        assert len(list_of_device(connection, DEVICE)) == 4
-        assert list_intended(connection) == ()  # nothing that a start would try to sign again
-        assert count_lost(connection) == 3
-        assert find_revoked_serial(connection, 1, good) is None
-        for serial, reason in ((revoked, 4), (held, 6)):
-            found = find_revoked_serial(connection, 1, serial)
-            assert found is not None
-            assert found.reason == reason
-        row = rows[good]
-        assert row is not None
-        key = find_key(connection, row.spki_sha256)
-        assert key is not None
-        assert key.owner == f"device:{DEVICE}"
-    follower = RevocationFollower(again.database, FrozenClock())
-    assert follower.find(1, revoked) is not None
-    assert follower.find(1, good) is None
-    again.close()
+    with restored(lived, tmp_path) as again:
+        recover(again)
+        with again.database.reading() as connection:
+            rows = {serial: find_certificate(connection, 1, serial) for serial in (good, revoked, held)}
+            assert [row.state for row in rows.values() if row] == ["issued", "revoked", "held"]
+            assert [row.device_id for row in rows.values() if row] == [DEVICE] * 3
+            assert len(list_of_device(connection, DEVICE)) == 4
+            assert list_intended(connection) == ()  # nothing that a start would try to sign again
+            assert count_lost(connection) == 3
+            assert find_revoked_serial(connection, 1, good) is None
+            found = [find_revoked_serial(connection, 1, serial) for serial in (revoked, held)]
+            assert [one.reason for one in found if one] == [4, 6]
+            keys = [find_key(connection, row.spki_sha256) for row in rows.values() if row]
+            assert [key.owner for key in keys if key] == [f"device:{DEVICE}"] * 3
+        follower = RevocationFollower(again.database, FrozenClock())
+        assert follower.find(1, revoked) is not None
+        assert follower.find(1, good) is None
 
 
 def test_a_lost_certificate_is_in_the_shard_of_its_entry_or_in_every_one(lived: LogFixture, tmp_path: Path) -> None:
-    from vagus.ledger.entries import IssuanceRecorded
-
     (known,) = lived.issue(1)
     copy_database(lived.database, tmp_path / "backup")
     entry = IssuanceRecorded("h1/icu#1", 5, bytes(32), b"k" * 32, "bedside", f"device:{DEVICE}", bytes(32), shard=3)
     for one in (entry, replace(entry, serial=6, shard=None)):  # as before entries told the shard
         lived.writer.submit(partial(append, entry=one)).result(10)
     lived.publisher().publish()
-    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
-    recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
-    with again.database.reading() as connection:
-        found = [find_certificate(connection, 1, serial) for serial in (known, 5, 6)]
-        assert [one.shard for one in found if one] == [0, 3, EVERY_SHARD]
-        assert count_places(connection, 1, 3) == 2, "its own, and one for what stands in all"
-        assert count_places(connection, 1, EVERY_SHARD) == 1
-    again.close()
+    with restored(lived, tmp_path) as again:
+        recover(again)
+        with again.database.reading() as connection:
+            found = [find_certificate(connection, 1, serial) for serial in (known, 5, 6)]
+            assert [one.shard for one in found if one] == [0, 3, EVERY_SHARD]
+            assert count_places(connection, 1, 3) == 2, "its own, and one for what stands in all"
+            assert count_places(connection, 1, EVERY_SHARD) == 1
 
 
 def test_a_device_that_was_changed_in_the_gap_does_not_fall_back(lived: LogFixture, tmp_path: Path) -> None:
@@ -168,26 +171,24 @@ def test_a_device_that_was_changed_in_the_gap_does_not_fall_back(lived: LogFixtu
     copy_database(lived.database, tmp_path / "backup")
     lived.writer.submit(change).result(10)
     lived.publisher().publish()
-    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
-    gap = recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
-    with again.database.reading() as connection:
-        row = find_device(connection, device)
-        assert row is not None
-        assert (row.unit, row.profile, row.host_names) == (lab, "wearable", ())
-        assert row.transferred_at == int(NOON.timestamp())
-        (run_after,) = connection.execute(select(work.c.run_after).where(work.c.kind == "supersede")).scalars()
-        assert run_after == int((NOON + OVERLAP).timestamp()), "its old certificates end as they would have"
-    settled = GapAccepted(gap.start, gap.end, "accepted", "operator:someone")
-    again.writer.submit(lambda batch: append(batch, settled)).result(10)
-    verify_log(again.database, public_key=again.key.public_key)
-    again.close()
+    with restored(lived, tmp_path) as again:
+        gap = recover(again)
+        with again.database.reading() as connection:
+            row = find_device(connection, device)
+            assert row is not None
+            assert (row.unit, row.profile, row.host_names) == (lab, "wearable", ())
+            assert row.transferred_at == int(NOON.timestamp())
+            (run_after,) = connection.execute(select(work.c.run_after).where(work.c.kind == "supersede")).scalars()
+            assert run_after == int((NOON + OVERLAP).timestamp()), "its old certificates end as they would have"
+        settle(again, gap, "accepted")
+        verify_log(again.database, public_key=again.key.public_key)
 
 
 def test_nothing_is_recovered_where_nothing_was_lost(lived: LogFixture) -> None:
     lived.issue(3)
     lived.publisher().publish()
     lived.issue(2)
-    gap = recover_leaves(lived.writer, lived.folder, lived.publisher().key, overlap=OVERLAP)
+    gap = recover(lived)
     assert (gap.start, gap.end, gap.certificates) == (BEGUN + 5, BEGUN + 5, ())
 
 
@@ -196,13 +197,12 @@ def test_another_history_is_not_recovered(lived: LogFixture, tmp_path: Path) -> 
     copy_database(lived.database, tmp_path / "backup")
     lived.issue(5)
     lived.publisher().publish()
-    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
-    again.note(1)  # something was appended before the recovery: the two logs part here
-    with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
-        recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
-    with again.database.reading() as connection:
-        assert count_lost(connection) == 0
-    again.close()
+    with restored(lived, tmp_path) as again:
+        again.note(1)  # something was appended before the recovery: the two logs part here
+        with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
+            recover(again)
+        with again.database.reading() as connection:
+            assert count_lost(connection) == 0
 
 
 def test_a_folder_that_does_not_verify_gives_nothing_back(lived: LogFixture, tmp_path: Path) -> None:
@@ -220,17 +220,14 @@ def test_a_folder_that_does_not_verify_gives_nothing_back(lived: LogFixture, tmp
 
 
 def test_an_authority_that_was_made_in_the_gap_leaves_only_its_entries(lived: LogFixture, tmp_path: Path) -> None:
-    from vagus.ledger.entries import IssuanceRecorded
-
     lived.issue(1)
     copy_database(lived.database, tmp_path / "backup")
     entry = IssuanceRecorded("h1/new#1", 5, bytes(32), bytes(32), "bedside", "device:x", bytes(32))
     lived.writer.submit(lambda batch: append(batch, entry)).result(10)
     lived.publisher().publish()
-    again = restored(lived, tmp_path / "backup", tmp_path / "restored.sqlite3")
-    gap = recover_leaves(again.writer, lived.folder, again.publisher().key, overlap=OVERLAP)
-    assert gap.certificates == (("h1/new#1", 5),)
-    with again.database.reading() as connection:
-        assert connection.execute(select(devices.c.id)).scalars().all() == [DEVICE]
-        assert count_lost(connection) == 0
-    again.close()
+    with restored(lived, tmp_path) as again:
+        gap = recover(again)
+        assert gap.certificates == (("h1/new#1", 5),)
+        with again.database.reading() as connection:
+            assert connection.execute(select(devices.c.id)).scalars().all() == [DEVICE]
+            assert count_lost(connection) == 0
