@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import permutations
 
 import pytest
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from tests.x509 import chains
 from tests.x509.chains import AT, UNKNOWN_STATUS, Made, ocsp_id, ocsp_response, revoked, root
 from vagus.errors import NotTrusted
@@ -24,9 +26,16 @@ def load(source: OcspStatus, leaf: Made, response: bytes, at: datetime = AT) -> 
 
 
 def refused(source: OcspStatus, leaf: Made, at: datetime = AT) -> Reason:
-    with pytest.raises(NotTrusted) as caught:
-        source.check_status(leaf.parsed, CA.parsed, at)
-    return caught.value.reason
+    return reason_of(source.check_status, leaf.parsed, CA.parsed, at, error=NotTrusted)
+
+
+def in_any_order(leaf: Made, *responses: bytes) -> Iterator[OcspStatus]:
+    """A source for each order in which these responses may be loaded."""
+    for several in permutations(responses):
+        source = OcspStatus()
+        for response in several:
+            load(source, leaf, response)
+        yield source
 
 
 def test_a_loaded_response_counts_until_it_ends() -> None:
@@ -71,10 +80,7 @@ def test_a_good_response_after_a_hold_ends_it_in_any_order_of_loading(bad: bytes
     leaf = CA.leaf()
     held = ocsp_response(CA, ocsp_id(leaf, CA), bad, this_update=AT - HOUR)
     released = ocsp_response(CA, ocsp_id(leaf, CA), this_update=AT - HOUR / 2, produced_at=AT - HOUR / 2)
-    for responses in ((held, released), (released, held)):
-        source = OcspStatus()
-        for response in responses:
-            load(source, leaf, response)
+    for source in in_any_order(leaf, held, released):
         source.check_status(leaf.parsed, CA.parsed, AT)
 
 
@@ -83,10 +89,7 @@ def test_a_good_response_that_is_no_later_than_a_hold_does_not_end_it(good_at: d
     leaf = CA.leaf()
     held = ocsp_response(CA, ocsp_id(leaf, CA), revoked(6), this_update=AT - HOUR)
     good = ocsp_response(CA, ocsp_id(leaf, CA), this_update=good_at)
-    for responses in ((held, good), (good, held)):
-        source = OcspStatus()
-        for response in responses:
-            load(source, leaf, response)
+    for source in in_any_order(leaf, held, good):
         assert refused(source, leaf) is Reason.ON_HOLD
 
 

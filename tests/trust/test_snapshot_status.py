@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.installation import BY, H1, ICU, ROOT, Installation, new_installation
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
+from tests.trust.test_status import Says
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
 from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key
@@ -64,6 +65,14 @@ class Clinic:
     def revoke(self, issued: IssuedCertificate) -> None:
         self.built.revoke(issued, RevocationReason.KEY_COMPROMISE)
 
+    def crls(self, issued: IssuedCertificate) -> CrlStatus:
+        """The complete CRL of h1/icu as it is published now."""
+        chain = [decode_certificate(one) for one in (issued.issuer.certificate_der, *issued.issuer.chain_der[:-1])]
+        source = CrlStatus(Pool(AnchorSet.from_der([issued.issuer.chain_der[-1]]), chain))
+        crl = self.built.folder / "published" / "crl" / "h1.icu" / "1" / "complete.crl"
+        source.load(crl.read_bytes(), self.now)
+        return source
+
     def validate(self, status: StatusSource, issued: IssuedCertificate) -> None:
         chain = [issued.issuer.certificate_der, *issued.issuer.chain_der]
         validator = Validator(AnchorSet.from_der([chain[-1]]), status)
@@ -87,10 +96,8 @@ def pair(issued: IssuedCertificate) -> tuple[PathCertificate, PathCertificate]:
     return decode_certificate(issued.der), decode_certificate(issued.issuer.certificate_der)
 
 
-def refused(status: StatusSource, issued: IssuedCertificate, at: datetime) -> NotTrusted:
-    with pytest.raises(NotTrusted) as caught:
-        status.check_status(*pair(issued), at)
-    return caught.value
+def refused(status: StatusSource, issued: IssuedCertificate, at: datetime) -> Reason:
+    return reason_of(status.check_status, *pair(issued), at, error=NotTrusted)
 
 
 def test_a_good_path_passes_offline_and_a_revoked_leaf_does_not(clinic: Clinic) -> None:
@@ -115,7 +122,7 @@ def test_a_revoked_authority_is_in_it_too(clinic: Clinic) -> None:
 def test_a_hold_is_in_it_and_a_release_is_not(clinic: Clinic) -> None:
     issued = clinic.issue()
     clinic.built.hold(issued)
-    assert refused(clinic.gateway(), issued, clinic.now).reason is Reason.STATUS_DOUBTFUL
+    assert refused(clinic.gateway(), issued, clinic.now) is Reason.STATUS_DOUBTFUL
     clinic.built.release(issued)
     clinic.built.advance(seconds=1)
     clinic.gateway().check_status(*pair(issued), clinic.now)
@@ -130,25 +137,13 @@ def test_what_has_expired_is_left_out(clinic: Clinic) -> None:
     assert status.snapshot.count == 0
 
 
-class Nobody:
-    """An online source that always says the same."""
-
-    def __init__(self, verdict: Reason | None, **facts: int) -> None:
-        self.verdict, self.facts, self.asked = verdict, facts, 0
-
-    def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
-        self.asked += 1
-        if self.verdict is not None:
-            raise NotTrusted(self.verdict, "the one who is asked says so", **self.facts)
-
-
 def test_a_hit_is_asked_of_the_online_source_and_its_word_counts(clinic: Clinic) -> None:
     good, bad = clinic.issue(), clinic.issue()
     clinic.revoke(bad)
-    says_good, says_revoked = Nobody(None), Nobody(Reason.REVOKED)
+    says_good, says_revoked = Says(None), Says(Reason.REVOKED)
     clinic.gateway(on_hit=says_good).check_status(*pair(bad), clinic.now)
     clinic.built.advance(seconds=1)
-    assert refused(clinic.gateway(on_hit=says_revoked), bad, clinic.now).reason is Reason.REVOKED
+    assert refused(clinic.gateway(on_hit=says_revoked), bad, clinic.now) is Reason.REVOKED
     clinic.built.advance(seconds=1)
     clinic.gateway(on_hit=says_revoked).check_status(*pair(good), clinic.now)
     assert (says_good.asked, says_revoked.asked) == (1, 1), "only hits are asked about"
@@ -161,23 +156,15 @@ def test_a_chance_hit_is_cleared_by_crls(clinic: Clinic) -> None:
     clinic.built.publisher.publish_due(clinic.issuers["h1/icu"])
     status = SnapshotStatus(clinic.spki_der)
     snapshot = status.load(clinic.make(one_in=2), clinic.now)
-    good = next(
-        one
-        for one in (clinic.issue() for _ in range(40))
-        if snapshot.may_be_revoked(*(pair(one)[1].spki_sha256, pair(one)[0].serial_bytes))
-    )
-    assert refused(status, good, clinic.now).reason is Reason.STATUS_DOUBTFUL
-    anchors = AnchorSet.from_der([good.issuer.chain_der[-1]])
-    known = [decode_certificate(one) for one in (good.issuer.certificate_der, *good.issuer.chain_der[:-1])]
-    lists = CrlStatus(Pool(anchors, known))
-    crl = clinic.built.folder / "published" / "crl" / "h1.icu" / "1" / "complete.crl"
-    lists.load(crl.read_bytes(), clinic.now)
-    both = SnapshotStatus(clinic.spki_der, on_hit=lists)
+    pairs = ((one, *pair(one)) for one in (clinic.issue() for _ in range(40)))
+    good = next(one for one, leaf, ca in pairs if snapshot.may_be_revoked(ca.spki_sha256, leaf.serial_bytes))
+    assert refused(status, good, clinic.now) is Reason.STATUS_DOUBTFUL
+    both = SnapshotStatus(clinic.spki_der, on_hit=clinic.crls(good))
     both.load(clinic.make(one_in=2), clinic.now)
     both.check_status(*pair(good), clinic.now)
-    assert refused(both, bad, clinic.now).reason is Reason.REVOKED
+    assert refused(both, bad, clinic.now) is Reason.REVOKED
     # and with the path, as a validator asks
-    (anchor,) = anchors
+    (anchor,) = AnchorSet.from_der([good.issuer.chain_der[-1]])
     both.check_status_in(ValidPath(pair(good), anchor, frozenset()), 0, clinic.now)
     with refuses(Reason.REVOKED, NotTrusted):
         both.check_status_in(ValidPath(pair(bad), anchor, frozenset()), 0, clinic.now)
@@ -189,14 +176,11 @@ def test_an_older_crl_clears_nothing_that_looks_revoked_in_a_newer_snapshot(
 ) -> None:
     bad = clinic.issue()
     clinic.built.publisher.publish_all(clinic.issuers["h1/icu"])
-    before = (clinic.built.folder / "published" / "crl" / "h1.icu" / "1" / "complete.crl").read_bytes()
+    lists = clinic.crls(bad)
     clinic.built.advance(hours=1)
     clinic.revoke(bad)
-    known = [decode_certificate(one) for one in (bad.issuer.certificate_der, *bad.issuer.chain_der[:-1])]
-    lists = CrlStatus(Pool(AnchorSet.from_der([bad.issuer.chain_der[-1]]), known))
-    lists.load(before, clinic.now)
     lists.check_status(*pair(bad), clinic.now)
-    assert refused(several([clinic.gateway(), lists]), bad, clinic.now).reason is Reason.STATUS_DOUBTFUL
+    assert refused(several([clinic.gateway(), lists]), bad, clinic.now) is Reason.STATUS_DOUBTFUL
 
 
 @pytest.mark.parametrize("silence", [Reason.STATUS_UNAVAILABLE, Reason.STATUS_STALE])
@@ -204,17 +188,17 @@ def test_missing_status_of_the_source_for_hits_leaves_it_doubtful(clinic: Clinic
     """Otherwise a source that is older than the snapshot would clear it."""
     bad = clinic.issue()
     clinic.revoke(bad)
-    status = clinic.gateway(on_hit=Nobody(silence, stale_seconds=5))
-    beside: list[StatusSource] = [AllSources([status, Nobody(None)]), FirstSource([status, Nobody(None)])]
+    status = clinic.gateway(on_hit=Says(silence, stale_seconds=5))
+    beside: list[StatusSource] = [AllSources([status, Says(None)]), FirstSource([status, Says(None)])]
     for one in (status, *beside):
-        assert refused(one, bad, clinic.now).reason is Reason.STATUS_DOUBTFUL
+        assert refused(one, bad, clinic.now) is Reason.STATUS_DOUBTFUL
 
 
 def test_a_clock_that_was_set_back_clears_nothing_that_looks_revoked(clinic: Clinic) -> None:
     bad = clinic.issue()
     clinic.revoke(bad)
-    both = AllSources([clinic.gateway(), Nobody(None)])
-    assert refused(both, bad, clinic.now - timedelta(minutes=6)).reason is Reason.STATUS_DOUBTFUL
+    both = AllSources([clinic.gateway(), Says(None)])
+    assert refused(both, bad, clinic.now - timedelta(minutes=6)) is Reason.STATUS_DOUBTFUL
 
 
 def test_what_an_old_snapshot_holds_as_revoked_is_doubtful_and_not_only_stale(clinic: Clinic) -> None:
@@ -222,27 +206,28 @@ def test_what_an_old_snapshot_holds_as_revoked_is_doubtful_and_not_only_stale(cl
     clinic.revoke(bad)
     late = clinic.now + timedelta(hours=25)
     status = clinic.gateway()
-    assert refused(status, good, late).reason is Reason.STATUS_STALE
-    assert refused(status, bad, late).reason is Reason.STATUS_DOUBTFUL
+    assert refused(status, good, late) is Reason.STATUS_STALE
+    assert refused(status, bad, late) is Reason.STATUS_DOUBTFUL
 
 
 def test_it_fails_closed_when_it_is_too_old(clinic: Clinic) -> None:
     issued = clinic.issue()
     status = clinic.gateway()
     status.check_status(*pair(issued), clinic.now + timedelta(hours=24))
-    refusal = refused(status, issued, clinic.now + timedelta(hours=24, seconds=9))
-    assert (refusal.reason, refusal.facts["stale_seconds"]) == (Reason.STATUS_STALE, 9)
+    with refuses(Reason.STATUS_STALE, NotTrusted) as refusal:
+        status.check_status(*pair(issued), clinic.now + timedelta(hours=24, seconds=9))
+    assert refusal.value.facts["stale_seconds"] == 9
     clinic.built.advance(seconds=1)
     control = clinic.gateway(longest_age=timedelta(hours=2))
-    assert refused(control, issued, clinic.now + timedelta(hours=2, seconds=1)).reason is Reason.STATUS_STALE
+    assert refused(control, issued, clinic.now + timedelta(hours=2, seconds=1)) is Reason.STATUS_STALE
 
 
 def test_missing_status_refuses(clinic: Clinic, tmp_path: Path) -> None:
     issued = clinic.issue()
     empty = SnapshotStatus(clinic.spki_der)
-    assert refused(empty, issued, clinic.now).reason is Reason.STATUS_UNAVAILABLE
+    assert refused(empty, issued, clinic.now) is Reason.STATUS_UNAVAILABLE
     with a_clinic(tmp_path / "other") as other:
-        assert refused(clinic.gateway(), other.issue(), clinic.now).reason is Reason.STATUS_UNAVAILABLE
+        assert refused(clinic.gateway(), other.issue(), clinic.now) is Reason.STATUS_UNAVAILABLE
     first = FirstSource([empty, clinic.gateway()])
     first.check_status(*pair(issued), clinic.now)
 
@@ -250,7 +235,7 @@ def test_missing_status_refuses(clinic: Clinic, tmp_path: Path) -> None:
 def test_a_clock_that_was_set_back_is_seen(clinic: Clinic) -> None:
     issued = clinic.issue()
     status = clinic.gateway()
-    assert refused(status, issued, clinic.now - timedelta(minutes=6)).reason is Reason.CLOCK_ROLLBACK
+    assert refused(status, issued, clinic.now - timedelta(minutes=6)) is Reason.CLOCK_ROLLBACK
     clinic.built.advance(seconds=1)
     early = SnapshotStatus(clinic.spki_der)
     with refuses(Reason.SNAPSHOT_INVALID, NotTrusted):

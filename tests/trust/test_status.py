@@ -6,18 +6,11 @@ from datetime import datetime
 
 import pytest
 
-from tests.simulator.refusals import refuses
+from tests.simulator.refusals import reason_of, refuses
 from tests.x509.chains import AT, NO_REV_AVAIL, root
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
-from vagus.trust.status import (
-    AllSources,
-    FirstSource,
-    StatusSource,
-    UnsafeNoStatus,
-    as_of_authority,
-    status_check,
-)
+from vagus.trust.status import AllSources, FirstSource, StatusSource, UnsafeNoStatus, as_of_authority, status_check
 from vagus.x509.certificates import PathCertificate
 from vagus.x509.paths.search import ValidPath
 
@@ -44,9 +37,7 @@ def ask(source: StatusSource) -> None:
 
 
 def refused(source: StatusSource) -> Reason:
-    with pytest.raises(NotTrusted) as caught:
-        ask(source)
-    return caught.value.reason
+    return reason_of(ask, source, error=NotTrusted)
 
 
 def test_the_first_source_that_knows_decides() -> None:
