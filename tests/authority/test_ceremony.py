@@ -21,8 +21,7 @@ from vagus.records.engine.tables import authorities
 
 
 def certificate_of(built: Installation, name: str) -> x509.Certificate:
-    row = built.find(rows.find_newest, name)
-    return x509.load_der_x509_certificate(row.certificate_der or b"")
+    return x509.load_der_x509_certificate(built.find(rows.find_newest, name).certificate_der or b"")
 
 
 def constraints_of(built: Installation, name: str) -> x509.NameConstraints | None:
@@ -48,11 +47,8 @@ def test_each_branch_carries_the_constraints_of_the_design(built: Installation) 
         assert found is not None
         permitted = {(type(one).__name__, str(one.value)) for one in found.permitted_subtrees or ()}
         excluded = {str(one.value) for one in found.excluded_subtrees or ()}
-        assert permitted == {
-            ("DNSName", domain),
-            ("UniformResourceIdentifier", "none.invalid"),
-            ("RFC822Name", "none.invalid"),
-        }
+        none = {(form, "none.invalid") for form in ("UniformResourceIdentifier", "RFC822Name")}
+        assert permitted == {("DNSName", domain), *none}
         assert excluded == {"0.0.0.0/0", "::/0"}
     sdc = constraints_of(built, "h1/sdc")
     assert sdc is not None
@@ -95,22 +91,15 @@ def test_each_step_is_in_the_ledger_in_order(built: Installation) -> None:
     created = [entry.authority for entry in built.entries(AuthorityCreated)]
     certified = {entry.authority: entry.issuer for entry in built.entries(AuthorityCertified)}
     assert created == [f"{one.name}#1" for one in EVERY]
-    assert certified == {
-        "root#1": None,
-        "h1#1": "root#1",
-        "h1/icu#1": "h1#1",
-        "h1/er#1": "h1#1",
-        "h1/sdc#1": "root#1",
-        "h1/infra#1": "root#1",
-    }
+    below_root, below_h1 = ("h1", "h1/sdc", "h1/infra"), ("h1/icu", "h1/er")
+    parents = dict.fromkeys(below_root, "root#1") | dict.fromkeys(below_h1, "h1#1") | {"root": None}
+    assert certified == {f"{name}#1": parent for name, parent in parents.items()}
 
 
 def test_every_authority_is_a_certificate_row_with_an_issuance_entry(built: Installation) -> None:
-    with built.database.reading() as connection:
-        for one in EVERY:
-            row = certificate_rows.find_by_request(connection, f"authority:{one.name}#1")
-            assert row is not None
-            assert row.owner == f"authority:{one.name}#1"
+    for one in EVERY:
+        name = f"authority:{one.name}#1"
+        assert built.find(certificate_rows.find_by_request, name).owner == name
 
 
 def test_a_second_ceremony_has_only_crls_to_sign(built: Installation) -> None:
@@ -137,13 +126,9 @@ def test_a_ceremony_that_was_cut_off_is_held_again(installation: Installation) -
     with pytest.raises(Cut):
         ceremony.hold()
     root = certificate_of(installation, "root")
-    assert [row.reference for row in installation.ceremony().find_pending()] == [
-        "h1/icu#1",
-        "h1/er#1",
-        "h1/sdc#1",
-        "h1/infra#1",
-    ]
-    assert installation.ceremony().hold().certified == ("h1/icu#1", "h1/er#1", "h1/sdc#1", "h1/infra#1")
+    left = ("h1/icu#1", "h1/er#1", "h1/sdc#1", "h1/infra#1")
+    assert tuple(row.reference for row in installation.ceremony().find_pending()) == left
+    assert installation.ceremony().hold().certified == left
     assert certificate_of(installation, "root") == root
 
 

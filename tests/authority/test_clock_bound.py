@@ -19,6 +19,16 @@ from vagus.records.engine.database import open_database
 from vagus.testing import FrozenClock
 
 
+def bound_of(built: Installation) -> tuple[list[float], ClockBound]:
+    """A bound on the installation's clock, and how many seconds have passed by another clock."""
+    passed = [0.0]
+    return passed, ClockBound(built.database, built.clock, lambda: passed[0])
+
+
+def publisher_of(built: Installation, bound: ClockBound | None = None) -> CrlPublisher:
+    return CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None, bound=bound)
+
+
 def refusal_of(bound: ClockBound) -> VagusError:
     with refuses(Reason.CLOCK_AHEAD, Unavailable) as refusal:
         bound.check()
@@ -26,8 +36,7 @@ def refusal_of(bound: ClockBound) -> VagusError:
 
 
 def test_a_clock_that_leaps_ahead_under_a_process_is_refused_until_it_is_set_back(built: Installation) -> None:
-    passed = [0.0]
-    bound = ClockBound(built.database, built.clock, lambda: passed[0])
+    passed, bound = bound_of(built)
     begun = built.clock.now()
     built.clock.set(begun + timedelta(days=30))
     assert "restart this process if the clock is right" in refusal_of(bound).message
@@ -38,8 +47,7 @@ def test_a_clock_that_leaps_ahead_under_a_process_is_refused_until_it_is_set_bac
 
 
 def test_a_clock_that_goes_on_with_time_or_is_set_a_little_is_taken(built: Installation) -> None:
-    passed = [0.0]
-    bound = ClockBound(built.database, built.clock, lambda: passed[0])
+    passed, bound = bound_of(built)
     for step in (timedelta(days=90), LEAP, -timedelta(days=1)):
         built.clock.set(built.clock.now() + step)
         if step > LEAP:
@@ -48,8 +56,7 @@ def test_a_clock_that_goes_on_with_time_or_is_set_a_little_is_taken(built: Insta
 
 
 def test_checking_only_allows_no_larger_jump_and_remembers_nothing(built: Installation) -> None:
-    passed = [0.0]
-    bound = ClockBound(built.database, built.clock, lambda: passed[0])
+    passed, bound = bound_of(built)
     built.advance(minutes=40)
     bound.check_only()
     built.advance(minutes=40)
@@ -60,19 +67,17 @@ def test_checking_only_allows_no_larger_jump_and_remembers_nothing(built: Instal
 
 
 def test_a_clock_that_is_ahead_is_reported_before_a_crl_is_due(built: Installation) -> None:
-    bound = ClockBound(built.database, built.clock, lambda: 0.0)
-    publisher = CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None, bound=bound)
+    publisher = publisher_of(built, bound_of(built)[1])
     publisher.check_clock()
     built.advance(hours=2)
     with refuses(Reason.CLOCK_AHEAD, Unavailable):
         publisher.check_clock()
-    CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None).check_clock()
+    publisher_of(built).check_clock()
 
 
 def test_no_crl_is_signed_by_a_clock_that_is_ahead(built: Installation) -> None:
     issuer = built.issuers("h1/icu")["h1/icu"]
-    bound = ClockBound(built.database, built.clock, lambda: 0.0)
-    publisher = CrlPublisher(built.pack, built.database, built.writer, built.clock, folder=None, bound=bound)
+    publisher = publisher_of(built, bound_of(built)[1])
     published = publisher.publish_due(issuer)
     built.advance(days=30)
     with refuses(Reason.CLOCK_AHEAD, Unavailable):

@@ -27,14 +27,19 @@ def certificate(built: Installation, issued: IssuedCertificate) -> rows.Certific
     return built.find(rows.find_by_leaf, issued.leaf_index)
 
 
+def following(built: Installation) -> RevocationFollower:
+    follower = RevocationFollower(built.database, built.clock)
+    follower.follow(built.writer)
+    return follower
+
+
 def entries(built: Installation) -> list[Revocation | Hold | Release | KeyBlocked]:
     return built.entries(Revocation, Hold, Release, KeyBlocked)
 
 
 def test_one_commit_writes_sequence_entry_state_and_ledger(built: Installation) -> None:
     issued = built.issue()
-    follower = RevocationFollower(built.database, built.clock)
-    follower.follow(built.writer)
+    follower = following(built)
     authority_id = issued.issuer.authority_id
     sequence = built.revocations.revoke(authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
     assert sequence == 1
@@ -77,14 +82,12 @@ def test_a_compromise_learnt_later_is_said_in_a_second_step(built: Installation)
     built.revoke(issued, RevocationReason.SUPERSEDED)
     assert built.revoke(issued, COMPROMISE) == 2
     assert built.revoke(issued, COMPROMISE) == 2
-    row = built.find(revocation_rows.find_revocation, issued.leaf_index)
-    assert row.reason == COMPROMISE
+    assert built.find(revocation_rows.find_revocation, issued.leaf_index).reason == COMPROMISE
 
 
 def test_a_hold_is_released_or_becomes_a_revocation(built: Installation) -> None:
     one, other = built.issue(), built.issue()
-    follower = RevocationFollower(built.database, built.clock)
-    follower.follow(built.writer)
+    follower = following(built)
     for issued in (one, other):
         held = built.hold(issued)
         assert built.hold(issued) == held
@@ -142,18 +145,17 @@ def test_a_compromise_of_one_certificate_is_one_of_every_certificate_for_its_key
     device = certificate(built, built.issue(public_key=key)).device_id
     one, other, released = (built.issue(public_key=key, device=device) for _ in range(3))
     bystander = built.issue(device=device)
-    authority_id = one.issuer.authority_id
     for held in (other, released):
-        built.revocations.hold(authority_id, held.serial, by=BY).result()
-    built.revocations.release(authority_id, released.serial, by=BY).result()
-    built.revocations.revoke(authority_id, one.serial, COMPROMISE, by=BY).result()
+        built.hold(held)
+    built.release(released)
+    built.revoke(one, COMPROMISE)
     states = [certificate(built, issued).state for issued in (one, other, released, bystander)]
     assert states == [rows.REVOKED, rows.REVOKED, rows.REVOKED, rows.ISSUED]
     told = built.entries(Revocation)
     assert sorted(entry.sequence for entry in told) == [4, 5, 6, 7]
     assert {entry.reason for entry in told} == {int(COMPROMISE)}
     assert len({entry.serial for entry in told}) == 4, "an entry of the ledger for each"
-    built.revocations.revoke(authority_id, other.serial, COMPROMISE, by=BY).result()
+    built.revoke(other, COMPROMISE)
     assert len(entries(built)) == 7, "again changes nothing"
 
 
@@ -168,8 +170,7 @@ def test_other_reasons_than_a_compromise_leave_the_keys_other_certificates_good(
 def test_a_revoked_authority_issues_nothing_from_that_commit_on(built: Installation) -> None:
     row = built.find(rows.find_by_request, "authority:h1/icu#1")
     built.revocations.revoke(row.authority_id, row.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
-    authority = built.find(authority_rows.find_newest, ICU.name, state=None)
-    assert authority.state == authority_rows.REVOKED
+    assert built.find(authority_rows.find_newest, ICU.name, state=None).state == authority_rows.REVOKED
     with refuses(Reason.AUTHORITY_IN_USE, Conflict):
         built.issue()
 
