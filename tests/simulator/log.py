@@ -13,32 +13,33 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import select
 
 from tests.simulator import rows
+from vagus.authority.revocation import Revocations
 from vagus.errors import NotAuthorised
 from vagus.fleet.inventory_entries import device_added, record_model
-from vagus.identifiers import DeviceId, UnitName, draw_serial, serial_bytes
+from vagus.identifiers import DeviceId, UnitName, draw_serial
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
-from vagus.ledger.entries import AuthorityCreated, Hold, IssuanceRecorded, Release, Revocation, TokenSpent
+from vagus.ledger.entries import AuthorityCreated, IssuanceRecorded, TokenSpent
 from vagus.ledger.publish import LogPublisher
 from vagus.reasons import Reason
-from vagus.records.certificates import set_state
+from vagus.records.certificates import note_signature
 from vagus.records.devices import DeviceRow, insert_device
 from vagus.records.engine.database import Database, open_database
-from vagus.records.engine.tables import authorities, certificate_bytes, certificates, revocation_events
+from vagus.records.engine.tables import authorities
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import InstallationRow, insert_installation
 from vagus.records.keys import insert_key
 from vagus.records.models import MakerAnchorRow, ModelRow, put_maker_anchor
-from vagus.records.revocation.revocations import RevocationRow, delete_revocation, put_revocation
 from vagus.records.units import UnitRow, put_unit
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.tlog.checkpoint import NoteKey
 from vagus.x509 import der
 from vagus.x509.algorithms import SignatureAlgorithm
-from vagus.x509.crls.building import RevocationReason, encode_crl_entry
+from vagus.x509.crls.building import RevocationReason
 
 ORIGIN = "log.example.org/vagus"
 SALT = b"s" * 32
+DEVICE = "a" * 26
 VALIDITY = [der.time(datetime.fromtimestamp(moment, UTC)) for moment in (0, 1)]
 
 
@@ -104,7 +105,7 @@ class LogFixture:
             future.result(30)
         return serials
 
-    def add_device(self, device_id: str = "a" * 26, state: str = "in_service") -> None:
+    def add_device(self, device_id: str = DEVICE, state: str = "in_service") -> None:
         """A device of a model that its maker's anchor vouches for, as the inventory takes it in."""
 
         def act(batch: Batch) -> None:
@@ -136,96 +137,43 @@ class LogFixture:
                 der.integer(2), der.integer(serial), der.sequence(), der.sequence(), der.sequence(*VALIDITY)
             )
             signed = der.sequence(tbs, der.sequence(), der.bit_string(b"s"))
-            spki = hashlib.sha256(b"key " + tbs).digest()
+            spki_sha256 = hashlib.sha256(b"key " + tbs).digest()
             request_id = f"request-{serial:x}"
-            index = append(
-                batch,
-                IssuanceRecorded(
-                    authority="h1/icu#1",
-                    serial=serial,
-                    tbs_sha256=hashlib.sha256(tbs).digest(),
-                    spki_sha256=spki,
-                    profile="bedside",
-                    owner="device:aaaaaaaaaaaaaaaaaaaaaaaaaa",
-                    request_id_hash=hashlib.sha256(request_id.encode()).digest(),
-                ),
+            entry = IssuanceRecorded(
+                authority="h1/icu#1",
+                serial=serial,
+                tbs_sha256=hashlib.sha256(tbs).digest(),
+                spki_sha256=spki_sha256,
+                profile="bedside",
+                owner=f"device:{DEVICE}",
+                request_id_hash=hashlib.sha256(request_id.encode()).digest(),
             )
-            batch.connection.execute(
-                certificates.insert().values(
-                    leaf_index=index,
-                    authority_id=1,
-                    serial=serial_bytes(serial),
-                    owner="device:aaaaaaaaaaaaaaaaaaaaaaaaaa",
-                    profile="bedside",
-                    spki_sha256=spki,
-                    request_id=request_id,
-                    not_before=0,
-                    not_after=1,
-                    shard=0,
-                    state="issued",
-                    device_id="a" * 26,
-                    fingerprint=hashlib.sha256(signed).digest(),
-                )
-            )
-            row = {"leaf_index": index, "tbs_der": tbs, "certificate_der": signed}
-            batch.connection.execute(certificate_bytes.insert().values(row))
-            insert_key(batch.connection, spki, "device:aaaaaaaaaaaaaaaaaaaaaaaaaa", at=batch.at)
+            index = append(batch, entry)
+            fields = {"serial": serial, "owner": entry.owner, "spki_sha256": spki_sha256, "request_id": request_id}
+            fields |= {"device_id": DEVICE, "not_before": 0, "not_after": 1}
+            rows.certificate(batch.connection, 1, index, tbs_der=tbs, **fields)
+            note_signature(batch.connection, index, signed, hashlib.sha256(signed).digest())
+            insert_key(batch.connection, spki_sha256, entry.owner, at=batch.at)
             return index
 
         return act
 
     def change(self, serial: int, act: str = "revoke") -> int:
-        """Revoke, hold or release with its event and entry; gives the step's number."""
-
-        def write(batch: Batch) -> int:
-            sequence = batch.next_revocation()
-            reason = 6 if act == "hold" else 4
-            batch.connection.execute(
-                revocation_events.insert().values(
-                    sequence=sequence, authority_id=1, serial=serial_bytes(serial), act=act, reason=reason, at=batch.at
-                )
-            )
-            self._publish(batch, serial, act, sequence)
-            if act == "revoke":
-                append(batch, Revocation("h1/icu#1", serial, 4, sequence, "operator:someone"))
-            else:
-                append(batch, (Hold if act == "hold" else Release)("h1/icu#1", serial, sequence, "rule:watch"))
-            return sequence
-
-        return self.writer.submit(write).result(30)
-
-    @staticmethod
-    def _publish(batch: Batch, serial: int, act: str, sequence: int) -> None:
-        """What stands in the lists from now on."""
-        leaf = batch.connection.execute(
-            select(certificates.c.leaf_index).where(certificates.c.serial == serial_bytes(serial))
-        ).scalar_one()
-        state = {"revoke": "revoked", "hold": "held", "release": "issued"}[act]
-        set_state(batch.connection, leaf, state)
-        delete_revocation(batch.connection, leaf)
-        if act != "release":
-            entry = encode_crl_entry(
-                serial, datetime.fromtimestamp(batch.at, UTC), RevocationReason(6 if act == "hold" else 4)
-            )
-            row = RevocationRow(
-                leaf_index=leaf,
-                sequence=sequence,
-                authority_id=1,
-                serial=serial,
-                shard=0,
-                reason=6 if act == "hold" else 4,
-                revoked_at=batch.at,
-                not_after=1,
-                entry_der=entry,
-            )
-            put_revocation(batch.connection, row)
+        """Revoke, hold or release a certificate; gives the number of that step."""
+        revocations = Revocations(self.writer)
+        match act:
+            case "hold":
+                changed = revocations.hold(1, serial, by="rule:watch")
+            case "release":
+                changed = revocations.release(1, serial, by="rule:watch")
+            case _:
+                changed = revocations.revoke(1, serial, RevocationReason.SUPERSEDED, by="operator:someone")
+        return changed.result(30)
 
     def note(self, count: int = 1) -> None:
         """Entries of another kind."""
-        for future in [
-            self.writer.submit(lambda batch: append(batch, TokenSpent(bytes(32), "device:a", bytes(32))))
-            for _ in range(count)
-        ]:
+        entry = TokenSpent(bytes(32), "device:a", bytes(32))
+        for future in [self.writer.submit(lambda batch: append(batch, entry)) for _ in range(count)]:
             future.result(30)
 
 

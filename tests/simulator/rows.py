@@ -32,7 +32,8 @@ def authority(connection: Connection, name: str = "h1/icu", *, generation: int =
 
 
 def certificate(connection: Connection, authority_id: int, leaf_index: int, **changes: Any) -> CertificateRow:
-    """An intent of that leaf index."""
+    """An intent of that leaf index, with the bytes `tbs_der`."""
+    tbs_der = changes.pop("tbs_der", b"tbs %d" % leaf_index)
     fields: dict[str, Any] = {
         "leaf_index": leaf_index,
         "authority_id": authority_id,
@@ -48,5 +49,5 @@ def certificate(connection: Connection, authority_id: int, leaf_index: int, **ch
         **changes,
     }
     row = CertificateRow(**fields)
-    insert_intent(connection, row, b"tbs %d" % leaf_index)
+    insert_intent(connection, row, tbs_der)
     return row
