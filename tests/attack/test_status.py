@@ -13,26 +13,27 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from tests.simulator.attacked import Answer, Hospital
+from tests.simulator.attacked import Hospital
+from tests.simulator.listeners import Response
 from vagus.x509 import der
 
 BY = "operator:test"
 _Error = ocsp.OCSPResponseStatus
 
 
-def _ask(hospital: Hospital, raw: bytes) -> Answer:
+def _ask(hospital: Hospital, raw: bytes) -> Response:
     with hospital.plain() as wire:
         answer = wire.say(raw).hear()
     assert answer is not None
     return answer
 
 
-def _post(hospital: Hospital, body: bytes) -> Answer:
+def _post(hospital: Hospital, body: bytes) -> Response:
     head = "POST /ocsp HTTP/1.1\r\nHost: a\r\nContent-Type: application/ocsp-request\r\n"
     return _ask(hospital, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
-def _get(hospital: Hospital, path: str, method: str = "GET") -> Answer:
+def _get(hospital: Hospital, path: str, method: str = "GET") -> Response:
     with hospital.plain() as wire:
         wire.say(f"{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode("latin-1"))
         if method != "HEAD":
@@ -41,7 +42,7 @@ def _get(hospital: Hospital, path: str, method: str = "GET") -> Answer:
             wire.socket.settimeout(1)
             head = wire.socket.recv(65536)
             assert head.endswith(b"\r\n\r\n"), "HEAD has no body"
-            answer = Answer(int(head.split()[1]), {}, b"")
+            answer = Response(int(head.split()[1]), {}, b"")
     assert answer is not None
     return answer
 
@@ -62,7 +63,7 @@ def _wait_until_good(hospital: Hospital, question: bytes) -> None:
         time.sleep(0.05)
 
 
-def _status_of(answer: Answer) -> ocsp.OCSPCertStatus | ocsp.OCSPResponseStatus:
+def _status_of(answer: Response) -> ocsp.OCSPCertStatus | ocsp.OCSPResponseStatus:
     found = ocsp.load_der_ocsp_response(answer.body)
     if found.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
         return found.response_status

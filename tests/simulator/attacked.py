@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
@@ -17,12 +16,13 @@ from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from tests.simulator import certificates, plans
 from tests.simulator.certificates import Extension, key_usage
 from tests.simulator.commands import ENVIRONMENT, SOURCE, found_hospital
+from tests.simulator.listeners import PlainClient, Response
 from tests.simulator.orders import key_pem, new_key, signing_request
 from tests.simulator.processes import Served, serving
 from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest, encode_manifest
@@ -164,89 +164,44 @@ def sign_certificate(
     )
 
 
-@dataclass
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def reason(self) -> str:
-        """The stable code of a problem."""
-        return str(json.loads(self.body).get("reason") or json.loads(self.body).get("code"))
-
-    @property
-    def certificate(self) -> x509.Certificate:
-        """The certificate in an EST answer."""
-        assert self.status == 200, (self.status, self.body[:300])
-        return pkcs7.load_der_pkcs7_certificates(base64.b64decode(self.body))[0]
-
-
-class Wire:
+class Wire(PlainClient):
     """One TLS (or plain) connection on which anything can be said."""
 
-    def __init__(self, plug: socket.socket) -> None:
-        self.socket = plug
-        plug.settimeout(10)
-        self.rest = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self.socket.close()
-
     def say(self, raw: bytes) -> Self:
-        """Octets as they are."""
+        """Bytes as they are."""
         with suppress(OSError):
-            self.socket.sendall(raw)
+            self.send(raw)
         return self
 
-    def hear(self) -> Answer | None:
-        """The next HTTP answer; None where the connection ended instead."""
-        while b"\r\n\r\n" not in self.rest:
-            if not self._more():
-                return None
-        head, _, self.rest = self.rest.partition(b"\r\n\r\n")
-        lines = head.decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        size = int(headers.get("content-length", "0"))
-        while len(self.rest) < size and self._more():
-            pass
-        body, self.rest = self.rest[:size], self.rest[size:]
-        return Answer(int(lines[0].split()[1]), headers, body)
+    def receive(self) -> bytes:
+        """What comes next; b"" where the connection ended, in whatever way."""
+        try:
+            return super().receive()
+        except TimeoutError:
+            raise
+        except OSError:
+            return b""
 
-    def hear_all(self) -> list[Answer]:
-        """Every answer until the connection ends."""
-        found = []
-        while (answer := self.hear()) is not None:
-            found.append(answer)
-        return found
+    def hear(self) -> Response | None:
+        """The next HTTP response; None where the connection ended instead."""
+        try:
+            return self.read_response()
+        except ConnectionResetError:
+            return None
+
+    def hear_all(self) -> list[Response]:
+        """Every response until the connection ends."""
+        return list(iter(self.hear, None))
 
     def has_ended(self, seconds: float) -> bool:
         """Whether the other side ends it within that time."""
         self.socket.settimeout(seconds)
         try:
-            while self.socket.recv(65536):
+            while self.receive():
                 pass
         except TimeoutError:
             return False
-        except OSError:
-            return True
         return True
-
-    def _more(self) -> bool:
-        try:
-            data = self.socket.recv(65536)
-        except TimeoutError:
-            raise
-        except OSError:
-            return False
-        self.rest += data
-        return bool(data)
 
 
 @dataclass
@@ -336,14 +291,14 @@ class Hospital:
         operation: str = "simpleenroll",
         headers: Sequence[str] = (),
         listener: str = "enrol-h1",
-    ) -> Answer:
+    ) -> Response:
         """One EST request on a connection of its own."""
         with self.connect(listener, who) as wire:
             answer = wire.say(est(body, token=token, user=user, operation=operation, headers=headers)).hear()
         assert answer is not None, "no answer"
         return answer
 
-    def get(self, listener: str, who: Credential | None, path: str = "/") -> Answer | None:
+    def get(self, listener: str, who: Credential | None, path: str = "/") -> Response | None:
         """One GET through a relay."""
         try:
             with self.connect(listener, who) as wire:

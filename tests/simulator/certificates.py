@@ -1,4 +1,4 @@
-"""A small authority for tests of the gate: real keys, real certificates, no policy."""
+"""Small authorities for tests of listeners and of the agent: real keys, real certificates, no policy."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from ipaddress import ip_address
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.simulator.orders import common_name, key_pem, new_key
+from tests.simulator import orders
+from tests.simulator.orders import key_pem, new_key
+from vagus.testing import NOON
 from vagus.tls import Credential
 
 _HOUR = timedelta(hours=1)
 _NOW = datetime.now(UTC)
+CLIENT_AUTH, SERVER_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 
 Key = ec.EllipticCurvePrivateKey | mldsa.MLDSA65PrivateKey
 Extension = tuple[x509.ExtensionType, bool]
@@ -53,15 +57,19 @@ def sign_certificate(
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate with its key and the chain above it."""
+    """A certificate with its key and the chain above it: of an authority, or of what it certifies."""
 
     certificate: x509.Certificate
     key: Key
-    above: tuple[x509.Certificate, ...]
+    above: tuple[x509.Certificate, ...] = ()
 
     @property
     def der(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.DER)
+        return self.certificate.public_bytes(Encoding.DER)
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
 
     @property
     def serial(self) -> int:
@@ -71,28 +79,87 @@ class Issued:
     def credential(self) -> Credential:
         """Chain without the root, and key, as a listener or a client loads them."""
         shown = (self.certificate, *(each for each in self.above if each.issuer != each.subject))
-        return Credential(b"".join(each.public_bytes(serialization.Encoding.PEM) for each in shown), key_pem(self.key))
+        return Credential(b"".join(each.public_bytes(Encoding.PEM) for each in shown), key_pem(self.key))
+
+    def certify(
+        self,
+        key: x509.CertificateSigningRequest | Key,
+        *,
+        common_name: str = "leaf",
+        dns_names: tuple[str, ...] = (),
+        addresses: tuple[str, ...] = (),
+        roles: tuple[x509.ObjectIdentifier, ...] = (CLIENT_AUTH,),
+        not_before: datetime = NOON - _HOUR,
+        lifetime: timedelta = timedelta(days=365),
+        crl_url: str | None = None,
+        critical: x509.UnrecognizedExtension | None = None,
+    ) -> x509.Certificate:
+        """A leaf certificate for the key."""
+        names: list[x509.GeneralName] = [x509.DNSName(name) for name in dns_names]
+        names += [x509.IPAddress(ip_address(address)) for address in addresses]
+        extensions: list[Extension] = [(x509.SubjectAlternativeName(names), False)] if names else []
+        if roles:
+            extensions.append((x509.ExtendedKeyUsage(roles), False))
+        if crl_url is not None:
+            point = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url)], None, None, None)
+            extensions.append((x509.CRLDistributionPoints([point]), False))
+        if critical is not None:
+            extensions.append((critical, True))
+        return sign_certificate(
+            orders.common_name(common_name),
+            key.public_key(),
+            self.certificate.subject,
+            self.key,
+            *extensions,
+            not_before=not_before,
+            lifetime=lifetime,
+        )
+
+    def issue(self, name: str, *, key: Key | None = None) -> Issued:
+        """A certificate of now for both sides of TLS, with its key."""
+        key = key or new_key()
+        leaf = self.certify(
+            key,
+            common_name=name,
+            dns_names=(name,),
+            addresses=("127.0.0.1",) if name == "localhost" else (),
+            roles=(CLIENT_AUTH, SERVER_AUTH),
+            not_before=_NOW - _HOUR,
+            lifetime=25 * _HOUR,
+        )
+        return Issued(leaf, key, (self.certificate, *self.above))
+
+    def crl(self, at: datetime, revoked: tuple[int, ...] = (), *, is_delta: bool = False) -> bytes:
+        """A CRL signed at `at`."""
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
+        builder = builder.last_update(at).next_update(at + timedelta(days=7))
+        if is_delta:
+            builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+        for serial in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at).build()
+            builder = builder.add_revoked_certificate(entry)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def _sign(name: str, key: Key, issuer: Issued | None, *, is_ca: bool) -> Issued:
-    extensions: list[Extension] = [(x509.BasicConstraints(ca=is_ca, path_length=None), True)]
-    if not is_ca:
-        names: list[x509.GeneralName] = [x509.DNSName(name)]
-        if name == "localhost":
-            names.append(x509.IPAddress(ip_address("127.0.0.1")))
-        both = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
-        extensions += [(x509.SubjectAlternativeName(names), False), (x509.ExtendedKeyUsage(both), False)]
-    subject = common_name(name)
+def make_authority(
+    name: str,
+    parent: Issued | None = None,
+    *,
+    path_length: int | None = None,
+    is_ca: bool = True,
+    now: datetime = NOON,
+) -> Issued:
+    """A new authority, self-signed without a parent."""
+    key, subject = new_key(), orders.common_name(name)
+    extensions: list[Extension] = [(x509.BasicConstraints(is_ca, path_length), True)]
+    if is_ca:
+        extensions.append((key_usage("key_cert_sign", "crl_sign"), True))
+    issuer, signer = (subject, key) if parent is None else (parent.certificate.subject, parent.key)
+    begin, lifetime = now - timedelta(days=30), timedelta(days=3680)
     certificate = sign_certificate(
-        subject,
-        key.public_key(),
-        issuer.certificate.subject if issuer else subject,
-        issuer.key if issuer else key,
-        *extensions,
-        not_before=_NOW - _HOUR,
-        lifetime=25 * _HOUR,
+        subject, key.public_key(), issuer, signer, *extensions, not_before=begin, lifetime=lifetime
     )
-    return Issued(certificate, key, () if issuer is None else (issuer.certificate, *issuer.above))
+    return Issued(certificate, key, () if parent is None else (parent.certificate, *parent.above))
 
 
 class TestAuthority:
@@ -100,17 +167,10 @@ class TestAuthority:
 
     __test__ = False
 
-    def __init__(self, name: str = "Root") -> None:
-        self.root = _sign(name, new_key(), None, is_ca=True)
-        self.issuing = _sign(f"{name} issuing", new_key(), self.root, is_ca=True)
-
-    def issue(self, name: str, *, key: Key | None = None) -> Issued:
-        """A certificate for both sides of TLS."""
-        return _sign(name, key or new_key(), self.issuing, is_ca=False)
-
-    def issue_below_root(self, name: str) -> Issued:
-        """A certificate with no intermediate."""
-        return _sign(name, new_key(), self.root, is_ca=False)
+    def __init__(self) -> None:
+        self.root = make_authority("Root", now=_NOW)
+        self.issuing = make_authority("Root issuing", self.root, now=_NOW)
+        self.issue = self.issuing.issue
 
 
 @cache

@@ -8,17 +8,13 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives import serialization
 
-from tests.simulator import orders
-from tests.simulator.certificates import Extension, key_usage, sign_certificate
-from tests.simulator.orders import key_pem, new_key
+from tests.simulator.certificates import SERVER_AUTH, Issued, make_authority
+from tests.simulator.orders import new_key
 from vagus.errors import Malformed, NotTrusted
 from vagus.testing import NOON
 from vagus.tls import Credential, Peer, ServerContext, ServerTls, TlsStream
@@ -32,97 +28,6 @@ HOST = "enrol.h1.group.example"
 DEVICE = "a" * 25 + "e"
 DEVICE_NAME = f"{DEVICE}.icu.h1.group.example"
 CRL_PATH = "/crl/h1.infra/1/0.crl"
-
-
-@dataclass
-class Authority:
-    """A certification authority with its key."""
-
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    @property
-    def der(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.DER)
-
-    @property
-    def pem(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    def certify(
-        self,
-        key: x509.CertificateSigningRequest | ec.EllipticCurvePrivateKey,
-        *,
-        common_name: str = "leaf",
-        dns_names: tuple[str, ...] = (),
-        addresses: tuple[str, ...] = (),
-        is_server: bool = False,
-        roles: tuple[x509.ObjectIdentifier, ...] | None = None,
-        not_before: datetime = NOON - timedelta(hours=1),
-        lifetime: timedelta = timedelta(days=365),
-        crl_url: str | None = None,
-        critical: x509.UnrecognizedExtension | None = None,
-    ) -> x509.Certificate:
-        """A leaf certificate for the key."""
-        default = (ExtendedKeyUsageOID.SERVER_AUTH,) if is_server else (ExtendedKeyUsageOID.CLIENT_AUTH,)
-        wanted = default if roles is None else roles
-        names: list[x509.GeneralName] = [x509.DNSName(name) for name in dns_names]
-        names += [x509.IPAddress(ip_address(address)) for address in addresses]
-        extensions: list[Extension] = [(x509.SubjectAlternativeName(names), False)] if names else []
-        if wanted:
-            extensions.append((x509.ExtendedKeyUsage(wanted), False))
-        if crl_url is not None:
-            point = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url)], None, None, None)
-            extensions.append((x509.CRLDistributionPoints([point]), False))
-        if critical is not None:
-            extensions.append((critical, True))
-        return sign_certificate(
-            orders.common_name(common_name),
-            key.public_key(),
-            self.certificate.subject,
-            self.key,
-            *extensions,
-            not_before=not_before,
-            lifetime=lifetime,
-        )
-
-    def crl(self, at: datetime, revoked: tuple[int, ...] = (), *, is_delta: bool = False) -> bytes:
-        """A CRL signed at `at`."""
-        builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
-        builder = builder.last_update(at).next_update(at + timedelta(days=7))
-        if is_delta:
-            builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
-        for serial in revoked:
-            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at).build()
-            builder = builder.add_revoked_certificate(entry)
-        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-
-
-def make_authority(
-    name: str,
-    parent: Authority | None = None,
-    *,
-    path_length: int | None = None,
-    is_ca: bool = True,
-    now: datetime = NOON,
-) -> Authority:
-    """A new authority, self-signed without a parent."""
-    key, subject = new_key(), orders.common_name(name)
-    extensions: list[Extension] = [(x509.BasicConstraints(is_ca, path_length if is_ca else None), True)]
-    if is_ca:
-        extensions.append((key_usage("key_cert_sign", "crl_sign"), True))
-    above = subject if parent is None else parent.certificate.subject
-    signer = key if parent is None else parent.key
-    certificate = sign_certificate(
-        subject,
-        key.public_key(),
-        above,
-        signer,
-        *extensions,
-        not_before=now - timedelta(days=30),
-        lifetime=timedelta(days=3680),
-    )
-    return Authority(certificate, key)
 
 
 class Hierarchy:
@@ -140,17 +45,16 @@ class Hierarchy:
         facts: dict[str, object] = {
             "dns_names": (host,),
             "addresses": ("127.0.0.1",),
-            "is_server": True,
+            "roles": (SERVER_AUTH,),
             "crl_url": f"http://status.group.example{CRL_PATH}",
         }
         leaf = self.infrastructure.certify(key, **{**facts, **(changes or {})})  # type: ignore[arg-type]
-        pem = leaf.public_bytes(serialization.Encoding.PEM)
-        return Credential(pem + self.infrastructure.pem, key_pem(key))
+        return Issued(leaf, key, (self.infrastructure.certificate,)).credential
 
     def idevid(self) -> Credential:
         key = new_key()
         leaf = self.maker.certify(key, common_name="AIP3-0001", roles=())
-        return Credential(leaf.public_bytes(serialization.Encoding.PEM), key_pem(key))
+        return Issued(leaf, key).credential
 
 
 @dataclass

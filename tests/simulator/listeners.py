@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import struct
@@ -19,6 +20,7 @@ import uvloop
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs7
 
 from tests.simulator.certificates import TestAuthority, authority, pump
 from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
@@ -224,6 +226,18 @@ class Response:
         """The status, and the reason in the problem document of the body."""
         return self.status, json.loads(self.body)["reason"]
 
+    @property
+    def reason(self) -> str:
+        """The stable code of a problem."""
+        said = json.loads(self.body)
+        return str(said.get("reason") or said.get("code"))
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The certificate in a response of EST."""
+        assert self.status == 200, (self.status, self.body[:300])
+        return pkcs7.load_der_pkcs7_certificates(base64.b64decode(self.body))[0]
+
 
 class Client:
     """A TLS client over a blocking socket."""
@@ -332,7 +346,7 @@ class Client:
 
     def read_response(self, *, is_head: bool = False) -> Response:
         head = self.receive_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         status = int(head[0].split(" ")[1])
         if is_head or status in {100, 204, 304}:
             return Response(status, headers, b"")
@@ -356,10 +370,10 @@ class Client:
 
 
 class PlainClient(Client):
-    """The same words without TLS."""
+    """The same words without TLS of ours: on a port, or on a connection that is there."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    def __init__(self, place: int | socket.socket) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", place), PATIENCE) if isinstance(place, int) else place
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 

@@ -75,7 +75,7 @@ class TestRevocation:
         assert [(each.reason, each.device) for each in closed] == [(Reason.REVOKED, "pump.icu.h1.test")]
 
     def test_a_revoked_intermediate_cuts_everything_below_it(self, judge: PeerJudge) -> None:
-        below_root = authority().issue_below_root("direct.h1.test")
+        below_root = authority().root.issue("direct.h1.test")
         with (
             serving(gate(judge, app=None, stream=Silent), judges=[judge]) as served,
             Client(served.port(), pump().credential) as one,

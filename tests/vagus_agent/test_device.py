@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.simulator.certificates import CLIENT_AUTH
 from tests.simulator.est_server import DEVICE_NAME, HOST, Behaviour, Hierarchy, Server, problem
 from tests.simulator.refusals import reason_of, refuses
 from tests.vagus_agent.conftest import Ward
@@ -205,7 +206,7 @@ class TestRogues:
             case "not yet valid":
                 changes, reason = {"not_before": NOON + timedelta(days=1)}, Reason.NOT_YET_VALID
             case "no role":
-                changes, reason = {"is_server": False}, Reason.ROLE_MISSING
+                changes, reason = {"roles": (CLIENT_AUTH,)}, Reason.ROLE_MISSING
             case _:
                 odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.32473.9"), b"\x05\x00")
                 changes, reason = {"critical": odd}, Reason.UNKNOWN_CRITICAL

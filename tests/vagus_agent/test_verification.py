@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.est_server import DEVICE_NAME, HOST, Authority, Hierarchy, make_authority
+from tests.simulator.certificates import SERVER_AUTH, Issued, make_authority
+from tests.simulator.est_server import DEVICE_NAME, HOST, Hierarchy
 from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import Malformed, NotTrusted
 from vagus.reasons import Reason
@@ -17,13 +18,13 @@ from vagus_agent.keys import certified_key_der
 from vagus_agent.verification import verify_issued, verify_server
 
 
-def leaf_of(authority: Authority, **changes: object) -> bytes:
-    facts: dict[str, object] = {"dns_names": (HOST,), "is_server": True, **changes}
+def leaf_of(authority: Issued, **changes: object) -> bytes:
+    facts: dict[str, object] = {"dns_names": (HOST,), "roles": (SERVER_AUTH,), **changes}
     key = ec.generate_private_key(ec.SECP256R1())
     return authority.certify(key, **facts).public_bytes(Encoding.DER)  # type: ignore[arg-type]
 
 
-def refused(chain: tuple[bytes, ...], anchor: Authority, host: str = HOST) -> Reason:
+def refused(chain: tuple[bytes, ...], anchor: Issued, host: str = HOST) -> Reason:
     return reason_of(verify_server, chain, anchors=[anchor.certificate], host=host, at=NOON)
 
 
