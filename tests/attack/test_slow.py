@@ -13,9 +13,9 @@ from dataclasses import replace
 import pytest
 
 from tests.simulator.attacked import Credential, Hospital, Wire, request
-from tests.simulator.commands import ENVIRONMENT, SOURCE, START_SECONDS
+from tests.simulator.commands import ENVIRONMENT, SOURCE
 from tests.simulator.orders import new_key
-from tests.simulator.processes import serving
+from tests.simulator.processes import START_SECONDS, serving
 from tests.simulator.upstreams import Seen
 
 PLACES = 24

@@ -20,18 +20,9 @@ import pytest
 
 from tests.simulator import plans
 from tests.simulator.issuing import device_name, write_credential
-from tests.simulator.processes import (
-    PATIENCE,
-    Served,
-    Store,
-    agent,
-    connect,
-    echo_server,
-    environment,
-    serving,
-    telemetry_store,
-)
+from tests.simulator.processes import PATIENCE, Served, agent, connect, environment, serving
 from tests.simulator.running import PLAN, denied, done, run
+from tests.simulator.upstreams import Seen, http_upstream, raw_upstream
 
 pytestmark = pytest.mark.process
 
@@ -39,9 +30,9 @@ POLL = 1.0  # another process looks for revocations every 250 ms, and says nothi
 CUT_WITHIN = 2.0
 
 
-def relays(store: int, echo: int) -> str:
+def relays(upstream: int, echo: int) -> str:
     """Listeners that relay to these ports: telemetry, control, and control over raw lines."""
-    rows = [("telemetry", "relay-http", store, {}), ("control", "relay-http", store, {"function": "control"})]
+    rows = [("telemetry", "relay-http", upstream, {}), ("control", "relay-http", upstream, {"function": "control"})]
     rows.append(("lines", "relay-tcp", echo, {"function": "control"}))
     listeners = (
         plans.listener(name, kind, f"{name}.h1.test.example", port, hospital="h1", **more)
@@ -55,7 +46,8 @@ class Hospital:
     """A hospital that serves, what stands behind its gates, and what its devices were given."""
 
     served: Served
-    store: Store
+    upstream: int
+    seen: Seen
     anchors: Path
     plan: Path
 
@@ -67,6 +59,12 @@ class Hospital:
         return connect(self.served, listener, credential, self.anchors)
 
 
+def give_back(connection: socket.socket) -> None:
+    """An upstream of raw lines."""
+    while data := connection.recv(65_536):
+        connection.sendall(data)
+
+
 @pytest.fixture(scope="module")
 def hospital_that_serves(hospital_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     """One for all tests of this file: each takes devices of its own."""
@@ -74,14 +72,14 @@ def hospital_that_serves(hospital_once: Path, tmp_path_factory: pytest.TempPathF
     folder = Path(shutil.copytree(hospital_once, place / "hospital"))
     with (folder / "vagus.toml").open("a") as settings:
         settings.write('health = "127.0.0.1:0"\n')
-    with telemetry_store() as store, echo_server() as echo:
+    with http_upstream() as (upstream, seen), raw_upstream(give_back) as echo:
         plan = place / "plan.toml"
-        text = PLAN.replace("count = 3", "count = 20") + relays(store.port, echo)
+        text = PLAN.replace("count = 3", "count = 20") + relays(upstream, echo)
         plan.write_text(text)
         done(folder, "plan", "apply", str(plan), "--yes")
         done(folder, "ca", "export", "h1/infra", "--out", str(place / "anchors.pem"))
         with serving(folder, "--issue-for", "h1/icu,h1/infra") as served:
-            yield Hospital(served, store, place / "anchors.pem", plan)
+            yield Hospital(served, upstream, seen, place / "anchors.pem", plan)
 
 
 @pytest.fixture
@@ -98,7 +96,7 @@ def eventually(is_so: Callable[[], bool]) -> None:
 
 def post(connection: ssl.SSLSocket, body: bytes = b"61") -> bytes:
     """One request on a kept-alive connection; gives the status line."""
-    connection.sendall(b"POST / HTTP/1.1\r\nhost: gate\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    connection.sendall(b"POST /no-content HTTP/1.1\r\nhost: gate\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
     return connection.recv(65_536).split(b"\r\n")[0]
 
 
@@ -116,7 +114,7 @@ def seconds_until_cut(connection: ssl.SSLSocket) -> float:
 
 
 def test_a_device_is_let_in_and_after_its_revocation_refused(hospital: Hospital, tmp_path: Path) -> None:
-    served, seen = hospital.served, hospital.store.seen
+    served, seen = hospital.served, hospital.seen
     token = done(hospital.folder, "token", "make", device_name(1), "--json").facts["token"]
     state = tmp_path / "device"
 
@@ -131,18 +129,17 @@ def test_a_device_is_let_in_and_after_its_revocation_refused(hospital: Hospital,
     # let in
     code, said = agent(state, "connect", "--count", "2")
     assert code == 0, said
-    assert seen
-    assert seen[-1] is not None, "the upstream learns who it is (RFC 9440)"
+    assert seen.values("client-cert"), "the upstream learns who it is (RFC 9440)"
 
     # refused
     revoked = done(hospital.folder, "device", "revoke", device_name(1), "--yes", "--json").facts
     assert (revoked["revoked"], revoked["state"]) == (1, "quarantined")
     time.sleep(POLL)
-    count = len(seen)
+    count = len(seen.lines)
     code, said = agent(state, "connect", "--count", "2", "--attempts", "1")
     assert code != 0
     assert "REVOKED" in said, said
-    assert len(seen) == count, "no byte of a revoked device reaches the upstream"
+    assert len(seen.lines) == count, "no byte of a revoked device reaches the upstream"
 
     # and it can be told afterwards
     assert done(hospital.folder, "audit", "verify", "--json").facts["revocations"] >= 1
@@ -274,7 +271,7 @@ def test_another_plans_listeners_are_taken_at_sighup_and_open_connections_go_on(
     served = hospital.served
     more = hospital.plan.read_text() + (
         '[[listeners]]\nname = "second"\nkind = "relay-http"\naddress = "127.0.0.1:0"\nhospital = "h1"\n'
-        f'host_names = ["second.h1.test.example"]\nupstream = "127.0.0.1:{hospital.store.port}"\n'
+        f'host_names = ["second.h1.test.example"]\nupstream = "127.0.0.1:{hospital.upstream}"\n'
     )
     (tmp_path / "plan.toml").write_text(more)
     with hospital.connect("control", credential) as open_before:

@@ -17,12 +17,13 @@ from tests.durability.journal import Journal
 from tests.durability.oracle import Oracle
 from tests.simulator.clients import Clients
 from tests.simulator.commands import (
-    ServerProcess,
     infrastructure_anchor,
     make_installation,
     make_tokens,
+    server_that_dies,
     vagus,
 )
+from tests.simulator.processes import Served
 from vagus.settings import load_settings
 
 BETWEEN = ("after-commit", "intent-committed", "signed")
@@ -78,21 +79,20 @@ class Campaign:
         vagus(self.folder, "audit", "verify", "--against", str(self.folder / "log" / "checkpoint"))
 
     def _one_life(self, clients: Clients, journal: Journal, point: str, draw: random.Random) -> None:
-        server = ServerProcess(self.folder, "none" if point == "random" else point, draw.randint(1, 8))
-        assert server.wait_ready(), (self.folder / "server.err").read_text()[-2000:]
-        clients.feed(_PER_LIFE)
-        clients.address = server.addresses["enrol-h1"]
-        deadline = time.monotonic() + (draw.uniform(0.02, 0.4) if point == "random" else 20)
-        while time.monotonic() < deadline:
-            if server.has_ended():
-                break
-            self._revoke_one(clients, journal, server)
-        is_killed = server.has_ended()
-        server.kill()
+        with server_that_dies(self.folder, "none" if point == "random" else point, draw.randint(1, 8)) as server:
+            clients.feed(_PER_LIFE)
+            clients.address = server.addresses["enrol-h1"]
+            deadline = time.monotonic() + (draw.uniform(0.02, 0.4) if point == "random" else 20)
+            while time.monotonic() < deadline:
+                if server.process.poll() is not None:
+                    break
+                self._revoke_one(clients, journal, server)
+            is_killed = server.process.poll() is not None
+            server.kill()
         assert is_killed or point == "random", f"{point} was never passed"
 
     @staticmethod
-    def _revoke_one(clients: Clients, journal: Journal, server: ServerProcess) -> None:
+    def _revoke_one(clients: Clients, journal: Journal, server: Served) -> None:
         """Every fourth certificate that arrives is revoked at once."""
         try:
             der = clients.received.get(timeout=0.02)
@@ -104,17 +104,28 @@ class Campaign:
         common_name = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
         device = common_name if isinstance(common_name, str) else common_name.decode()
         journal.note("revoking", device=device)
-        if server.revoke(device):
+        if _is_revoked(server, device):
             journal.note("revoked", device=device)
 
     def _last_life(self, clients: Clients, oracle: Oracle) -> None:
-        server = ServerProcess(self.folder)
-        assert server.wait_ready(), (self.folder / "server.err").read_text()[-2000:]
-        clients.address = server.addresses["enrol-h1"]
-        deadline = time.monotonic() + 600
-        while not clients.is_idle and time.monotonic() < deadline:
-            time.sleep(0.1)
-        clients.stop()
-        issuer = x509.load_pem_x509_certificate(vagus(self.folder, "ca", "export", "h1/icu").encode())
-        oracle.check_published(server.addresses["status"], issuer, range(0, 400, 4))
-        assert server.stop() == 0
+        with server_that_dies(self.folder) as server:
+            clients.address = server.addresses["enrol-h1"]
+            deadline = time.monotonic() + 600
+            while not clients.is_idle and time.monotonic() < deadline:
+                time.sleep(0.1)
+            clients.stop()
+            issuer = x509.load_pem_x509_certificate(vagus(self.folder, "ca", "export", "h1/icu").encode())
+            oracle.check_published(server.addresses["status"], issuer, range(0, 400, 4))
+            assert server.stop() == 0
+
+
+def _is_revoked(server: Served, device: str) -> bool:
+    """Revoke a device's certificates; False when the server died before it said so."""
+    assert server.process.stdin is not None
+    assert server.process.stdout is not None
+    try:
+        server.process.stdin.write(f"revoke {device}\n")
+        server.process.stdin.flush()
+        return server.process.stdout.readline() == f"revoked {device}\n"
+    except OSError:
+        return False

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import subprocess
 import sys
-import threading
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.simulator import plans
+from tests.simulator.processes import Served, serving
 from vagus.identifiers import DeviceId
 from vagus.wiring import Installation
 
 PASSPHRASE = "a passphrase made for tests alone"
 ENVIRONMENT = {**os.environ, "VAGUS_TEST_PASSPHRASE": PASSPHRASE}
 SOURCE = "env:VAGUS_TEST_PASSPHRASE"
-START_SECONDS = 60
 
 
 def plan(count: int, upstream: int) -> str:
@@ -80,74 +78,6 @@ def infrastructure_anchor(folder: Path) -> str:
     return vagus(folder, "ca", "export", "h1/infra")
 
 
-class ServerProcess:
-    """One run of `tests.durability.server`."""
-
-    def __init__(self, folder: Path, point: str = "none", nth: int = 1) -> None:
-        self._errors = (folder / "server.err").open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.durability.server", str(folder), point, str(nth)],
-            env=ENVIRONMENT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        self.addresses: dict[str, tuple[str, int]] = {}
-
-    def wait_ready(self) -> bool:
-        """Whether it came up; False when it died on the way."""
-        try:
-            line = self._lines.get(timeout=START_SECONDS)
-        except queue.Empty:
-            line = ""
-        if not line:
-            return False
-        for name, address in json.loads(line)["listeners"].items():
-            host, _, port = address.rpartition(":")
-            self.addresses[name] = (host, int(port))
-        return True
-
-    def revoke(self, device: str) -> bool:
-        """Revoke a device's certificates; False when the server died before it said so."""
-        try:
-            assert self._process.stdin is not None
-            self._process.stdin.write(f"revoke {device}\n")
-            self._process.stdin.flush()
-            return self._lines.get(timeout=START_SECONDS) == f"revoked {device}\n"
-        except (OSError, queue.Empty):
-            return False
-
-    def has_ended(self) -> bool:
-        """Whether it died by itself."""
-        return self._process.poll() is not None
-
-    def kill(self) -> None:
-        """SIGKILL, as a power switch would; also tidies up after a server that killed itself."""
-        self._process.kill()
-        self._close()
-
-    def stop(self) -> int:
-        """SIGTERM and wait; gives the exit code."""
-        self._process.terminate()
-        return self._close()
-
-    def _close(self) -> int:
-        code = self._process.wait(START_SECONDS)
-        self._reader.join()
-        self._errors.close()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-        return code
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
-        self._lines.put("")
+def server_that_dies(folder: Path, point: str = "none", nth: int = 1) -> AbstractContextManager[Served]:
+    """One run of `tests.durability.server`, which kills itself at the NTH passing of `point`."""
+    return serving(folder, point, str(nth), around=ENVIRONMENT, program="tests.durability.server")

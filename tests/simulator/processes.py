@@ -14,19 +14,17 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from tests.simulator.upstreams import raw_upstream
-
-SOURCES = [str(Path(__file__).parents[2] / "src")]
+_ROOT = Path(__file__).parents[2]
+SOURCES = [str(_ROOT / "src"), str(_ROOT)]
 PATIENCE = 60
 START_SECONDS = 90
 
@@ -105,16 +103,24 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *arguments: str, around: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """`vagus serve` from its ready line until the block ends, unless the test ended it before."""
+def serving(
+    folder: Path, *arguments: str, around: Mapping[str, str] | None = None, program: str = "vagus"
+) -> Iterator[Served]:
+    """`vagus serve` from its ready line until the block ends, unless the test ended it before.
+
+    Another `program` is a module that serves as this one does, and takes the folder before its `arguments`.
+    """
+    command = ["vagus", "--dir", str(folder), "serve"] if program == "vagus" else [program, str(folder)]
     with (folder / "serve.log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "vagus", "--dir", str(folder), "serve", *arguments],
+            [sys.executable, "-m", *command, *arguments],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
             env=environment() if around is None else {"PYTHONPATH": os.pathsep.join(SOURCES), **around},
         )
+    assert process.stdin is not None
     assert process.stdout is not None
     watchdog = threading.Timer(START_SECONDS, process.kill)
     watchdog.start()
@@ -129,6 +135,8 @@ def serving(folder: Path, *arguments: str, around: Mapping[str, str] | None = No
         watchdog.cancel()
         served.stop()
         process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -149,16 +157,6 @@ def agent(state: Path, *arguments: str, **more: str) -> tuple[int, str]:
     return ran.returncode, ran.stdout + ran.stderr
 
 
-def echo_server() -> contextlib.AbstractContextManager[int]:
-    """An upstream of raw lines that gives everything back; gives its port."""
-
-    def give_back(connection: socket.socket) -> None:
-        while data := connection.recv(65_536):
-            connection.sendall(data)
-
-    return raw_upstream(give_back, PATIENCE)
-
-
 def connect(served: Served, listener: str, credential: Path | None, anchors: Path) -> ssl.SSLSocket:
     """A device's connection to a listener, its server verified as a device does."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -173,46 +171,3 @@ def connect(served: Served, listener: str, credential: Path | None, anchors: Pat
     except BaseException:
         raw.close()
         raise
-
-
-@dataclass(slots=True)
-class Store:
-    """An upstream that takes telemetry and notes who sent it."""
-
-    server: HTTPServer
-    seen: list[str | None] = field(default_factory=list)
-
-    @property
-    def port(self) -> int:
-        return int(self.server.server_port)
-
-
-class _Taking(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        cast("_StoreServer", self.server).seen.append(self.headers["client-cert"])
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
-
-
-class _StoreServer(HTTPServer):
-    seen: list[str | None]
-
-
-@contextlib.contextmanager
-def telemetry_store() -> Iterator[Store]:
-    """An upstream that listens until the block ends."""
-    server = _StoreServer(("127.0.0.1", 0), _Taking)
-    store = Store(server)
-    server.seen = store.seen
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield store
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

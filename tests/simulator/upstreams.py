@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tests.simulator.listeners import Client
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @dataclass
@@ -72,6 +72,10 @@ def http_upstream() -> Iterator[tuple[int, Seen]]:
         def do_POST(self) -> None:
             body = self._body()
             self._keep(body)
+            if self.path == "/no-content":
+                self.send_response(204)
+                self.end_headers()
+                return
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("X-Upstream", "here")
@@ -116,13 +120,13 @@ def http_upstream() -> Iterator[tuple[int, Seen]]:
 
 
 @contextmanager
-def raw_upstream(act: Callable[[socket.socket], None], patience: float = PATIENCE) -> Iterator[int]:
+def raw_upstream(act: Callable[[socket.socket], None]) -> Iterator[int]:
     """A listener that does `act` with each connection, in a thread of its own."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve_one(connection: socket.socket) -> None:
         with connection:
-            connection.settimeout(patience)
+            connection.settimeout(PATIENCE)
             with suppress(OSError):  # the test ends as it likes
                 act(connection)
 

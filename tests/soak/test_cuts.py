@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives import serialization
 from tests.simulator.clients import ListenerConnection, Wish, enrol
 from tests.simulator.commands import (
     SOURCE,
-    ServerProcess,
     infrastructure_anchor,
     make_installation,
     make_tokens,
+    server_that_dies,
 )
+from tests.simulator.processes import Served
 from tests.simulator.upstreams import http_upstream
 from vagus.records.authorities import list_authorities
 from vagus.wiring import Installation
@@ -116,12 +117,7 @@ def test_whoever_is_revoked_is_cut_within_two_seconds_and_nobody_else(
         port, _ = stack.enter_context(http_upstream())
         names = make_installation(folder, devices=DEVICES, database=url, upstream=port)
         tokens = make_tokens(folder, names)
-        gates = []
-        for _ in range(2):
-            gate = ServerProcess(folder)
-            stack.callback(gate.kill)
-            assert gate.wait_ready(), (folder / "server.err").read_text()
-            gates.append(gate)
+        gates = [stack.enter_context(server_that_dies(folder)) for _ in range(2)]
         installation = stack.enter_context(Installation.open(folder, passphrase_sources=[SOURCE]))
         with installation.database.reading() as connection:
             issuer = next(row.id for row in list_authorities(connection) if row.name == "h1/icu")
@@ -166,7 +162,7 @@ def watch_cuts(
     return cuts
 
 
-def enrolled(anchor: str, gate: ServerProcess, name: str, token: str, file: Path) -> Device:
+def enrolled(anchor: str, gate: Served, name: str, token: str, file: Path) -> Device:
     """A device with a certificate, and with the gate at which it will stay."""
     trust, shown = pinning(anchor), pinning(anchor)
     wish = Wish(name, token)
