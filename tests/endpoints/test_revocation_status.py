@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
 from tests.endpoints.calls import Answer, call
-from tests.simulator.enrolment import Site, new_site, pack
+from tests.simulator.enrolment import Site, new_site
+from tests.simulator.installation import pack
 from tests.simulator.status_listeners import question
 from tests.simulator.stock import BY
 from vagus.authority.crls.published import PublishedCrls

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.enrolment import ENROLMENT, GROUP, Forge, Site, pack, peer
+from tests.simulator.enrolment import ENROLMENT, Forge, Site, peer
+from tests.simulator.installation import GROUP, pack
 from tests.simulator.refusals import reason_of
 from tests.simulator.stock import BY, ER
 from vagus.authority.issuance import IssuedCertificate

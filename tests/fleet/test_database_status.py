@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, select, update
 
-from tests.simulator.enrolment import GROUP, Site, new_site, pack
+from tests.simulator.enrolment import Site, new_site
+from tests.simulator.installation import GROUP, pack
 from tests.simulator.stock import BY
 from vagus.errors import NotTrusted
 from vagus.fleet.database_status import DatabaseStatus, bounds_for

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.simulator.enrolment import ENROLMENT, GROUP, Site, new_site, pack, peer
+from tests.simulator.enrolment import ENROLMENT, Site, new_site, peer
+from tests.simulator.installation import GROUP, pack
 from tests.simulator.refusals import reason_of
 from tests.simulator.stock import BY
 from vagus.authority.issuance import IssuedCertificate

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.simulator.enrolment import HARDWARE_TYPE, STATUS_URL, Site, pack
+from tests.simulator.enrolment import HARDWARE_TYPE, Site
+from tests.simulator.installation import STATUS_URL, pack
 from tests.simulator.orders import new_key, spki
 from tests.simulator.refusals import reason_of
 from vagus.errors import NotAuthorised

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.simulator.enrolment import Site, pack
+from tests.simulator.enrolment import Site
+from tests.simulator.installation import pack
 from vagus.fleet.renewal import RenewalWindow, window_for
 from vagus.x509.certificates import PathCertificate, decode_certificate
 

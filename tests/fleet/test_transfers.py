@@ -41,7 +41,7 @@ def _run_due(hospital: Site, node: str = "node-1") -> int:
 
 
 def test_the_old_certificate_lives_a_day_and_is_then_superseded(hospital: Site) -> None:
-    device = hospital.stock.add("SN-1", host_names=("gw.h1.group.test",))
+    device = hospital.stock.add("SN-1", host_names=("gw.h1.group.example",))
     old, server = hospital.enrol(device), hospital.enrol(device, label="server")
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
     new = hospital.enrol(device)
@@ -57,7 +57,7 @@ def test_the_old_certificate_lives_a_day_and_is_then_superseded(hospital: Site) 
 
 
 def test_in_another_hospital_the_old_ones_host_names_end_too(hospital: Site) -> None:
-    device = hospital.stock.add("SN-1", host_names=("gw.h1.group.test",))
+    device = hospital.stock.add("SN-1", host_names=("gw.h1.group.example",))
     old, server = hospital.enrol(device), hospital.enrol(device, label="server")
     with hospital.stock.database.writing() as connection:
         put_unit(connection, UnitRow(UnitName("h2", "icu"), "Hospital h2", "Intensive Care"))

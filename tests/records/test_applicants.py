@@ -6,8 +6,8 @@ import hashlib
 
 import pytest
 
-from tests.simulator.devices import ICU, device
 from tests.simulator.rows import authority, certificate
+from tests.simulator.stock import ICU, device
 from vagus.identifiers import DeviceId
 from vagus.records import certificates
 from vagus.records.applicants import ApplicantNow, ApplicantRow, find_by_device, find_by_token, recheck_applicant

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from tests.simulator.devices import ANCHOR, ER, ICU, device, stocked_database
 from tests.simulator.queries import count_devices_by_state
+from tests.simulator.stock import ANCHOR, ER, ICU, device, stocked_database
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records import devices
 from vagus.records.devices import DeviceFilter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.simulator.devices import ANCHOR, stocked_database
+from tests.simulator.stock import ANCHOR, stocked_database
 from vagus.records.models import (
     MakerAnchorRow,
     ModelRow,

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulator.devices import device, stocked_database
 from tests.simulator.queries import find_token, list_tokens_of
+from tests.simulator.stock import device, stocked_database
 from vagus.records import tokens
 from vagus.records.devices import insert_device
 from vagus.records.engine.database import Database

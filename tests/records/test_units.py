@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulator.devices import ICU, stocked_database
+from tests.simulator.stock import ICU, stocked_database
 from vagus.identifiers import UnitName
 from vagus.records.units import UnitRow, find_unit, list_units, put_unit
 

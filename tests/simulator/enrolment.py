@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +14,13 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.simulator.installation import ER as PLANNED_ER
+from tests.simulator.installation import GROUP, H1, INFRA, ROOT, STATUS_URL, Installation, pack
+from tests.simulator.installation import ICU as PLANNED_ICU
 from tests.simulator.orders import common_name, new_key, signing_request, spki
-from tests.simulator.stock import BY, ICU, Stock, stock
+from tests.simulator.stock import BY, ICU, Stock
 from vagus.authority.issuance import Issuance, IssuedCertificate
-from vagus.authority.issuers import OpenIssuers, make_issuer
+from vagus.authority.issuers import OpenIssuers
 from vagus.authority.revocation import Revocations
 from vagus.events.revocations import RevocationFollower
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
@@ -29,12 +31,8 @@ from vagus.identifiers import DeviceName, UnitName, draw_serial
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.signing import Purpose, SigningKey
 from vagus.keystore.software import SoftwareKeystore
-from vagus.policy.packs import load_pack
-from vagus.policy.values import PolicyPack
-from vagus.records import authorities as rows
-from vagus.records.certificates import ISSUED, CertificateRow, insert_intent, note_signature
+from vagus.records.authorities import find_newest
 from vagus.records.devices import DeviceRow
-from vagus.records.engine.database import Connection
 from vagus.records.models import MakerAnchorRow, ModelRow, put_maker_anchor, put_model
 from vagus.records.units import UnitRow, put_unit
 from vagus.testing import NOON, SeededEntropy
@@ -54,20 +52,12 @@ from vagus.x509.templates import (
     NameConstraintSpec,
     assemble,
     build_tbs,
-    device_subtree_constraints,
     issuer_facts,
     self_issuer,
 )
 
-GROUP = "group.test"
-STATUS_URL = "http://status.h.test"
+UNITS = ("h1/icu", "h1/er", "h1/infra")
 HARDWARE_TYPE = "1.3.6.1.4.1.32473.7.1"
-
-
-@cache
-def pack() -> PolicyPack:
-    """The shipped policy."""
-    return load_pack()
 
 
 @dataclass
@@ -242,21 +232,18 @@ def wish(token: str, **more: Any) -> EnrolmentRequest:
 @contextmanager
 def new_site() -> Iterator[Site]:
     """A fresh one: units h1/icu, h1/er and h1/infra issue; model "pump" is vouched for by the maker."""
-    with TemporaryDirectory() as folder, stock() as standing:
-        forge = Forge(Path(folder) / "keys")
-        root = forge.authority("root", "root", None)
-        h1 = forge.authority("h1", "device-ca", root, device_subtree_constraints(f"h1.{GROUP}"))
-        units = {
-            name: forge.authority(
-                name, "issuing-ca", h1, device_subtree_constraints(UnitName.parse(name).domain(GROUP))
-            )
-            for name in ("h1/icu", "h1/er")
-        }
-        units["h1/infra"] = forge.authority("h1/infra", "infrastructure-ca", root)
+    with TemporaryDirectory() as folder, Stock.new(Path(folder)) as standing:
+        standing.build(ROOT, H1, PLANNED_ICU, PLANNED_ER, INFRA)
+        forge = Forge(Path(folder) / "maker")
         maker_root = forge.authority("maker-root", "root", None)
         line = forge.authority("line", "line-ca", maker_root)
-        issuers = _write_down(standing, root, h1, units, maker_root)
-        issuance = Issuance(pack(), standing.writer, standing.clock, SeededEntropy(23))
+        root, h1, *_ = every = [_authority(standing, name) for name in ("root", "h1", *UNITS)]
+        with standing.database.writing() as connection:
+            put_unit(connection, UnitRow(ICU, "Hospital h1", "Intensive Care"))
+            anchor = hashlib.sha256(maker_root.der).digest()
+            put_maker_anchor(connection, MakerAnchorRow(anchor, "Acme", maker_root.der, 0))
+            put_model(connection, ModelRow("pump", "Acme", "infusion-pump", "bedside", anchor))
+        issuers, issuance = standing.issuers(*UNITS), standing.issuance()
         follower = RevocationFollower(standing.database, standing.clock)
         follower.follow(standing.writer)
         status = DatabaseStatus(standing.database, follower, bound=timedelta(hours=24), elsewhere=None)
@@ -267,84 +254,21 @@ def new_site() -> Iterator[Site]:
             forge=forge,
             root=root,
             h1=h1,
-            units=units,
+            units=dict(zip(UNITS, every[2:], strict=True)),
             line=line,
             maker_root=maker_root,
             issuers=issuers,
             issuance=issuance,
             enrolment=Enrolment(standing.database, standing.writer, issuance, issuers, group_domain=GROUP),
-            revocations=Revocations(standing.writer),
+            revocations=standing.revocations,
             follower=follower,
             admission=Admission(standing.database, pack(), standing.clock, validator, makers=makers),
         )
         follower.close()
 
 
-def _write_down(
-    standing: Stock, root: Authority, h1: Authority, units: dict[str, Authority], maker_root: Authority
-) -> OpenIssuers:
-    kinds = {"root": "root", "h1": "device_ca", "h1/icu": "issuing_ca", "h1/er": "issuing_ca"}
-    kinds["h1/infra"] = "infrastructure_ca"
-    parents = {"h1": root, "h1/icu": h1, "h1/er": h1, "h1/infra": root}
-    everyone = {"root": root, "h1": h1, **units}
-    anchor = hashlib.sha256(maker_root.der).digest()
-    with standing.database.writing() as connection:
-        for name, authority in everyone.items():
-            authority.authority_id = rows.insert_authority(
-                connection,
-                name=name,
-                generation=1,
-                kind=kinds[name],
-                parent_id=None,
-                is_offline=name in {"root", "h1"},
-                key_id=name.replace("/", "."),
-                keystore=name.replace("/", "."),
-                spki_sha256=hashlib.sha256(authority.key.spki_der).digest(),
-                request_der=None,
-            )
-            _certify(connection, authority, parents.get(name))
-        put_unit(connection, UnitRow(ICU, "Hospital h1", "Intensive Care"))
-        put_maker_anchor(connection, MakerAnchorRow(anchor, "Acme", maker_root.der, 0))
-        put_model(connection, ModelRow("pump", "Acme", "infusion-pump", "bedside", anchor))
-    issuers = []
-    with standing.database.reading() as connection:
-        for name, authority in units.items():
-            row = rows.find_generation(connection, name, 1)
-            assert row is not None
-            issuers.append(make_issuer(connection, row, authority.key, status_url=STATUS_URL))
-    return OpenIssuers(tuple(issuers))
-
-
-def _certify(connection: Connection, authority: Authority, parent: Authority | None) -> None:
-    certificate = x509.load_der_x509_certificate(authority.der)
-    ends = int(certificate.not_valid_after_utc.timestamp())
-    rows.certify_authority(
-        connection,
-        authority.authority_id,
-        authority.der,
-        not_before=int(certificate.not_valid_before_utc.timestamp()),
-        not_after=ends,
-        parent_id=None if parent is None else parent.authority_id,
-    )
-    if parent is None:
-        return
-    leaf_index = -authority.authority_id  # beside the ledger, whose entries the tests count
-    insert_intent(
-        connection,
-        CertificateRow(
-            leaf_index=leaf_index,
-            authority_id=parent.authority_id,
-            serial=certificate.serial_number,
-            owner=f"authority:{authority.authority_id}",
-            device_id=None,
-            profile="issuing-ca",
-            spki_sha256=hashlib.sha256(authority.key.spki_der).digest(),
-            request_id=f"authority-{authority.authority_id}",
-            not_before=0,
-            not_after=ends,
-            shard=0,
-            state=ISSUED,
-        ),
-        certificate.tbs_certificate_bytes,
-    )
-    note_signature(connection, leaf_index, authority.der, hashlib.sha256(authority.der).digest())
+def _authority(installation: Installation, name: str) -> Authority:
+    row = installation.find(find_newest, name)
+    assert row.certificate_der is not None
+    key = installation.keystore(name).load(row.key_id)
+    return Authority(key, row.certificate_der, issuer_facts(decode_certificate(row.certificate_der)), row.id)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tests.simulator.orders import order_for
 from vagus.authority.ceremony import Ceremony, CeremonyReport
@@ -58,7 +58,12 @@ EVERY = (ROOT, H1, ICU, ER, SDC, INFRA)
 
 _Arguments = ParamSpec("_Arguments")
 _Found = TypeVar("_Found")
-_Entry = TypeVar("_Entry")
+
+
+@cache
+def pack() -> PolicyPack:
+    """The shipped policy."""
+    return load_pack()
 
 
 class Installation:
@@ -71,10 +76,25 @@ class Installation:
         self.database = database
         self.clock = clock
         self.entropy = entropy
-        self.pack: PolicyPack = load_pack()
+        self.pack = pack()
         self.writer = Writer(database, clock, **writer)
         self.keystores: dict[str, SoftwareKeystore] = {}
         self.opened: list[str] = []
+
+    @classmethod
+    @contextmanager
+    def new(cls, folder: Path, url: str = "sqlite://") -> Iterator[Self]:
+        """An installation without any authority."""
+        database = open_database(url)
+        database.create()
+        clock, entropy = FrozenClock(), SeededEntropy(1)
+        with database.writing() as connection:
+            row = InstallationRow("log.group.example", int(clock.now().timestamp()), entropy(32), group_domain=GROUP)
+            insert_installation(connection, row)
+        new = cls(folder, database, clock, entropy)
+        with new.writer:
+            yield new
+        database.close()
 
     def __repr__(self) -> str:
         return f"Installation({self.folder})"
@@ -199,11 +219,11 @@ class Installation:
     def release(self, issued: IssuedCertificate, by: str = BY) -> int:
         return self.revocations.release(issued.issuer.authority_id, issued.serial, by=by).result()
 
-    def entries(self, *kinds: type[_Entry]) -> list[_Entry]:
-        """The entries of these kinds in the ledger, in their order."""
+    def entries(self, *kinds: type) -> list[Any]:
+        """The entries of these kinds, or all, in the ledger, in their order."""
         with self.database.reading() as connection:
             found = [decode_entry(leaf.entry).entry for leaf in iterate_leaves(connection)]
-        return [entry for entry in found if isinstance(entry, kinds)]
+        return [entry for entry in found if isinstance(entry, kinds or object)]
 
     def settle(self) -> None:
         """Wait until every act submitted so far is on the disk."""
@@ -224,16 +244,4 @@ def memory_database(**row: Any) -> Iterator[Database]:
     database.close()
 
 
-@contextmanager
-def new_installation(folder: Path, url: str = "sqlite://") -> Iterator[Installation]:
-    """An installation without any authority."""
-    database = open_database(url)
-    database.create()
-    clock, entropy = FrozenClock(), SeededEntropy(1)
-    with database.writing() as connection:
-        row = InstallationRow("log.group.example", int(clock.now().timestamp()), entropy(32), group_domain=GROUP)
-        insert_installation(connection, row)
-    new = Installation(folder, database, clock, entropy)
-    with new.writer:
-        yield new
-    database.close()
+new_installation = Installation.new

@@ -11,7 +11,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.simulator.enrolment import GROUP, Site, pack, request, wish
+from tests.simulator.enrolment import Site, request, wish
+from tests.simulator.installation import GROUP, pack
 from tests.simulator.orders import new_key, spki
 from tests.simulator.queries import list_tokens_of
 from tests.simulator.refusals import reason_of
@@ -75,7 +76,7 @@ def test_a_token_buys_what_the_inventory_says_and_nothing_that_the_request_says(
     hospital: Site, device: DeviceRow
 ) -> None:
     key = new_key()
-    csr = request(key, dns_names=("er.h1.group.test", "evil.test"))
+    csr = request(key, dns_names=("er.h1.group.example", "evil.test"))
     issued = _enrol(hospital, csr=csr, token=hospital.token(device), user="device")
     certificate = x509.load_der_x509_certificate(issued.der)
     assert _dns_names(issued.der) == [hospital.name(device)]
@@ -300,9 +301,9 @@ def test_a_repeated_request_whose_certificate_was_revoked_is_refused(hospital: S
 
 
 def test_a_gateway_gets_what_it_shows_as_a_server_from_the_infrastructure(hospital: Site) -> None:
-    gateway = hospital.stock.add(f"SN-{next(_SERIALS)}", host_names=("gw.h1.group.test", "10.1.0.9"))
+    gateway = hospital.stock.add(f"SN-{next(_SERIALS)}", host_names=("gw.h1.group.example", "10.1.0.9"))
     issued = _enrol(hospital, token=hospital.token(gateway), label="server")
-    assert [str(name.value) for name in _names(issued.der)] == ["gw.h1.group.test", "10.1.0.9"]
+    assert [str(name.value) for name in _names(issued.der)] == ["gw.h1.group.example", "10.1.0.9"]
     assert issued.issuer.name == "h1/infra"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulator.enrolment import GROUP, Site
+from tests.simulator.enrolment import Site
+from tests.simulator.installation import GROUP
 from tests.simulator.orders import new_key, spki
 from tests.simulator.refusals import reason_of
 from vagus.authority.issuance import IssuedCertificate
