@@ -17,6 +17,7 @@ from tests.simulator.commands import ENVIRONMENT, SOURCE
 from tests.simulator.orders import new_key
 from tests.simulator.processes import START_SECONDS, serving
 from tests.simulator.upstreams import Seen
+from tests.simulator.waiting import wait_until
 
 PLACES = 24
 CONTROL = "control-h1-icu"
@@ -77,13 +78,6 @@ def is_served(hospital: Hospital, device: Credential) -> bool:
     return False
 
 
-def until_served(hospital: Hospital, device: Credential) -> None:
-    until = time.monotonic() + START_SECONDS
-    while not is_served(hospital, device):
-        assert time.monotonic() < until, "nobody gets in any more"
-        time.sleep(0.2)
-
-
 @pytest.mark.parametrize("listener", [CONTROL, "telemetry-h1-icu", "enrol-h1"])
 def test_a_header_that_drips_is_ended(strict: Hospital, device: Credential, listener: str) -> None:
     with strict.connect(listener, device) as wire:
@@ -117,7 +111,9 @@ def test_half_open_connections_of_one_source_take_its_places_and_give_them_back(
         for number in range(4 * PLACES):
             wire = stack.enter_context(Wire(strict.plug(CONTROL)))
             wire.say(b"\x16\x03\x01\x02\x00\x01"[: number % 7])
-        until_served(strict, device)  # the attacker still has every socket open
+        wait_until(
+            lambda: is_served(strict, device), "the device is served"
+        )  # the attacker still has every socket open
 
 
 def test_slow_readers_of_one_source_give_their_places_back(strict: Hospital, device: Credential) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.error
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.simulator.issuing import device_name, write_credential
 from tests.simulator.processes import PATIENCE, Served, agent, connect, environment, serving
 from tests.simulator.running import PLAN, denied, done, run
 from tests.simulator.upstreams import Seen, http_upstream, raw_upstream
+from tests.simulator.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
@@ -85,13 +86,6 @@ def hospital_that_serves(hospital_once: Path, tmp_path_factory: pytest.TempPathF
 @pytest.fixture
 def hospital(hospital_that_serves: Hospital) -> Hospital:
     return hospital_that_serves
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
 
 
 def post(connection: ssl.SSLSocket, body: bytes = b"61") -> bytes:
@@ -223,7 +217,7 @@ def test_status_and_health_are_served(hospital: Hospital) -> None:
 
 def test_the_names_on_health_and_in_the_metrics_are_those_that_operators_watch(hospital: Hospital) -> None:
     """Dashboards and alerts are written for these names: one that is missing here breaks them."""
-    eventually(lambda: health(hospital.served)[1]["published"]["probe"] is not None)
+    wait_until(lambda: health(hospital.served)[1]["published"]["probe"] is not None)
     facts = health(hospital.served)[1]
     assert set(facts) - {"waits"} == {"status", "sequence", "work", "listeners", "answers", "published"}
     assert set(facts["sequence"]) == {"position", "is_lost", "bound_seconds", "seen_at"}
@@ -277,9 +271,9 @@ def test_another_plans_listeners_are_taken_at_sighup_and_open_connections_go_on(
     with hospital.connect("control", credential) as open_before:
         assert post(open_before) == b"HTTP/1.1 204 No Content"
         done(hospital.folder, "plan", "apply", str(tmp_path / "plan.toml"), "--yes")
-        eventually(lambda: "SIGHUP" in health(served)[1].get("waits", {}).get("plan", ""))
+        wait_until(lambda: "SIGHUP" in health(served)[1].get("waits", {}).get("plan", ""))
         assert "second" in served.reload()["listeners"]
-        eventually(lambda: "plan" not in health(served)[1].get("waits", {}))
+        wait_until(lambda: "plan" not in health(served)[1].get("waits", {}))
         with hospital.connect("second", credential) as new:
             assert post(new) == b"HTTP/1.1 204 No Content"
         assert post(open_before) == b"HTTP/1.1 204 No Content"
@@ -295,7 +289,7 @@ def test_a_new_generation_issues_without_a_restart(hospital: Hospital, tmp_path:
     assert run(hospital.folder, "ca", "roll", "h1/icu").code == 3, "a ceremony is needed"
     done(hospital.folder, "ceremony", "--yes")
 
-    eventually(lambda: status_of(hospital.served, "/crl/h1.icu/2/0.crl") == 200)
+    wait_until(lambda: status_of(hospital.served, "/crl/h1.icu/2/0.crl") == 200)
     token = done(hospital.folder, "token", "make", device_name(11), "--json").facts["token"]
     where = ("--server", f"enrol.h1.test.example=127.0.0.1:{hospital.served.port('enrol')}")
     words = (*where, "--anchors", str(hospital.anchors), "--token", "env:DEVICE_TOKEN")

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from tests.cli.test_main_path import eventually
 from tests.simulator.processes import serving
 from tests.simulator.running import denied, done, run
+from tests.simulator.waiting import wait_until
 from vagus.records.authorities import list_authorities
 from vagus.records.engine.database import open_database
 from vagus.records.engine.tables import authorities
@@ -115,7 +115,7 @@ def test_another_process_that_hangs_in_the_logs_folder_keeps_no_list_waiting(wat
         assert (work["ledger"]["last_error"], work["lists"]["failures"]) == ("DATABASE_UNAVAILABLE", 0)
         assert (watched / "published" / "crl" / "h1.icu" / "1" / "0.crl").exists()
         os.close(held)
-        eventually((watched / "log" / "checkpoint").exists)
+        wait_until((watched / "log" / "checkpoint").exists)
 
 
 def test_the_doctor_tells_entries_that_wait_for_a_checkpoint(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_a_bad_list_of_a_maker_stops_no_start_and_is_told_until_it_is_gone(watch
         assert "neither DER nor a PEM block" in json.loads(ask(health, "/health"))["waits"]["makers/acme.crl"]
         bad.unlink()
         served.process.send_signal(signal.SIGHUP)
-        eventually(lambda: "waits" not in json.loads(ask(health, "/health")))
+        wait_until(lambda: "waits" not in json.loads(ask(health, "/health")))
     assert served.log().count("makers/acme.crl: there is neither") == 1
 
 
@@ -151,7 +151,7 @@ def test_a_plan_in_force_with_another_status_url_is_neither_taken_nor_served(wat
         address = str(served.ready["listeners"]["health"])
         adopted.write_text(adopted.read_text().replace("http://127.0.0.1:1", "http://crl.moved.example"))
         served.process.send_signal(signal.SIGHUP)
-        eventually(lambda: "Keep http://127.0.0.1:1" in ask(address, "/health"))
+        wait_until(lambda: "Keep http://127.0.0.1:1" in ask(address, "/health"))
     for how in (("--issue-for", "h1/icu"), ("--role", "status")):
         denied(watched, 3, "AUTHORITY_IN_USE", "serve", *how, *ALL)
     (finding,) = [one for one in json.loads(run(watched, "doctor", "--json").out) if one["check"] == "published"]

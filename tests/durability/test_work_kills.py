@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from tests.postgres import fresh_database, postgres_server
 from tests.simulator.queries import count_open
+from tests.simulator.waiting import wait_until
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.verifier_memory import find_remembered
@@ -108,13 +108,6 @@ def number(database: Database, name: str) -> int:
     with database.reading() as connection:
         found = find_remembered(connection, name)
     return 0 if found is None else found.number
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
 
 
 def is_idle(database: Database) -> bool:

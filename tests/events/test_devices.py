@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from tests.simulator.listeners import wait_until
 from tests.simulator.refusals import refuses
+from tests.simulator.waiting import wait_until
 from vagus.errors import IntegrityFailure, Unavailable
 from vagus.events.devices import DeviceFollower
 from vagus.identifiers import DeviceId

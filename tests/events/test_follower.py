@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulator.listeners import wait_until
+from tests.simulator.waiting import wait_until
 from vagus.events.devices import DeviceFollower
 from vagus.events.follower import Follower, Numbered
 from vagus.events.ledger import LedgerFollower

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from tests.simulator.listeners import wait_until
 from tests.simulator.refusals import refuses
+from tests.simulator.waiting import wait_until
 from vagus.errors import IntegrityFailure
 from vagus.events.revocations import RevocationFollower, RevokedEntry, _pack, _unpack
 from vagus.reasons import Reason

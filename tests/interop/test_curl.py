@@ -14,8 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from tests.simulator.programs import eventually, run, succeed
+from tests.simulator.programs import run, succeed
 from tests.simulator.relying import STATUS_HOST, Bearer, Hospital
+from tests.simulator.waiting import wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -301,15 +302,15 @@ class TestGate:
         bearer = hospital.enrol("short-lived")
         assert https(hospital, "control", "/5", who=bearer).status == 200
         hospital.vagus("device", "revoke", bearer.device, "--reason", "cessationOfOperation", "--yes")
-        eventually(lambda: https(hospital, "control", "/5", who=bearer).status == 403, "refused at the gate")
+        wait_until(lambda: https(hospital, "control", "/5", who=bearer).status == 403, "refused at the gate")
 
     def test_a_held_device_waits_and_comes_back(self, hospital: Hospital) -> None:
         bearer = hospital.enrol("paused")
         hospital.vagus("device", "hold", bearer.device)
-        eventually(lambda: https(hospital, "control", "/5", who=bearer).status == 403, "refused while held")
+        wait_until(lambda: https(hospital, "control", "/5", who=bearer).status == 403, "refused while held")
         assert https(hospital, "control", "/5", who=bearer).reason == "ON_HOLD"
         hospital.vagus("device", "release", bearer.device)
-        eventually(lambda: https(hospital, "control", "/5", who=bearer).status == 200, "admitted again")
+        wait_until(lambda: https(hospital, "control", "/5", who=bearer).status == 200, "admitted again")
 
     def test_the_door_is_not_taken_for_another(self, hospital: Hospital, pump: Bearer) -> None:
         port = hospital.port("control")

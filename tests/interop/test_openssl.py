@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.simulator.programs import Told, eventually, run, succeed, version_of
+from tests.simulator.programs import Told, run, succeed, version_of
 from tests.simulator.relying import SERVER_NAMES, Bearer, Hospital
+from tests.simulator.waiting import wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -176,9 +177,9 @@ class TestOcsp:
 
         assert f"{bearer.leaf}: good" in said()
         hospital.vagus("device", "hold", bearer.device)
-        eventually(lambda: "Reason: certificateHold" in said(), "the hold in OCSP")
+        wait_until(lambda: "Reason: certificateHold" in said(), "the hold in OCSP")
         hospital.vagus("device", "release", bearer.device)
-        eventually(lambda: f"{bearer.leaf}: good" in said(), "the release in OCSP")
+        wait_until(lambda: f"{bearer.leaf}: good" in said(), "the release in OCSP")
 
     def test_another_units_authority_does_not_vouch(self, hospital: Hospital, pump: Bearer) -> None:
         other = hospital.authority("h1/er")

@@ -9,9 +9,10 @@ import pytest
 from cryptography import x509
 
 from tests.postgres import fresh_database, postgres_server
-from tests.simulator.programs import eventually, run, succeed
+from tests.simulator.programs import run, succeed
 from tests.simulator.relying import Bearer, Hospital
 from tests.simulator.relying import hospital as made_hospital
+from tests.simulator.waiting import wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -43,7 +44,7 @@ def test_the_main_path(on_postgres: Hospital) -> None:
     assert through_the_gate(hospital, other) == "xxxxx200"
 
     hospital.revoke(pump)  # from another process, over the same database
-    eventually(lambda: "REVOKED" in through_the_gate(hospital, pump), "refused at the gate")
+    wait_until(lambda: "REVOKED" in through_the_gate(hospital, pump), "refused at the gate")
     assert through_the_gate(hospital, other) == "xxxxx200"
 
     lists = hospital.lists("icu", "root/0", "h1/0", "h1.icu/0", "h1.icu/1")
@@ -76,4 +77,4 @@ def test_lists_and_numbers_agree_with_what_is_served(on_postgres: Hospital) -> N
     numbers = [one.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for one in (first, second)]
     assert numbers[0] < numbers[1]
     file = hospital.folder / "published" / "crl" / "h1.er" / "1" / "0.crl"
-    eventually(lambda: file.read_bytes() == hospital.fetch("/crl/h1.er/1/0.crl"), "the file says what is served")
+    wait_until(lambda: file.read_bytes() == hospital.fetch("/crl/h1.er/1/0.crl"), "the file says what is served")

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.programs import Running, eventually, program, run, running, succeed, version_of
+from tests.simulator.programs import Running, program, run, running, succeed, version_of
 from tests.simulator.relying import Bearer, Hospital
+from tests.simulator.waiting import wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -100,7 +101,7 @@ class TestNginx:
     ) -> None:
         with nginx(hospital, web, tmp_path, f"ssl_crl {lists};") as server:
             check_admission(hospital, server, (pump, early), revoked)
-            eventually(lambda: "certificate revoked" in server.said, "nginx says why")
+            wait_until(lambda: "certificate revoked" in server.said, "nginx says why")
 
     def test_without_the_roots_list_nobody_is_admitted(
         self, hospital: Hospital, web: Bearer, pump: Bearer, tmp_path: Path
@@ -108,7 +109,7 @@ class TestNginx:
         path = hospital.lists("nginx-lame", "h1/0", "h1.icu/0", "h1.icu/1")
         with nginx(hospital, web, tmp_path, f"ssl_crl {path};") as server:
             assert not is_admitted(hospital, server, pump)
-            eventually(lambda: "unable to get certificate CRL" in server.said, "nginx says why")
+            wait_until(lambda: "unable to get certificate CRL" in server.said, "nginx says why")
 
     def test_a_new_list_is_in_force_after_a_reload(self, hospital: Hospital, web: Bearer, tmp_path: Path) -> None:
         bearer = hospital.enrol("nginx-client")
@@ -119,7 +120,7 @@ class TestNginx:
             hospital.revoke(bearer)
             path.write_bytes(hospital.lists("nginx-after", *SHARDS).read_bytes())
             server.process.send_signal(signal.SIGHUP)
-            eventually(lambda: not is_admitted(hospital, server, bearer), "refused after the reload")
+            wait_until(lambda: not is_admitted(hospital, server, bearer), "refused after the reload")
 
     def test_with_our_ocsp(
         self, hospital: Hospital, web: Bearer, pump: Bearer, revoked: Bearer, tmp_path: Path
@@ -129,7 +130,7 @@ class TestNginx:
         more = f"ssl_ocsp leaf;\n    ssl_ocsp_responder {hospital.status}/ocsp;"
         with nginx(hospital, web, tmp_path, more) as server:
             check_admission(hospital, server, [pump], revoked)
-            eventually(lambda: "certificate revoked" in server.said, "nginx says why")
+            wait_until(lambda: "certificate revoked" in server.said, "nginx says why")
 
     def test_it_staples_our_answer_about_its_own_certificate(
         self, hospital: Hospital, web: Bearer, pump: Bearer, tmp_path: Path
@@ -142,7 +143,7 @@ class TestNginx:
         )
 
         with nginx(hospital, web, tmp_path, staple) as server:
-            eventually(lambda: is_stapled(hospital, server.port, pump), "nginx staples")  # the first handshake asks
+            wait_until(lambda: is_stapled(hospital, server.port, pump), "nginx staples")  # the first handshake asks
 
 
 def is_stapled(hospital: Hospital, port: int, who: Bearer) -> bool:
@@ -271,4 +272,4 @@ class TestMosquitto:
         with self._mosquitto(hospital, web, early, hospital.lists("mosquitto-acl", *SHARDS), tmp_path) as server:
             words = ("-t", f"devices/{early.device}/telemetry", "-m", "rate=0")
             run("mosquitto_pub", *self._client(hospital, server, pump), *words)
-            eventually(lambda: "Denied PUBLISH" in server.said, "mosquitto denies")
+            wait_until(lambda: "Denied PUBLISH" in server.said, "mosquitto denies")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.jobs.test_periodic import fail
 from tests.jobs.turns import LongTurn
-from tests.simulator.listeners import wait_until
+from tests.simulator.waiting import wait_until
 from vagus.errors import Unavailable
 from vagus.jobs.part import UPKEEP, Part, Parts, replace_notes
 from vagus.jobs.periodic import Task

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.jobs.turns import LongTurn
-from tests.simulator.listeners import wait_until
+from tests.simulator.waiting import wait_until
 from vagus.errors import Unavailable
 from vagus.jobs.periodic import Task, TaskThread, attempt_each
 from vagus.reasons import Reason

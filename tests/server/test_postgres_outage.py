@@ -7,15 +7,14 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.postgres import _binary, _lower_rights, _plain, _wait
 from tests.simulator.installation import BY, Installation, new_installation
-from tests.simulator.listeners import wait_until
 from tests.simulator.refusals import refuses
+from tests.simulator.waiting import wait_until
 from vagus.authority.issuance import IssuedCertificate
 from vagus.errors import Unavailable
 from vagus.events.devices import DeviceFollower
@@ -94,9 +93,6 @@ def built(cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
         yield made
 
 
-until = partial(wait_until, seconds=PATIENCE)
-
-
 @pytest.fixture
 def followers(built: Installation) -> Iterator[tuple[RevocationFollower, DeviceFollower]]:
     """Both, polling until the test ends."""
@@ -123,7 +119,7 @@ def test_a_server_that_crashed_is_followed_and_written_to_again_without_a_restar
     first, second = built.issue(), built.issue()
     follower, devices = followers
     revoke(built, first)
-    until(lambda: follower.find(first.issuer.authority_id, first.serial) is not None)
+    wait_until(lambda: follower.find(first.issuer.authority_id, first.serial) is not None)
     cluster.stop()
     assert is_away(follower.catch_up)
     assert is_away(devices.catch_up)
@@ -132,8 +128,8 @@ def test_a_server_that_crashed_is_followed_and_written_to_again_without_a_restar
     built.clock.advance(seconds=3)
     assert follower.is_lost(built.clock.now(), timedelta(seconds=2))
     cluster.start()
-    until(lambda: not is_away(lambda: revoke(built, second)))
-    until(lambda: follower.find(second.issuer.authority_id, second.serial) is not None)
+    wait_until(lambda: not is_away(lambda: revoke(built, second)))
+    wait_until(lambda: follower.find(second.issuer.authority_id, second.serial) is not None)
     assert not follower.is_lost(built.clock.now(), timedelta(seconds=2))
 
 
@@ -164,8 +160,8 @@ def test_a_readable_standby_is_not_taken_for_the_database(cluster: Cluster, buil
             pass
     assert is_away(lambda: revoke(built, issued))
     cluster.promote()
-    until(lambda: not is_away(lambda: revoke(built, issued)))
-    until(lambda: not is_away(follower.catch_up))
+    wait_until(lambda: not is_away(lambda: revoke(built, issued)))
+    wait_until(lambda: not is_away(follower.catch_up))
     assert follower.find(issued.issuer.authority_id, issued.serial) is not None
 
 
@@ -180,10 +176,10 @@ def test_tables_that_were_missing_for_a_moment_stop_nothing(
     built.settle()
     follower, devices = followers
     cluster.run("ALTER TABLE log_head RENAME TO log_head_away")
-    until(lambda: "revocation sequence cannot" in caplog.text and "device changes cannot" in caplog.text)
+    wait_until(lambda: "revocation sequence cannot" in caplog.text and "device changes cannot" in caplog.text)
     cluster.run("ALTER TABLE log_head_away RENAME TO log_head")
-    until(lambda: not is_away(lambda: revoke(built, issued)))
-    until(lambda: follower.find(issued.issuer.authority_id, issued.serial) is not None)
+    wait_until(lambda: not is_away(lambda: revoke(built, issued)))
+    wait_until(lambda: follower.find(issued.issuer.authority_id, issued.serial) is not None)
     for thread in (follower._thread, devices._thread):
         assert thread is not None
         assert thread.is_alive()

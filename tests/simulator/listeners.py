@@ -8,7 +8,6 @@ import json
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs7
 
 from tests.simulator.certificates import TestAuthority, authority, pump
+from tests.simulator.waiting import wait_until
 from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
 from vagus.errors import Conflict, NotTrusted
 from vagus.fleet.admission import Admitted, PeerCredential
@@ -139,14 +139,6 @@ class PeerJudge:
 def judge() -> PeerJudge:
     """A judge that has refused no peer yet."""
     return PeerJudge()
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    """Look again and again; a test that waits in vain says so."""
-    until = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.005)
 
 
 @dataclass

@@ -91,14 +91,6 @@ def succeed(name: str, *words: str | Path, said: bytes = b"") -> Told:
     return told
 
 
-def eventually(act: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    """Ask again and again until it holds; fail with `what` when it never does."""
-    deadline = time.monotonic() + seconds
-    while not act():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)
-
-
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """A port that nobody has at this moment."""
     with socket.socket(socket.AF_INET, kind) as probe:

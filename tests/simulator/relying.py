@@ -23,8 +23,8 @@ from tests.simulator.clients import ListenerConnection, Wish, enrol
 from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, found_hospital, vagus
 from tests.simulator.orders import key_pem, new_key, order_for, public_key_of
 from tests.simulator.processes import Served, serving
-from tests.simulator.programs import eventually
 from tests.simulator.upstreams import Seen, http_upstream
+from tests.simulator.waiting import wait_until
 from vagus.authority.shards import SHARD_PLACES
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.operations.devices import find_named
@@ -207,12 +207,12 @@ class Hospital:
     def revoke(self, bearer: Bearer, reason: str = "keyCompromise") -> None:
         """Revoke a device's certificates from another process, and wait until its list is out."""
         self.vagus("device", "revoke", bearer.device, "--reason", reason, "--yes")
-        eventually(lambda: self._has(bearer.shard_url, bearer), f"{bearer.name} in its list")
+        wait_until(lambda: self._has(bearer.shard_url, bearer), f"{bearer.name} in its list")
 
     def await_complete_list(self, bearer: Bearer) -> None:
         """Wait until a revoked device is in the complete list too, which gathers for half a minute."""
         complete = bearer.shard_url.rpartition("/")[0] + "/complete.crl"
-        eventually(lambda: self._has(complete, bearer), f"{bearer.name} in the complete list", seconds=120)
+        wait_until(lambda: self._has(complete, bearer), f"{bearer.name} in the complete list", seconds=120)
 
     def _has(self, url: str, bearer: Bearer) -> bool:
         serial = bearer.certificate.serial_number

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.certificates import authority, pump, stranger
-from tests.simulator.listeners import Client, PeerJudge, serving, wait_until
+from tests.simulator.listeners import Client, PeerJudge, serving
 from tests.simulator.upstreams import http_upstream
+from tests.simulator.waiting import wait_until
 from tests.tls.test_stream import client_context
 from tests.transport.test_listeners import gate
 from vagus.endpoints.gateway.http_relay import HttpRelay

@@ -7,8 +7,9 @@ import socket
 from collections.abc import Collection, Sequence
 
 from tests.simulator.certificates import pump
-from tests.simulator.listeners import PATIENCE, Client, PeerJudge, Served, serving, wait_until
+from tests.simulator.listeners import PATIENCE, Client, PeerJudge, Served, serving
 from tests.simulator.refusals import refuses
+from tests.simulator.waiting import wait_until
 from tests.transport.test_listeners import gate
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from tests.simulator.certificates import pump
-from tests.simulator.listeners import PATIENCE, Client, PeerJudge, PlainClient, serving, wait_until
+from tests.simulator.listeners import PATIENCE, Client, PeerJudge, PlainClient, serving
+from tests.simulator.waiting import wait_until
 from tests.transport.test_listeners import LIMITS, SHORT, echo, gate
 from vagus.endpoints.http import Receive, Scope, Send, read_body, send_response
 from vagus.fleet.admission import Admitted

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 import pytest
 
 from tests.simulator.certificates import authority, pump, server_credential, stranger
-from tests.simulator.listeners import Client, PeerJudge, PlainClient, Served, serving, wait_until
+from tests.simulator.listeners import Client, PeerJudge, PlainClient, Served, serving
 from tests.simulator.refusals import refuses
+from tests.simulator.waiting import wait_until
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.tcp_relay import AdmittedStream
 from vagus.endpoints.http import Receive, Scope, Send, read_body, send_response

@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 
 from tests.simulator.certificates import authority, pump
-from tests.simulator.listeners import Client, PeerJudge, Served, admitted, serving, wait_until
+from tests.simulator.listeners import Client, PeerJudge, Served, admitted, serving
+from tests.simulator.waiting import wait_until
 from tests.transport.test_listeners import gate
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.tcp_relay import AdmittedStream

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.certificates import server_credential
-from tests.simulator.listeners import PATIENCE, PlainClient, Served, serving, wait_until
+from tests.simulator.listeners import PATIENCE, PlainClient, Served, serving
 from tests.simulator.refusals import refuses
 from tests.simulator.status_listeners import (
     AGE,
@@ -33,6 +33,7 @@ from tests.simulator.status_listeners import (
     status_listeners,
     status_of,
 )
+from tests.simulator.waiting import wait_until
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.ocsp.responses import CachedResponse, SignedResponse
 from vagus.endpoints.revocation_status import OcspReplies

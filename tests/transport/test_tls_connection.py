@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 
 from tests.simulator.certificates import pump
-from tests.simulator.listeners import PATIENCE, Client, PeerJudge, serving, wait_until
+from tests.simulator.listeners import PATIENCE, Client, PeerJudge, serving
+from tests.simulator.waiting import wait_until
 from tests.tls.test_stream import client_context
 from tests.transport.test_listeners import SHORT, gate
 from vagus.endpoints.gateway.decisions import Outcome

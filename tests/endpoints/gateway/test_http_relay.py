@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.simulator.certificates import authority, pump
-from tests.simulator.listeners import Client, PeerJudge, Served, serving, wait_until
+from tests.simulator.listeners import Client, PeerJudge, Served, serving
 from tests.simulator.upstreams import (
     Seen,
     check_stops,
@@ -21,6 +21,7 @@ from tests.simulator.upstreams import (
     reset_at_close,
     unused_port,
 )
+from tests.simulator.waiting import wait_until
 from tests.transport.test_listeners import gate
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.http_relay import HttpRelay

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.simulator.certificates import pump, stranger
-from tests.simulator.listeners import Client, PeerJudge, Served, serving, wait_until
+from tests.simulator.listeners import Client, PeerJudge, Served, serving
 from tests.simulator.upstreams import check_stops, raw_upstream, reset_at_close, unused_port
+from tests.simulator.waiting import wait_until
 from tests.transport.test_listeners import LIMITS, SHORT, gate
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.tcp_relay import tcp_relay
