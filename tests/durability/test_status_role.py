@@ -17,7 +17,7 @@ from cryptography.x509 import ocsp
 from tests.postgres import fresh_database, postgres_server
 from tests.simulator.processes import Served
 from tests.simulator.running import run
-from tests.simulator.status_nodes import PATIENCE, TRY_LATER, Hospital, hospital
+from tests.simulator.status_nodes import PATIENCE, TRY_LATER, Hospital, hospital, question
 from tests.stall import StallMeter
 from vagus.authority.issuance import IssuedCertificate
 from vagus.x509.crls.building import RevocationReason
@@ -45,7 +45,7 @@ def revoke(icu: Hospital, issued: IssuedCertificate) -> float:
 
 
 def seconds_until_revoked(icu: Hospital, node: Served, issued: IssuedCertificate, since: float) -> float:
-    while node.ask(icu.question(issued)).certificate_status is not REVOKED:
+    while node.ask(question(issued)).certificate_status is not REVOKED:
         assert time.monotonic() - since < PATIENCE
         time.sleep(0.02)
     return time.monotonic() - since
@@ -60,12 +60,12 @@ def check_answers(icu: Hospital, node: Served) -> None:
     """Lists, an answer as it is kept, a live one for a nonce, and one about nobody."""
     first = icu.certificates[0]
     assert serials(node) == serials(node, "complete")
-    assert node.ask(icu.question(first)).certificate_status is GOOD
+    assert node.ask(question(first)).certificate_status is GOOD
     nonce = bytes(range(32))
-    live = node.ask(icu.question(first, nonce))
+    live = node.ask(question(first, nonce=nonce))
     assert live.certificate_status is GOOD
     assert live.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == nonce
-    never = icu.question_about(first.issuer.certificate_der, 4711)
+    never = question(first, serial=4711)
     assert node.ask(never).certificate_status is UNKNOWN
 
 
@@ -115,7 +115,7 @@ def test_a_status_node_by_itself_answers_at_sight_and_open_connections_hear_with
         socket.create_connection(node.addresses["status"], timeout=PATIENCE) as peer,
     ):
         stream = peer.makefile("rb")
-        requests = [post(icu.question(issued)) for issued in icu.certificates]
+        requests = [post(question(issued)) for issued in icu.certificates]
         for octets in requests:  # head and body in one segment, and apart
             assert ask_on(stream, peer, octets, 1) == [GOOD]
             at = octets.index(b"\r\n\r\n") + 4
@@ -155,7 +155,7 @@ def test_under_overload_clients_are_told_to_try_later(tmp_path: Path) -> None:
         with icu.signing():
             pass
         with icu.status_node("node-a", _STORM) as node:
-            assert ask_until_calm(node, icu.question(icu.certificates[0])).certificate_status is GOOD
+            assert ask_until_calm(node, question(icu.certificates[0])).certificate_status is GOOD
             bodies = storm(icu, node, connections=64, each=20)
             assert len(bodies) == 64 * 20
             put_off = bodies.count(TRY_LATER)
@@ -164,7 +164,7 @@ def test_under_overload_clients_are_told_to_try_later(tmp_path: Path) -> None:
                 if body != TRY_LATER:
                     assert ocsp.load_der_ocsp_response(body).certificate_status is GOOD
             assert json.loads(node.get("/health", "health"))["answers"]["turned_away"] >= put_off
-            assert ask_until_calm(node, icu.question(icu.certificates[1], bytes(16))).certificate_status is GOOD
+            assert ask_until_calm(node, question(icu.certificates[1], nonce=bytes(16))).certificate_status is GOOD
 
 
 def ask_until_calm(node: Served, request_der: bytes) -> ocsp.OCSPResponse:
@@ -179,7 +179,7 @@ def storm(icu: Hospital, node: Served, *, connections: int, each: int) -> list[b
     """Every connection asks at once for answers that must be signed for it alone; gives all bodies."""
     bodies: list[bytes] = []
     gate = threading.Barrier(connections)
-    questions = [icu.question(icu.certificates[0], bytes([number]) * 32) for number in range(each)]
+    questions = [question(icu.certificates[0], nonce=bytes([number]) * 32) for number in range(each)]
     burst = b"".join(post(question) for question in questions)
 
     def ask() -> None:

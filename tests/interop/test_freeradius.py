@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.programs import Running, Told, free_port, program, run, running
+from tests.simulator.programs import Result, Running, free_port, program, run, running
 from tests.simulator.relying import Bearer, Hospital
 
 pytestmark = pytest.mark.interop
@@ -157,7 +157,7 @@ def freeradius(web: Bearer, bundle: Path, status: str, folder: Path) -> Iterator
         yield Running(port, server.process, server.log)
 
 
-def join(hospital: Hospital, server: Running, who: Bearer, folder: Path) -> Told:
+def join(hospital: Hospital, server: Running, who: Bearer, folder: Path) -> Result:
     """What a device is told that knocks at the network."""
     config = folder / "supplicant.conf"
     root = hospital.authority("root")
@@ -174,7 +174,7 @@ def bundle_of(hospital: Hospital, folder: Path, *authorities: str, lists: tuple[
     return path
 
 
-def is_let_in(told: Told) -> bool:
+def is_let_in(told: Result) -> bool:
     """Whether the network opened, into the VLAN of medical devices."""
     if told.code != 0:
         return False

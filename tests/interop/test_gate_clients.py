@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.simulator.certificates import authority, pump, server_credential, stranger
 from tests.simulator.listeners import PeerJudge, Served, serving
-from tests.simulator.programs import Told, program, run
+from tests.simulator.programs import Result, program, run
 from tests.simulator.upstreams import Seen, http_upstream
 from tests.transport.test_listeners import gate
 from vagus.endpoints.gateway.decisions import Outcome
@@ -84,7 +84,7 @@ def s_client_words(files: Path, port: int, who: str | None = "pump") -> list[str
     return ["s_client", *where, "-CAfile", files / "root.pem", *shown]
 
 
-def s_client(files: Path, port: int, *words: str | Path, said: bytes = b"", who: str | None = "pump") -> Told:
+def s_client(files: Path, port: int, *words: str | Path, said: bytes = b"", who: str | None = "pump") -> Result:
     """What s_client tells."""
     strict = ("-verify_return_error", "-verify_hostname", "localhost")
     return run("openssl", *s_client_words(files, port, who), *strict, *words, said=said)
@@ -145,7 +145,7 @@ class TestOpenssl:
     def test_a_session_resumes_and_is_judged_anew(
         self, served: Served, files: Path, judge: PeerJudge, version: str
     ) -> None:
-        def ask(option: str) -> Told:
+        def ask(option: str) -> Result:
             session = files / "session"
             return s_client(files, served.port("legacy"), version, option, session, "-ign_eof", said=REQUEST)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.programs import Told, converse, run, succeed
+from tests.simulator.programs import Result, converse, run, succeed
 from tests.simulator.relying import Bearer, Hospital
 
 pytestmark = pytest.mark.interop
@@ -15,7 +15,7 @@ REQUEST = b"GET /5 HTTP/1.1\r\nHost: control.test.example\r\nConnection: close\r
 PROFILE = ("--verify-profile", "medium")
 
 
-def verify(hospital: Hospital, bearer: Bearer, lists: Path | None, *words: str) -> Told:
+def verify(hospital: Hospital, bearer: Bearer, lists: Path | None, *words: str) -> Result:
     """`certtool --verify`: the root alone is trusted, the lists are at hand."""
     more = ("--load-crl", lists) if lists is not None else ()
     anchor = ("--load-ca-certificate", hospital.authority("root"))
@@ -139,7 +139,7 @@ class TestConnections:
         assert "HTTP/1.1" not in refused
 
     @staticmethod
-    def _connect(hospital: Hospital, listener: str, bearer: Bearer, *words: str | Path) -> Told:
+    def _connect(hospital: Hospital, listener: str, bearer: Bearer, *words: str | Path) -> Result:
         name = f"{listener}.test.example"
         who = ("--x509certfile", bearer.chain, "--x509keyfile", bearer.key, "--x509cafile", hospital.authority("root"))
         where = ("--sni-hostname", name, "--verify-hostname", name, "-p", str(hospital.port(listener)), "127.0.0.1")

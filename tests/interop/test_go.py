@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.programs import Told, program, version_of
+from tests.simulator.programs import Result, program, version_of
 from tests.simulator.relying import Bearer, Hospital
 
 pytestmark = pytest.mark.interop
 
-Client = Callable[..., Told]
+Client = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
     if made.returncode:
         pytest.skip(f"the client does not build with this Go: {made.stderr.strip()[-300:]}")
 
-    def run(*words: str | Path) -> Told:
+    def run(*words: str | Path) -> Result:
         done = subprocess.run([built, *words], capture_output=True, timeout=60, check=False)
-        return Told(done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace"), done.stdout)
+        return Result(done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace"), done.stdout)
 
     return run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.simulator.programs import Told, run, succeed, version_of
+from tests.simulator.programs import Result, run, succeed, version_of
 from tests.simulator.relying import SERVER_NAMES, Bearer, Hospital
 from tests.simulator.waiting import wait_until
 
@@ -17,14 +17,14 @@ ICU_LISTS = ("root/0", "h1/0", "h1.icu/0", "h1.icu/1")
 REQUEST = b"GET /5 HTTP/1.1\r\nHost: control.test.example\r\nConnection: close\r\n\r\n"
 
 
-def verify(hospital: Hospital, bearer: Bearer, lists: Path, *words: str) -> Told:
+def verify(hospital: Hospital, bearer: Bearer, lists: Path, *words: str) -> Result:
     """`openssl verify` with every check that it has on; only the root is trusted, the rest comes with the leaf."""
     strict = ("-x509_strict", "-crl_check_all", "-check_ss_sig", "-auth_level", "2")
     trust = ("-CAfile", hospital.authority("root"), "-untrusted", bearer.chain, "-CRLfile", lists)
     return run("openssl", "verify", *strict, *trust, *words, bearer.leaf)
 
 
-def ask(hospital: Hospital, issuer: str, *words: str | Path) -> Told:
+def ask(hospital: Hospital, issuer: str, *words: str | Path) -> Result:
     """`openssl ocsp` by POST: the answer's signer must lead to the root."""
     above = hospital.authority(issuer)
     trust = ("-CAfile", hospital.authority("root"), "-verify_other", hospital.files / "icu-above.pem")
@@ -196,7 +196,7 @@ class TestOcsp:
         assert "Responder Error: unauthorized" in told
 
 
-def s_client(hospital: Hospital, listener: str, *words: str | Path, who: Bearer | None, said: bytes = b"") -> Told:
+def s_client(hospital: Hospital, listener: str, *words: str | Path, who: Bearer | None, said: bytes = b"") -> Result:
     """`openssl s_client` that trusts the root alone and insists on the listener's name."""
     name = f"{listener}.test.example"
     command: list[str | Path] = ["s_client", "-connect", f"127.0.0.1:{hospital.port(listener)}", "-servername", name]

@@ -39,7 +39,7 @@ def version_of(name: str, *question: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Result:
     """How a program ended and everything that it said."""
 
     code: int
@@ -55,15 +55,15 @@ class Told:
             assert words in self.text, f"{words!r} is not in what it said:\n{self.text}"
 
 
-def run(name: str, *words: str | Path, said: bytes = b"", seconds: float = PATIENCE, cwd: Path | None = None) -> Told:
+def run(name: str, *words: str | Path, said: bytes = b"", seconds: float = PATIENCE, cwd: Path | None = None) -> Result:
     """Run it to its end; standard output alone is `raw`, both together are `text`."""
     command = [program(name), *map(str, words)]
     done = subprocess.run(command, input=said, capture_output=True, timeout=seconds, check=False, cwd=cwd)
     text = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
-    return Told(done.returncode, text, done.stdout)
+    return Result(done.returncode, text, done.stdout)
 
 
-def converse(name: str, *words: str | Path, said: bytes, folder: Path, seconds: float = PATIENCE) -> Told:
+def converse(name: str, *words: str | Path, said: bytes, folder: Path, seconds: float = PATIENCE) -> Result:
     """Run it with `said` and then silence, but no end of input, until it ends by itself or is told to."""
     heard = folder / f"{name}.said"
     with heard.open("wb") as stream:
@@ -81,10 +81,10 @@ def converse(name: str, *words: str | Path, said: bytes, folder: Path, seconds: 
             process.stdin.close()
         code = process.wait(10)
     raw = heard.read_bytes()
-    return Told(code, raw.decode("utf-8", "replace"), raw)
+    return Result(code, raw.decode("utf-8", "replace"), raw)
 
 
-def succeed(name: str, *words: str | Path, said: bytes = b"") -> Told:
+def succeed(name: str, *words: str | Path, said: bytes = b"") -> Result:
     """Run it; anything but exit code 0 fails the test with what it said."""
     told = run(name, *words, said=said)
     assert told.code == 0, f"{name} {' '.join(map(str, words))}: {told.code}\n{told.text}"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -39,7 +40,7 @@ _LENGTH = re.compile(rb"content-length: ([0-9]+)\r\n")
 
 
 class Busy(LoadGauge):
-    """A gauge that is told how things stand."""
+    """A gauge whose reading a test sets."""
 
     def __init__(self) -> None:
         super().__init__(1.0)
@@ -68,13 +69,13 @@ class StatusListeners:
         cache = self.ready if is_ready else None
         return ListenerSpec(name, "127.0.0.1", 0, app=self.app, ocsp_cache=cache, limits=limits)
 
-    def cut(self, octets: bytes) -> list[bytes]:
-        """The requests that are answered at sight, one by one, and the rest."""
+    def cut(self, stream: bytes) -> list[bytes]:
+        """The requests that are answered from the cache, one by one, and the rest."""
         pieces, begin = [], 0
-        while begin < len(octets) and (found := self.ready.find_response(octets, begin)) is not None:
-            pieces.append(octets[begin : found[1]])
+        while begin < len(stream) and (found := self.ready.find_response(stream, begin)) is not None:
+            pieces.append(stream[begin : found[1]])
             begin = found[1]
-        return [*pieces, octets[begin:]]
+        return [*pieces, stream[begin:]]
 
     def _watched(self, app: ASGIApp) -> ASGIApp:
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +97,7 @@ def status_listeners(template: Path, folder: Path) -> Iterator[StatusListeners]:
 
 @contextmanager
 def both(status: StatusListeners, limits: Limits = LIMITS) -> Iterator[Served]:
-    """`slow` has the application alone, `fast` answers at sight as well."""
+    """`slow` has the application alone, `fast` answers from the cache as well."""
     with serving(status.spec("slow", limits, is_ready=False), status.spec("fast", limits)) as served:
         yield served
 
@@ -142,19 +143,22 @@ def status_of(response: Response) -> ocsp.OCSPCertStatus | ocsp.OCSPResponseStat
     return found.certificate_status
 
 
-def say(port: int, *pieces: bytes) -> bytes:
+def say(port: int, *pieces: bytes, reads_each: bool = True) -> bytes:
     """All that comes back until the server ends the connection, Date left out.
 
-    Each piece but the last is one request, whose answer is read before the next piece is sent.
+    Each piece but the last is one request, whose response is read before the next piece is sent. Without `reads_each`
+    the pieces are segments of what is sent, with nothing read between them.
     """
     heard = b""
     with PlainClient(port) as client:
         try:
             for piece in pieces[:-1]:
                 client.send(piece)
-                head = client.receive_until(b"\r\n\r\n")
-                heard += head
-                heard += client.receive_exactly(int(_LENGTH.findall(head)[0]))
+                if reads_each:
+                    heard += client.receive_until(b"\r\n\r\n")
+                    heard += client.receive_exactly(int(_LENGTH.findall(heard)[-1]))
+                else:
+                    time.sleep(0.002)
             client.send(pieces[-1])
             while data := client.receive():
                 heard += data
@@ -163,16 +167,5 @@ def say(port: int, *pieces: bytes) -> bytes:
     return _DATE.sub(b"", heard)
 
 
-def say_cut(port: int, *pieces: bytes) -> bytes:
-    """The same for octets that come in these segments, with nothing read between them."""
-    heard = b""
-    with PlainClient(port) as client:
-        try:
-            for piece in pieces:
-                client.send(piece)
-                time.sleep(0.002)
-            while data := client.receive():
-                heard += data
-        except ConnectionError:
-            heard += b"(cut)"
-    return _DATE.sub(b"", heard)
+say_cut = partial(say, reads_each=False)
+"""`say` for bytes that come in these segments."""

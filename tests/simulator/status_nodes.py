@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
 
 from tests.simulator.orders import order_for
 from tests.simulator.processes import Served, serving
 from tests.simulator.running import PLAN, done
+from tests.simulator.status_listeners import question as question_by
 from vagus.authority.issuance import IssuanceOrder, IssuanceToken, IssuedCertificate
 from vagus.identifiers import DeviceId
 from vagus.wiring import Installation
-from vagus.x509.certificates import decode_certificate
-from vagus.x509.keys import key_bytes
 
 PATIENCE = 60.0
 SOURCE = "env:TEST_PASSPHRASE"
 _PASSPHRASE = "correct horse battery"
 TRY_LATER = bytes.fromhex("30030a0103")
+
+
+question = partial(question_by, algorithm=hashes.SHA256())
 
 
 @dataclass
@@ -53,20 +52,7 @@ class Hospital:
         issuer = self.installation.open_issuers(["h1/icu"])["h1/icu"]
         prepared = self.installation.issuance.prepare(self.prepare_order("unsigned"), issuer)
         assert isinstance(self.installation.issuance.commit(prepared).result(), IssuanceToken)
-        return self.question_about(issuer.certificate_der, prepared.serial)
-
-    def question(self, issued: IssuedCertificate, nonce: bytes | None = None) -> bytes:
-        return self.question_about(issued.issuer.certificate_der, issued.serial, nonce)
-
-    @staticmethod
-    def question_about(issuer_der: bytes, serial: int, nonce: bytes | None = None) -> bytes:
-        issuer = decode_certificate(issuer_der)
-        name, key = hashlib.sha256(issuer.subject.der), hashlib.sha256(key_bytes(issuer.spki_der))
-        builder = ocsp.OCSPRequestBuilder()
-        builder = builder.add_certificate_by_hash(name.digest(), key.digest(), serial, hashes.SHA256())
-        if nonce is not None:
-            builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
-        return builder.build().public_bytes(Encoding.DER)
+        return question(self.certificates[0], serial=prepared.serial)
 
     @contextmanager
     def signing(self) -> Iterator[Served]:

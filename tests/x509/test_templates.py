@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.certificates import key_usage
-from tests.simulator.programs import Told, run
+from tests.simulator.programs import Result, run
 from tests.simulator.refusals import reason_of
 from tests.x509 import chains
 from tests.x509.hierarchy import (
@@ -386,7 +386,7 @@ def pem(*certificates: bytes) -> bytes:
     return b"".join(x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in certificates)
 
 
-def openssl_verify(folder: Path, path: tuple[Authority, Authority, Authority], leaf: Contents, *options: str) -> Told:
+def openssl_verify(folder: Path, path: tuple[Authority, Authority, Authority], leaf: Contents, *options: str) -> Result:
     top, device, unit = path
     for name, content in (("root", (top.der,)), ("chain", (device.der, unit.der)), ("leaf", (unit.issue(leaf),))):
         (folder / f"{name}.pem").write_bytes(pem(*content))

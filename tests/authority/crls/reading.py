@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.simulator.installation import Installation
-from tests.simulator.programs import Told, run
+from tests.simulator.programs import Result, run
 from vagus.authority.issuance import IssuedCertificate
 
 
@@ -51,7 +51,7 @@ def openssl_verify(
     issued: IssuedCertificate,
     crls: Iterable[x509.CertificateRevocationList],
     *checks: str,
-) -> Told:
+) -> Result:
     """What `openssl verify` says of a certificate of h1/icu with these CRLs, a second from now."""
     chain = [
         x509.load_der_x509_certificate(one) for one in (issued.der, built.icu.certificate_der, *built.icu.chain_der)
