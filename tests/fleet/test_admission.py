@@ -78,10 +78,10 @@ def test_a_revoked_a_held_and_a_released_device(hospital: Site) -> None:
 def test_a_root_of_the_same_name_with_another_key_is_foreign(hospital: Site, tmp_path: Path) -> None:
     device, issued = _enrolled(hospital)
     rogue = Forge(tmp_path / "rogue", seed=99)
-    root = rogue.authority("root", "root", None)
-    h1 = rogue.authority("h1", "device-ca", root, device_subtree_constraints(f"h1.{GROUP}"))
-    icu = rogue.authority("h1/icu", "issuing-ca", h1, device_subtree_constraints(f"icu.h1.{GROUP}"))
     genuine = hospital.units["h1/icu"]
+    root = rogue.authority("root", "root", None, like=hospital.root)
+    h1 = rogue.authority("h1", "device-ca", root, device_subtree_constraints(f"h1.{GROUP}"), like=hospital.h1)
+    icu = rogue.authority("h1/icu", "issuing-ca", h1, device_subtree_constraints(f"icu.h1.{GROUP}"), like=genuine)
     assert icu.facts.subject_der == genuine.facts.subject_der
     copy = rogue.copy(issued.der, icu)
     assert _refused(hospital, copy, icu.der, h1.der, root.der) in {Reason.UNTRUSTED_ANCHOR, Reason.BAD_SIGNATURE}

@@ -79,13 +79,20 @@ class Forge:
         self.keystore = SoftwareKeystore.create(folder, passphrase, entropy=self.entropy, unsafe_fast=True)
 
     def authority(
-        self, name: str, profile: str, parent: Authority | None, constraints: NameConstraintSpec | None = None
+        self,
+        name: str,
+        profile: str,
+        parent: Authority | None,
+        constraints: NameConstraintSpec | None = None,
+        *,
+        like: Authority | None = None,
     ) -> Authority:
-        """An authority under `parent`, or a root."""
+        """An authority under `parent`, or a root; with the subject of the authority `like`."""
         key_id = name.replace("/", ".")
         purposes = {Purpose.CERTIFICATE, Purpose.CRL}
         key = self.keystore.generate(key_id, KeyAlgorithm.P256, purposes, f"authority:{name}#1")
-        subject = encode_subject(SubjectFields(organisation="Hospital h1", common_name=f"{name} CA"))
+        own = encode_subject(SubjectFields(organisation="Hospital h1", common_name=f"{name} CA"))
+        subject = own if like is None else like.facts.subject_der
         not_after = NOON + timedelta(days=2000)
         public = decode_public_key(key.spki_der)
         issuer = parent.facts if parent is not None else self_issuer(subject, public, not_after)
