@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import base64
 import socket
-import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from tests.simulator.certificates import SERVER_AUTH, Issued, make_authority
+from tests.simulator.listeners import Client
 from tests.simulator.orders import new_key
+from tests.simulator.upstreams import raw_upstream
 from vagus.errors import Malformed, NotTrusted
 from vagus.testing import NOON
 from vagus.tls import Credential, Peer, ServerContext, ServerTls, TlsStream
 from vagus.wire.cms import encode_certs_only
 from vagus_agent.routes import Route
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 HOST = "enrol.h1.group.example"
 DEVICE = "a" * 25 + "e"
@@ -112,9 +110,7 @@ class Server:
         self.serial = x509.load_pem_x509_certificate(own.chain_pem).serial_number
         self._context = ServerContext(own, settings)
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self._threads: list[threading.Thread] = []
-        self._open: list[socket.socket] = []
-        self._is_over = False
+        self._serving = raw_upstream(self._serve, self._socket)
 
     @property
     def port(self) -> int:
@@ -124,107 +120,51 @@ class Server:
         return Route(host, "127.0.0.1", self.port, self._is_raw)
 
     def __enter__(self) -> Self:
-        thread = threading.Thread(target=self._accept, daemon=True)
-        thread.start()
-        self._threads.append(thread)
+        self._serving.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None:
+        self._serving.__exit__(None, None, None)
 
     def close(self) -> None:
-        """Hang up everywhere and wait for the threads."""
-        self._is_over = True
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        """Stop listening, for a server that never served."""
         self._socket.close()
-        for each in self._open:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(10)
-
-    def _accept(self) -> None:
-        while not self._is_over:
-            try:
-                accepted, _ = self._socket.accept()
-            except OSError:
-                return
-            self._open.append(accepted)
-            thread = threading.Thread(target=self._serve, args=(accepted,), daemon=True)
-            thread.start()
-            self._threads.append(thread)
 
     def _serve(self, accepted: socket.socket) -> None:
-        accepted.settimeout(20)
-        stream = self._context.new_stream()
-        with accepted, suppress(OSError, Malformed, NotTrusted):
-            try:
-                while not stream.handshake():
-                    accepted.sendall(stream.take())
-                    data = accepted.recv(65536)
-                    if not data:
-                        return
-                    stream.feed(data)
-            finally:
-                accepted.sendall(stream.take())
-            peer = stream.peer()
+        client = _Accepted(accepted, self._context.new_stream(), self)
+        with suppress(OSError, Malformed, NotTrusted):
+            client.shake()
+            peer = client.stream.peer()
             self.peers.append(peer)
-            buffer = b""
             while True:
-                data = self._read(accepted, stream)
-                if not data:
-                    break
-                buffer += data
-                buffer = self._answer_all(accepted, stream, peer, buffer)
-            stream.close()
-            accepted.sendall(stream.take())
+                if self._is_raw:
+                    self._take_line(client)
+                else:
+                    self._take_request(client, peer)
 
-    def _read(self, accepted: socket.socket, stream: TlsStream) -> bytes:
-        while True:
-            data = stream.read()
-            if stream.has_answer:
-                accepted.sendall(stream.take())
-            if data is not None:
-                self.application_bytes += len(data)
-                return data
-            piece = accepted.recv(65536)
-            if not piece:
-                return b""
-            stream.feed(piece)
+    def _take_line(self, client: Client) -> None:
+        client.receive_until(b"\n")
+        if not self.behaviour.admits:
+            raise OSError
+        client.send(b"ok\n")
 
-    def _answer_all(self, accepted: socket.socket, stream: TlsStream, peer: Peer, buffer: bytes) -> bytes:
-        if self._is_raw:
-            if not self.behaviour.admits:
-                raise OSError
-            stream.write(b"ok\n" * buffer.count(b"\n"))
-            accepted.sendall(stream.take())
-            return buffer.rpartition(b"\n")[2]
-        while (end := buffer.find(b"\r\n\r\n")) >= 0:
-            head = buffer[:end].decode("ascii").split("\r\n")
-            headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:])}
-            size = int(headers.get("content-length", "0"))
-            if len(buffer) < end + 4 + size:
-                break
-            method, path, _ = head[0].split(" ")
-            request = Request(method, path, headers, buffer[end + 4 : end + 4 + size], peer)
-            buffer = buffer[end + 4 + size :]
-            self.requests.append(request)
-            answer = self._answer(request)
-            if self.behaviour.drops_before_answer and method == "POST":
-                self.behaviour.drops_before_answer -= 1
-                raise OSError
-            if self.behaviour.cut_answer and method == "POST":
-                stream.write(answer[: self.behaviour.cut_answer])
-                accepted.sendall(stream.take())
-                raise OSError
-            stream.write(answer)
-            accepted.sendall(stream.take())
-            if self.behaviour.closes_after_answer:
-                raise OSError
-        return buffer
+    def _take_request(self, client: Client, peer: Peer) -> None:
+        head = client.receive_until(b"\r\n\r\n").decode("ascii").rstrip().split("\r\n")
+        headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:])}
+        method, path, _ = head[0].split(" ")
+        body = client.receive_exactly(int(headers.get("content-length", "0")))
+        request = Request(method, path, headers, body, peer)
+        self.requests.append(request)
+        answer = self._answer(request)
+        if self.behaviour.drops_before_answer and method == "POST":
+            self.behaviour.drops_before_answer -= 1
+            raise OSError
+        if self.behaviour.cut_answer and method == "POST":
+            client.send(answer[: self.behaviour.cut_answer])
+            raise OSError
+        client.send(answer)
+        if self.behaviour.closes_after_answer:
+            raise OSError
 
     def _answer(self, request: Request) -> bytes:
         operation = request.path.rpartition("/")[2]
@@ -272,6 +212,27 @@ class Server:
             lifetime=behaviour.lifetime,
         )
         return _encode_certificates(leaf.public_bytes(serialization.Encoding.DER))
+
+
+class _Accepted(Client):
+    """The server's end of a connection; counts the application's bytes."""
+
+    def __init__(self, accepted: socket.socket, stream: TlsStream, server: Server) -> None:
+        self.socket, self.stream, self.buffer = accepted, stream, b""
+        self._server = server
+
+    def shake(self) -> None:
+        """The handshake, or the alert that ends it."""
+        try:
+            super().shake()
+        finally:
+            self.flush()
+
+    def receive(self) -> bytes:
+        is_new = not self.buffer
+        data = super().receive()
+        self._server.application_bytes += len(data) if is_new else 0
+        return data
 
 
 def problem(status: int, reason: str, detail: str = "no") -> tuple[int, bytes]:

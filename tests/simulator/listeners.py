@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs7
 
 from tests.simulator.certificates import TestAuthority, authority, pump
+from tests.simulator.upstreams import reset_at_close
 from tests.simulator.waiting import wait_until
 from vagus.endpoints.gateway.decisions import ConnectionDecision, Outcome
 from vagus.errors import Conflict, NotTrusted
@@ -54,20 +54,6 @@ def admitted(name: str, *path: PathCertificate, **facts: Any) -> Admitted:
     return Admitted(credential=PeerCredential.LDEVID, function=None, identity=identity, **facts)
 
 
-class Devices:
-    """Tells of device changes."""
-
-    def __init__(self) -> None:
-        self._callbacks: list[Callable[[Sequence[DeviceChange]], None]] = []
-
-    def subscribe(self, callback: Callable[[Sequence[DeviceChange]], None]) -> None:
-        self._callbacks.append(callback)
-
-    def tell(self, device_id: str) -> None:
-        for callback in self._callbacks:
-            callback([DeviceChange(1, device_id, 0)])
-
-
 @dataclass
 class PeerJudge:
     """Judges by signature up to the root, revoked serials and device states; knows the intermediate authorities."""
@@ -79,9 +65,9 @@ class PeerJudge:
     judged: int = 0
     revoked: set[int] = field(default_factory=set)
     locked: dict[str, Reason] = field(default_factory=dict)
-    devices: Devices = field(default_factory=Devices)
     decisions: list[ConnectionDecision] = field(default_factory=list)
     _callbacks: list[Callable[[Sequence[RevocationEvent]], None]] = field(default_factory=list)
+    _device_callbacks: list[Callable[[Sequence[DeviceChange]], None]] = field(default_factory=list)
 
     def admit(self, peer: Peer, source: str) -> Admitted:
         self.judged += 1
@@ -114,6 +100,9 @@ class PeerJudge:
     def subscribe(self, callback: Callable[[Sequence[RevocationEvent]], None]) -> None:
         self._callbacks.append(callback)
 
+    def subscribe_devices(self, callback: Callable[[Sequence[DeviceChange]], None]) -> None:
+        self._device_callbacks.append(callback)
+
     def revoke(self, serial: int) -> None:
         self.revoked.add(serial)
         self.position += 1
@@ -125,7 +114,8 @@ class PeerJudge:
         if reason is not None:
             self.locked[device_id] = reason
         self.position += 1
-        self.devices.tell(device_id)
+        for callback in self._device_callbacks:
+            callback([DeviceChange(1, device_id, 0)])
 
     def told(self, outcome: Outcome) -> list[ConnectionDecision]:
         return [each for each in self.decisions if each.outcome is outcome]
@@ -173,7 +163,7 @@ def serving(*specs: ListenerSpec, judges: Sequence[PeerJudge] = (), grace: float
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: failures.append(context))
         try:
-            feeds, devices = [judge.subscribe for judge in judges], [judge.devices.subscribe for judge in judges]
+            feeds, devices = [judge.subscribe for judge in judges], [judge.subscribe_devices for judge in judges]
             running = await start(specs, clock=FrozenClock(), feeds=feeds, devices=devices)
         except BaseException as error:
             ready.set_exception(error)
@@ -247,7 +237,7 @@ class Client:
         self.stream = self.context.new_stream("localhost", session)
         self.buffer = b""
         try:
-            self._shake()
+            self.shake()
         except BaseException:
             self.socket.close()
             raise
@@ -258,7 +248,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def _shake(self) -> None:
+    def shake(self) -> None:
         while not self.stream.handshake():
             self.flush()
             data = self.socket.recv(65_536)
@@ -298,7 +288,7 @@ class Client:
             parts.append(data)
             have += len(data)
         whole = b"".join(parts)
-        self.buffer = whole[size:]
+        self.buffer = whole[size:] + self.buffer
         return whole[:size]
 
     def receive_until(self, mark: bytes) -> bytes:
@@ -333,7 +323,7 @@ class Client:
         self.flush()
 
     def reset(self) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_at_close(self.socket)
         self.socket.close()
 
     def read_response(self, *, is_head: bool = False) -> Response:

@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from tests.simulator.listeners import Client
+if TYPE_CHECKING:
+    from tests.simulator.listeners import Client
 
 PATIENCE = 60.0
 
@@ -120,9 +122,9 @@ def http_upstream() -> Iterator[tuple[int, Seen]]:
 
 
 @contextmanager
-def raw_upstream(act: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A listener that does `act` with each connection, in a thread of its own."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def raw_upstream(act: Callable[[socket.socket], None], listener: socket.socket | None = None) -> Iterator[int]:
+    """A listener that does `act` with each connection, in a thread of its own, and hangs up everywhere at the end."""
+    listener, connections = listener or socket.create_server(("127.0.0.1", 0)), list[socket.socket]()
 
     def serve_one(connection: socket.socket) -> None:
         with connection:
@@ -136,6 +138,7 @@ def raw_upstream(act: Callable[[socket.socket], None]) -> Iterator[int]:
                 connection, _ = listener.accept()
             except OSError:
                 return
+            connections.append(connection)
             threading.Thread(target=serve_one, args=(connection,), daemon=True).start()
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -143,7 +146,9 @@ def raw_upstream(act: Callable[[socket.socket], None]) -> Iterator[int]:
     try:
         yield listener.getsockname()[1]
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
+        for each in (listener, *connections):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join(PATIENCE)
 

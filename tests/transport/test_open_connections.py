@@ -350,7 +350,7 @@ class TestBooks:
     def test_events_before_and_after_the_loops_life_are_harmless(self, judge: PeerJudge) -> None:
         open_connections = OpenConnections()
         open_connections.follow(judge.subscribe)
-        open_connections.follow_devices(judge.devices.subscribe)
+        open_connections.follow_devices(judge.subscribe_devices)
         judge.revoke(1)
         judge.change("pump", None)
         loop = asyncio.new_event_loop()
