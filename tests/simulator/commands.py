@@ -62,8 +62,7 @@ def make_installation(folder: Path, *, devices: int, database: str | None = None
     """Plan, hierarchy and inventory of a small hospital; gives the devices of h1/icu."""
     found_hospital(folder, plan(devices, upstream), *(["--database", database] if database else []))
     listed = json.loads(vagus(folder, "device", "list", "--unit", "h1/icu", "--limit", str(devices), "--json"))
-    rows = listed if isinstance(listed, list) else listed["devices"]
-    return [DeviceId(row["id"]) for row in rows]
+    return [DeviceId(row["id"]) for row in listed]
 
 
 def make_tokens(folder: Path, devices: list[DeviceId]) -> dict[str, str]:

@@ -19,9 +19,7 @@ from tests.simulator.installation import GROUP, H1, INFRA, ROOT, STATUS_URL, Ins
 from tests.simulator.installation import ICU as PLANNED_ICU
 from tests.simulator.orders import common_name, new_key, signing_request, spki
 from tests.simulator.stock import BY, ICU, Stock
-from vagus.authority.issuance import Issuance, IssuedCertificate
-from vagus.authority.issuers import OpenIssuers
-from vagus.authority.revocation import Revocations
+from vagus.authority.issuance import IssuedCertificate
 from vagus.events.revocations import RevocationFollower
 from vagus.fleet.admission import Admission, Admitted, ListenerRules
 from vagus.fleet.database_status import DatabaseStatus
@@ -151,23 +149,33 @@ class Forge:
         return assemble(tbs, issuer.signature_algorithm, key.sign(Purpose.CERTIFICATE, tbs))
 
 
-@dataclass
 class Site:
     """A hospital and a maker in memory: everything that an enrolment needs."""
 
-    stock: Stock
-    forge: Forge
-    root: Authority
-    h1: Authority
-    units: dict[str, Authority]
-    line: Authority
-    maker_root: Authority
-    issuers: OpenIssuers
-    issuance: Issuance
-    enrolment: Enrolment
-    revocations: Revocations
-    follower: RevocationFollower
-    admission: Admission
+    def __init__(self, folder: Path, installation: Stock) -> None:
+        self.stock = installation
+        installation.build(ROOT, H1, PLANNED_ICU, PLANNED_ER, INFRA)
+        self.root, self.h1, *units = [_authority(installation, name) for name in ("root", "h1", *UNITS)]
+        self.units = dict(zip(UNITS, units, strict=True))
+        self.forge = Forge(folder / "maker")
+        self.maker_root = self.forge.authority("maker-root", "root", None)
+        self.line = self.forge.authority("line", "line-ca", self.maker_root)
+        with installation.database.writing() as connection:
+            put_unit(connection, UnitRow(ICU, "Hospital h1", "Intensive Care"))
+            anchor = hashlib.sha256(self.maker_root.der).digest()
+            put_maker_anchor(connection, MakerAnchorRow(anchor, "Acme", self.maker_root.der, 0))
+            put_model(connection, ModelRow("pump", "Acme", "infusion-pump", "bedside", anchor))
+        self.issuers, self.issuance = installation.issuers(*UNITS), installation.issuance()
+        self.enrolment = Enrolment(
+            installation.database, installation.writer, self.issuance, self.issuers, group_domain=GROUP
+        )
+        self.revocations = installation.revocations
+        self.follower = RevocationFollower(installation.database, installation.clock)
+        self.follower.follow(installation.writer)
+        status = DatabaseStatus(installation.database, self.follower, bound=timedelta(hours=24), elsewhere=None)
+        validator = Validator(AnchorSet.from_der((self.root.der,)), status)
+        makers = Validator(AnchorSet.from_der((self.maker_root.der,)), UnsafeNoStatus())
+        self.admission = Admission(installation.database, pack(), installation.clock, validator, makers=makers)
 
     def admit(self, leaf: bytes | None, *chain: bytes, rules: ListenerRules | None = None) -> Admitted:
         """The verdict on a peer that shows these certificates."""
@@ -239,39 +247,10 @@ def wish(token: str, **more: Any) -> EnrolmentRequest:
 @contextmanager
 def new_site() -> Iterator[Site]:
     """A fresh one: units h1/icu, h1/er and h1/infra issue; model "pump" is vouched for by the maker."""
-    with TemporaryDirectory() as folder, Stock.new(Path(folder)) as standing:
-        standing.build(ROOT, H1, PLANNED_ICU, PLANNED_ER, INFRA)
-        forge = Forge(Path(folder) / "maker")
-        maker_root = forge.authority("maker-root", "root", None)
-        line = forge.authority("line", "line-ca", maker_root)
-        root, h1, *_ = every = [_authority(standing, name) for name in ("root", "h1", *UNITS)]
-        with standing.database.writing() as connection:
-            put_unit(connection, UnitRow(ICU, "Hospital h1", "Intensive Care"))
-            anchor = hashlib.sha256(maker_root.der).digest()
-            put_maker_anchor(connection, MakerAnchorRow(anchor, "Acme", maker_root.der, 0))
-            put_model(connection, ModelRow("pump", "Acme", "infusion-pump", "bedside", anchor))
-        issuers, issuance = standing.issuers(*UNITS), standing.issuance()
-        follower = RevocationFollower(standing.database, standing.clock)
-        follower.follow(standing.writer)
-        status = DatabaseStatus(standing.database, follower, bound=timedelta(hours=24), elsewhere=None)
-        validator = Validator(AnchorSet.from_der((root.der,)), status)
-        makers = Validator(AnchorSet.from_der((maker_root.der,)), UnsafeNoStatus())
-        yield Site(
-            stock=standing,
-            forge=forge,
-            root=root,
-            h1=h1,
-            units=dict(zip(UNITS, every[2:], strict=True)),
-            line=line,
-            maker_root=maker_root,
-            issuers=issuers,
-            issuance=issuance,
-            enrolment=Enrolment(standing.database, standing.writer, issuance, issuers, group_domain=GROUP),
-            revocations=standing.revocations,
-            follower=follower,
-            admission=Admission(standing.database, pack(), standing.clock, validator, makers=makers),
-        )
-        follower.close()
+    with TemporaryDirectory() as folder, Stock.new(Path(folder)) as installation:
+        site = Site(Path(folder), installation)
+        yield site
+        site.follower.close()
 
 
 def _authority(installation: Installation, name: str) -> Authority:

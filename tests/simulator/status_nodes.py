@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives import hashes
 
 from tests.simulator.orders import order_for
@@ -89,9 +90,9 @@ def hospital(folder: Path, database: str | None = None) -> Iterator[Hospital]:
     """Plan applied, ceremony held, three certificates out; nothing serves yet."""
     place = folder / "signing"
     (folder / "plan.toml").write_text(PLAN.partition('[[listeners]]\nname = "enrol"')[0])
-    passphrase, kept = ("--passphrase-source", SOURCE), os.environ.get("TEST_PASSPHRASE")
-    os.environ["TEST_PASSPHRASE"] = _PASSPHRASE
-    try:
+    passphrase = ("--passphrase-source", SOURCE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEST_PASSPHRASE", _PASSPHRASE)
         more = ("--database", database) if database else ()
         done(place, "init", "--unsafe-fast-kdf", "--origin", "log.test", *passphrase, *more)
         done(place, "plan", "apply", str(folder / "plan.toml"), "--yes", "--ceremony", *passphrase)
@@ -99,8 +100,3 @@ def hospital(folder: Path, database: str | None = None) -> Iterator[Hospital]:
             made = Hospital(place, installation)
             made.issue(3)
             yield made
-    finally:
-        if kept is None:
-            del os.environ["TEST_PASSPHRASE"]
-        else:
-            os.environ["TEST_PASSPHRASE"] = kept

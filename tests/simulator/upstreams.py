@@ -178,10 +178,3 @@ def check_stops(client: Client) -> None:
             client.send(b"x" * 65_536)
             sent += 65_536
     assert sent < 30_000_000  # the kernel's buffers, not ours
-
-
-def unused_port() -> int:
-    """A port at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port

@@ -12,6 +12,7 @@ import pytest
 
 from tests.simulator.certificates import authority, pump
 from tests.simulator.listeners import Client, PeerJudge, Served, serving
+from tests.simulator.programs import free_port
 from tests.simulator.upstreams import (
     Seen,
     check_stops,
@@ -19,7 +20,6 @@ from tests.simulator.upstreams import (
     raw_upstream,
     read_head,
     reset_at_close,
-    unused_port,
 )
 from tests.simulator.waiting import wait_until
 from tests.transport.test_listeners import gate
@@ -226,7 +226,7 @@ def _half_an_answer(connection: socket.socket) -> None:
 
 class TestUpstreamFailures:
     def test_one_that_is_not_there(self, judge: PeerJudge) -> None:
-        with relaying(unused_port(), judge) as served, Client(served.port(), pump().credential) as client:
+        with relaying(free_port(), judge) as served, Client(served.port(), pump().credential) as client:
             assert client.get().refusal == (502, Reason.UPSTREAM_UNREACHABLE)
         assert judge.wait_decided(Outcome.FAILED).device == "pump.icu.h1.test"
 

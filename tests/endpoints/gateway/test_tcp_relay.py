@@ -11,7 +11,8 @@ import pytest
 
 from tests.simulator.certificates import pump, stranger
 from tests.simulator.listeners import Client, PeerJudge, Served, serving
-from tests.simulator.upstreams import check_stops, raw_upstream, reset_at_close, unused_port
+from tests.simulator.programs import free_port
+from tests.simulator.upstreams import check_stops, raw_upstream, reset_at_close
 from tests.simulator.waiting import wait_until
 from tests.transport.test_listeners import LIMITS, SHORT, gate
 from vagus.endpoints.gateway.decisions import Outcome
@@ -127,7 +128,7 @@ class TestEnds:
             assert client.was_cut()
 
     def test_an_upstream_that_is_not_there_is_recorded_and_the_client_cut(self, judge: PeerJudge) -> None:
-        with relaying(unused_port(), judge) as served, Client(served.port(), pump().credential) as client:
+        with relaying(free_port(), judge) as served, Client(served.port(), pump().credential) as client:
             assert client.was_cut()
         assert judge.wait_decided(Outcome.FAILED).reason is Reason.UPSTREAM_UNREACHABLE
 
