@@ -33,7 +33,7 @@ CPU_SECONDS = 20
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     monkeypatch.setenv("VAGUS_TEST_PASSPHRASE", PASSPHRASE)
     folder = tmp_path / "hospital"
-    found_hospital(folder, PLAN)
+    found_hospital(folder, PLAN.read_text())
     with Installation.open(folder, passphrase_sources=[SOURCE]) as opened:
         yield opened
 

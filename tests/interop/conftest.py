@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,19 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def pump(hospital: Hospital) -> Bearer:
-    """A good device of h1/icu, in the second shard."""
-    return hospital.enrol("pump")
+def _enrolled(name: str, unit: str = "h1/icu", label: str | None = None) -> Any:
+    """The fixture of a device of that unit, whose files have that name."""
+    return pytest.fixture(scope="session")(lambda hospital: hospital.enrol(name, unit, label=label))
+
+
+pump = _enrolled("pump")
+"""A good device of h1/icu, in the second shard."""
+er_pump = _enrolled("er-pump", "h1/er")
+"""A good device of another unit."""
+pacemaker = _enrolled("pacemaker", "h1/remote-care")
+"""An implant: TLS 1.3 alone."""
+web = _enrolled("web", "h1/icu/gate", "server")
+"""What the gateway shows as a server, under the infrastructure CA."""
 
 
 @pytest.fixture(scope="session")
@@ -38,21 +48,3 @@ def revoked(hospital: Hospital) -> Bearer:
     bearer = hospital.enrol("revoked")
     hospital.revoke(bearer)
     return bearer
-
-
-@pytest.fixture(scope="session")
-def er_pump(hospital: Hospital) -> Bearer:
-    """A good device of another unit."""
-    return hospital.enrol("er-pump", "h1/er")
-
-
-@pytest.fixture(scope="session")
-def pacemaker(hospital: Hospital) -> Bearer:
-    """An implant: TLS 1.3 alone."""
-    return hospital.enrol("pacemaker", "h1/remote-care")
-
-
-@pytest.fixture(scope="session")
-def web(hospital: Hospital) -> Bearer:
-    """What the gateway shows as a server, under the infrastructure CA."""
-    return hospital.enrol("web", "h1/icu/gate", label="server")

@@ -156,40 +156,29 @@ class Served:
 @contextmanager
 def serving(*specs: ListenerSpec, judges: Sequence[PeerJudge] = (), grace: float = 0.2) -> Iterator[Served]:
     """Serve `specs` until the block ends."""
-    ready: Future[Served] = Future()
+    found: Future[asyncio.AbstractEventLoop] = Future()
     failures: list[dict[str, object]] = []
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: failures.append(context))
-        try:
-            feeds, devices = [judge.subscribe for judge in judges], [judge.subscribe_devices for judge in judges]
-            running = await start(specs, clock=FrozenClock(), feeds=feeds, devices=devices)
-        except BaseException as error:
-            ready.set_exception(error)
-            raise
-        stop = asyncio.Event()
-        stops.append(lambda: loop.call_soon_threadsafe(stop.set))
-        ready.set_result(Served(loop, running))
-        await stop.wait()
-        await running.stop(grace)
+    def run_loop() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            loop = runner.get_loop()
+            loop.set_exception_handler(lambda _, context: failures.append(context))
+            found.set_result(loop)
+            loop.run_forever()
 
-    stops: list[Callable[[], object]] = []
-
-    def body() -> None:
-        try:
-            uvloop.run(main())
-        except Exception:
-            if not ready.done() or ready.exception() is None:
-                raise
-
-    thread = threading.Thread(target=body, daemon=True)
+    thread = threading.Thread(target=run_loop, daemon=True)
     thread.start()
+    loop = found.result(PATIENCE)
+    feeds, devices = [judge.subscribe for judge in judges], [judge.subscribe_devices for judge in judges]
+    starting = start(specs, clock=FrozenClock(), feeds=feeds, devices=devices)
     try:
-        yield ready.result(PATIENCE)
+        running = asyncio.run_coroutine_threadsafe(starting, loop).result(PATIENCE)
+        try:
+            yield Served(loop, running)
+        finally:
+            asyncio.run_coroutine_threadsafe(running.stop(grace), loop).result(PATIENCE)
     finally:
-        if stops:
-            stops[0]()
+        loop.call_soon_threadsafe(loop.stop)
         thread.join(PATIENCE)
         assert not thread.is_alive(), "the listeners do not stop"
     assert not failures, failures

@@ -153,9 +153,9 @@ class Hospital:
 
     # while it serves
 
-    def vagus(self, *arguments: str, expected: int = 0) -> str:
+    def vagus(self, *arguments: str) -> str:
         """What `vagus ARGUMENTS` prints."""
-        return vagus(self.folder, *arguments, expected=expected)
+        return vagus(self.folder, *arguments)
 
     def port(self, listener: str) -> int:
         """Where a listener is."""
