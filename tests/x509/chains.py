@@ -295,6 +295,14 @@ def crl_points(*points: bytes, critical: bool = False) -> Ext:
 NOCHECK = Ext("1.3.6.1.5.5.7.48.1.5", der.NULL_DER)
 NO_REV_AVAIL = Ext("2.5.29.56", der.NULL_DER)
 UNKNOWN = "1.3.6.1.4.1.32473.99.1"
+HOSTILE_NAMES = san(
+    ("dns", "*.er.h1.five-hospitals.example"),
+    ("uri", "https://none.invalid/"),
+    ("email", "root@none.invalid"),
+    ("ip", bytes([10, 0, 0, 1])),
+    ("id", "1.2.3"),
+)
+"""What no request may get."""
 
 
 # --- certificates ------------------------------------------------------------------------------------------------

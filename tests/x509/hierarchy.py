@@ -15,23 +15,13 @@ from vagus.identifiers import DeviceId, draw_serial
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
 from vagus.testing import SeededEntropy
-from vagus.x509 import Certificate
-from vagus.x509.algorithms import SignatureAlgorithm, default_signature_algorithm
+from vagus.x509 import Certificate, templates
+from vagus.x509.algorithms import SignatureAlgorithm
 from vagus.x509.keys import PublicKey, decode_public_key
 from vagus.x509.names.distinguished import SubjectFields, encode_subject
 from vagus.x509.names.hardware_module import HardwareModule
 from vagus.x509.profiles import Kind, NameForm
-from vagus.x509.templates import (
-    Contents,
-    IssuerFacts,
-    NameConstraintSpec,
-    assemble,
-    build_tbs,
-    device_subtree_constraints,
-    issuer_facts,
-    sdc_constraints,
-    self_issuer,
-)
+from vagus.x509.templates import Contents, IssuerFacts, NameConstraintSpec
 
 NOT_BEFORE = datetime(2027, 3, 1, 11, 0, 0, tzinfo=UTC)
 GROUP = "five-hospitals.example"
@@ -78,10 +68,10 @@ def contents(profile: str, **changes: object) -> Contents:
     else:
         subject = SubjectFields("Harbour General Hospital", None, f"Test {profile}")
     constraints: NameConstraintSpec | None = None
-    if chosen.is_name_constrained:
-        constraints = (
-            sdc_constraints([f"sdc.h1.{GROUP}"]) if profile == "sdc-ca" else device_subtree_constraints(f"h1.{GROUP}")
-        )
+    if profile == "sdc-ca":
+        constraints = templates.sdc_constraints([f"sdc.h1.{GROUP}"])
+    elif chosen.is_name_constrained:
+        constraints = templates.device_subtree_constraints(f"h1.{GROUP}")
     made = Contents(
         profile=chosen,
         public_key=public_key("p384" if "p256" not in chosen.key_algorithms else "p256"),
@@ -100,6 +90,12 @@ def contents(profile: str, **changes: object) -> Contents:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+def signed(wanted: Contents, facts: IssuerFacts, private: Key) -> bytes:
+    """A certificate of these contents, unlinted."""
+    tbs, algorithm = templates.build_tbs(wanted, facts), facts.signature_algorithm
+    return templates.assemble(tbs, algorithm, sign(private, algorithm, tbs))
+
+
 @dataclass(frozen=True)
 class Authority:
     """A throwaway authority: its certificate and its key."""
@@ -115,8 +111,7 @@ class Authority:
 
     def issue(self, wanted: Contents) -> bytes:
         """A signed certificate, unlinted."""
-        tbs = build_tbs(wanted, self.facts)
-        return assemble(tbs, self.facts.signature_algorithm, sign(self.key, self.facts.signature_algorithm, tbs))
+        return signed(wanted, self.facts, self.key)
 
 
 def root(kind: str = "p384", profile: str = "root", subject: bytes | None = None) -> Authority:
@@ -125,11 +120,9 @@ def root(kind: str = "p384", profile: str = "root", subject: bytes | None = None
     public = public_key(kind, 100)
     name = subject or encode_subject(SubjectFields("Five Hospitals", None, "Five Hospitals Root", country="CH"))
     wanted = contents(profile, subject_der=name, public_key=public, crl_url=None, ca_issuers_url=None)
-    algorithm = default_signature_algorithm(public.algorithm)
-    facts = self_issuer(name, public, wanted.not_after)
-    tbs = build_tbs(wanted, facts)
-    certificate = x509.load_der_x509_certificate(assemble(tbs, algorithm, sign(private, algorithm, tbs)))
-    return Authority(certificate, private, issuer_facts(certificate))
+    facts = templates.self_issuer(name, public, wanted.not_after)
+    certificate = x509.load_der_x509_certificate(signed(wanted, facts, private))
+    return Authority(certificate, private, templates.issuer_facts(certificate))
 
 
 def under(parent: Authority, profile: str, kind: str, number: int, **changes: object) -> Authority:
@@ -139,7 +132,7 @@ def under(parent: Authority, profile: str, kind: str, number: int, **changes: ob
     if limit is not None and wanted.not_after is not None and wanted.not_after > limit:
         wanted = replace(wanted, not_after=limit - timedelta(days=1))
     certificate = x509.load_der_x509_certificate(parent.issue(wanted))
-    return Authority(certificate, key(kind, number), issuer_facts(certificate))
+    return Authority(certificate, key(kind, number), templates.issuer_facts(certificate))
 
 
 def maker() -> Authority:
@@ -172,5 +165,5 @@ def chain(kind: str = "p256", root_kind: str = "p384") -> tuple[Authority, Autho
     device_name = encode_subject(SubjectFields("Harbour General Hospital", None, "Harbour General Hospital Device CA"))
     unit_name = encode_subject(SubjectFields("Harbour General Hospital", "Intensive Care", "Intensive Care Issuing CA"))
     device = under(top, "device-ca", root_kind, 101, subject_der=device_name)
-    spec = device_subtree_constraints(UNIT)
+    spec = templates.device_subtree_constraints(UNIT)
     return top, device, under(device, "issuing-ca", kind, 102, subject_der=unit_name, name_constraints=spec)

@@ -21,33 +21,24 @@ class Oracle:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._c = library
         pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
-        for name, result, arguments in (
-            ("d2i_X509", pointer, [pointer, pointer, long]),
-            ("d2i_X509_CRL", pointer, [pointer, pointer, long]),
-            ("X509_free", None, [pointer]),
-            ("X509_CRL_free", None, [pointer]),
-            ("X509_STORE_new", pointer, []),
-            ("X509_STORE_free", None, [pointer]),
-            ("X509_STORE_add_cert", integer, [pointer, pointer]),
-            ("X509_STORE_CTX_new", pointer, []),
-            ("X509_STORE_CTX_free", None, [pointer]),
-            ("X509_STORE_CTX_init", integer, [pointer, pointer, pointer, pointer]),
-            ("X509_STORE_CTX_set0_crls", None, [pointer, pointer]),
-            ("X509_STORE_CTX_get0_param", pointer, [pointer]),
-            ("X509_STORE_CTX_get_error", integer, [pointer]),
-            ("X509_VERIFY_PARAM_set_time", None, [pointer, ctypes.c_int64]),
-            ("X509_VERIFY_PARAM_set_flags", integer, [pointer, ctypes.c_ulong]),
-            ("X509_VERIFY_PARAM_set_purpose", integer, [pointer, integer]),
-            ("X509_VERIFY_PARAM_add0_policy", integer, [pointer, pointer]),
-            ("X509_verify_cert", integer, [pointer]),
-            ("OBJ_txt2obj", pointer, [ctypes.c_char_p, integer]),
-            ("OPENSSL_sk_new_null", pointer, []),
-            ("OPENSSL_sk_push", integer, [pointer, pointer]),
-            ("OPENSSL_sk_free", None, [pointer]),
-            ("ERR_clear_error", None, []),
+        for result, arguments, names in (
+            (pointer, [], "X509_STORE_new X509_STORE_CTX_new OPENSSL_sk_new_null"),
+            (pointer, [pointer], "X509_STORE_CTX_get0_param"),
+            (pointer, [pointer, pointer, long], "d2i_X509 d2i_X509_CRL"),
+            (pointer, [ctypes.c_char_p, integer], "OBJ_txt2obj"),
+            (integer, [pointer], "X509_verify_cert X509_STORE_CTX_get_error"),
+            (integer, [pointer, pointer], "X509_STORE_add_cert X509_VERIFY_PARAM_add0_policy OPENSSL_sk_push"),
+            (integer, [pointer, integer], "X509_VERIFY_PARAM_set_purpose"),
+            (integer, [pointer, ctypes.c_ulong], "X509_VERIFY_PARAM_set_flags"),
+            (integer, [pointer] * 4, "X509_STORE_CTX_init"),
+            (None, [], "ERR_clear_error"),
+            (None, [pointer], "X509_free X509_CRL_free X509_STORE_free X509_STORE_CTX_free OPENSSL_sk_free"),
+            (None, [pointer, pointer], "X509_STORE_CTX_set0_crls"),
+            (None, [pointer, ctypes.c_int64], "X509_VERIFY_PARAM_set_time"),
         ):
-            function = getattr(library, name)
-            function.restype, function.argtypes = result, arguments
+            for name in names.split():
+                function = getattr(library, name)
+                function.restype, function.argtypes = result, arguments
 
     def verify(
         self,

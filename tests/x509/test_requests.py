@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 
 import pytest
 from cryptography import x509
@@ -74,6 +73,9 @@ def test_a_pss_request_proves_possession() -> None:
     assert decode_request(made.public_bytes(Encoding.DER)).public_key.algorithm == "rsa2048"
 
 
+ALTERNATIVE_NAME = x509.ObjectIdentifier(chains.HOSTILE_NAMES.oid)
+
+
 def hostile() -> x509.CertificateSigningRequest:
     """A request that asks for everything."""
     builder = (
@@ -81,18 +83,7 @@ def hostile() -> x509.CertificateSigningRequest:
         .subject_name(x509.Name.from_rfc4514_string("CN=*.h1.example,O=Root of all,C=CH"))
         .add_extension(x509.BasicConstraints(ca=True, path_length=5), critical=True)
         .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING]), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName(
-                [
-                    x509.DNSName("*.er.h1.five-hospitals.example"),
-                    x509.UniformResourceIdentifier("https://none.invalid/"),
-                    x509.RFC822Name("root@none.invalid"),
-                    x509.IPAddress(ipaddress.ip_address("10.0.0.1")),
-                    x509.RegisteredID(x509.ObjectIdentifier("1.2.3")),
-                ]
-            ),
-            critical=True,
-        )
+        .add_extension(x509.UnrecognizedExtension(ALTERNATIVE_NAME, chains.HOSTILE_NAMES.value), critical=True)
     )
     for number in range(10):
         builder = builder.add_attribute(x509.ObjectIdentifier(f"1.3.6.1.4.1.32473.7.{number}"), b"hostile")

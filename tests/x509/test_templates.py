@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.simulator.certificates import key_usage
 from tests.simulator.programs import Result, run
 from tests.simulator.refusals import reason_of
-from tests.x509 import chains
+from tests.x509 import chains, hierarchy
 from tests.x509.hierarchy import (
     DEVICE,
     GROUP,
@@ -30,16 +30,14 @@ from tests.x509.hierarchy import (
     contents,
     issuer_of,
     pack,
-    public_key,
     root,
-    sign,
     under,
 )
 from vagus.errors import Malformed, VagusError
 from vagus.identifiers import draw_serial
 from vagus.reasons import Reason
 from vagus.testing import SeededEntropy
-from vagus.x509 import der, oids
+from vagus.x509 import der, oids, templates
 from vagus.x509.algorithms import RSA_PSS_SHA256, KeyAlgorithm
 from vagus.x509.keys import decode_public_key, verify_signature
 from vagus.x509.lints import check_tbs
@@ -47,18 +45,7 @@ from vagus.x509.names.distinguished import SubjectFields, encode_subject
 from vagus.x509.names.hardware_module import HardwareModule
 from vagus.x509.requests import decode_request
 from vagus.x509.tbs import decode_tbs
-from vagus.x509.templates import (
-    Contents,
-    IssuerFacts,
-    NameConstraintSpec,
-    assemble,
-    build_tbs,
-    device_subtree_constraints,
-    encode_name_constraints,
-    issuer_facts,
-    sdc_constraints,
-    self_issuer,
-)
+from vagus.x509.templates import Contents, NameConstraintSpec, build_tbs, issuer_facts, self_issuer
 
 ENTITIES = sorted(name for name, profile in pack().profiles.items() if profile.path_length is None)
 
@@ -85,20 +72,12 @@ def differs_only_in_key_serial_dates(one: bytes, other: bytes) -> bool:
 # --- the request gives the key ---------------------------------------------------------------------------------------
 
 
-HOSTILE_NAMES = chains.san(
-    ("dns", "*.er.h1.five-hospitals.example"),
-    ("uri", "https://none.invalid/"),
-    ("email", "root@none.invalid"),
-    ("ip", bytes([10, 0, 0, 1])),
-)
-
-
 def plain_request(subject: str = "") -> x509.CertificateSigningRequestBuilder:
     return x509.CertificateSigningRequestBuilder().subject_name(x509.Name.from_rfc4514_string(subject))
 
 
 def with_names() -> x509.CertificateSigningRequestBuilder:
-    names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, HOSTILE_NAMES.value)
+    names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, chains.HOSTILE_NAMES.value)
     builder = plain_request("CN=gate.h1.five-hospitals.example,OU=ER,O=Root of all")
     return builder.add_extension(names, critical=True)
 
@@ -212,14 +191,14 @@ def test_device_authorities_are_bound_to_their_subtree() -> None:
 
 def test_a_plan_may_bind_the_distinguished_name_too() -> None:
     fields = SubjectFields("Harbour General Hospital", "Intensive Care", "ignored", country="CH")
-    spec = device_subtree_constraints(UNIT, constrain_dn=fields)
-    encoded = encode_name_constraints(spec)
+    spec = templates.device_subtree_constraints(UNIT, constrain_dn=fields)
+    encoded = templates.encode_name_constraints(spec)
     expected = encode_subject(SubjectFields("Harbour General Hospital", "Intensive Care", country="CH"))
     assert der.encode_tlv(0xA4, expected) in encoded
 
 
 def test_sdc_authorities_are_bound_in_hosts_and_addresses_and_free_in_uris() -> None:
-    spec = sdc_constraints([f"sdc.h1.{GROUP}"], ["10.7.0.0/16"])
+    spec = templates.sdc_constraints([f"sdc.h1.{GROUP}"], ["10.7.0.0/16"])
     made = under(root(), "sdc-ca", "p256", 105, name_constraints=spec)
     found = made.certificate.extensions.get_extension_for_class(x509.NameConstraints).value
     assert found.permitted_subtrees == [
@@ -228,7 +207,7 @@ def test_sdc_authorities_are_bound_in_hosts_and_addresses_and_free_in_uris() -> 
         x509.IPAddress(ipaddress.ip_network("10.7.0.0/16")),
     ]
     assert found.excluded_subtrees is None
-    assert sdc_constraints(["a.example"]).excluded_ip == ("0.0.0.0/0", "::/0")
+    assert templates.sdc_constraints(["a.example"]).excluded_ip == ("0.0.0.0/0", "::/0")
 
 
 def test_infrastructure_authorities_are_not_bound() -> None:
@@ -319,10 +298,8 @@ def foreign_root(*extensions: chains.Ext) -> x509.Certificate:
     return x509.load_der_x509_certificate(made.der)
 
 
-def signed(wanted: Contents, facts: IssuerFacts, key: chains.Key) -> x509.Certificate:
-    tbs = build_tbs(wanted, facts)
-    algorithm = facts.signature_algorithm
-    return x509.load_der_x509_certificate(assemble(tbs, algorithm, sign(key, algorithm, tbs)))
+def signed(wanted: Contents, facts: templates.IssuerFacts, key: chains.Key) -> x509.Certificate:
+    return x509.load_der_x509_certificate(hierarchy.signed(wanted, facts, key))
 
 
 def test_the_key_identifier_of_an_imported_authority_is_copied() -> None:
@@ -370,7 +347,7 @@ def test_every_kind_of_issuer_certifies_every_kind_of_key(issuer_kind: str, subj
     key = chains.key(issuer_kind, 302)
     public = decode_public_key(chains.spki(key))
     facts = self_issuer(name, public, NOT_BEFORE + timedelta(days=2000))
-    wanted = contents("life-support", public_key=public_key(subject_kind))
+    wanted = contents("life-support", public_key=hierarchy.public_key(subject_kind))
     tbs = build_tbs(wanted, facts)
     check_tbs(tbs, wanted.profile, facts)
     loaded = signed(wanted, facts, key)

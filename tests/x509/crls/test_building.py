@@ -19,15 +19,8 @@ from tests.x509.chains import spki
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 from vagus.x509.algorithms import ECDSA_SHA256
-from vagus.x509.crls.building import (
-    CrlContents,
-    RevocationReason,
-    assemble_crl,
-    build_crl_tbs,
-    encode_crl_entry,
-    next_crl_number,
-    split_crl,
-)
+from vagus.x509.crls import building
+from vagus.x509.crls.building import RevocationReason, build_crl_tbs, split_crl
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields, encode_subject
 from vagus.x509.templates import self_issuer
@@ -39,12 +32,12 @@ URL = "http://status.example/crl/h1.icu/1/0.crl"
 CHOSEN = [reason for reason in RevocationReason if reason is not RevocationReason.REMOVE_FROM_CRL]
 
 
-contents = partial(CrlContents, number=7, this_update=AT, next_update=AT + timedelta(days=7), entries=())
+contents = partial(building.CrlContents, number=7, this_update=AT, next_update=AT + timedelta(days=7), entries=())
 
 
-def signed(made: CrlContents) -> x509.CertificateRevocationList:
+def signed(made: building.CrlContents) -> x509.CertificateRevocationList:
     tbs = build_crl_tbs(made, ISSUER)
-    der = assemble_crl(tbs, ECDSA_SHA256, KEY.sign(tbs, ec.ECDSA(hashes.SHA256())))
+    der = building.assemble_crl(tbs, ECDSA_SHA256, KEY.sign(tbs, ec.ECDSA(hashes.SHA256())))
     assert split_crl(der)[0] == tbs
     return x509.load_der_x509_crl(der)
 
@@ -66,7 +59,7 @@ def signed(made: CrlContents) -> x509.CertificateRevocationList:
 def test_what_goes_in_is_what_a_library_reads(
     entries: list[tuple[int, datetime, RevocationReason]], number: int, has_scope: bool
 ) -> None:
-    encoded = [encode_crl_entry(serial, at.replace(tzinfo=UTC), reason) for serial, at, reason in entries]
+    encoded = [building.encode_crl_entry(serial, at.replace(tzinfo=UTC), reason) for serial, at, reason in entries]
     crl = signed(contents(number=number, entries=encoded, shard_url=URL if has_scope else None))
     assert crl.is_signature_valid(KEY.public_key())
     assert crl.issuer.public_bytes() == ISSUER.subject_der
@@ -110,8 +103,8 @@ def test_what_no_crl_may_say_is_refused(changes: dict[str, Any]) -> None:
 
 
 def test_numbers_follow_the_clock_and_never_fall() -> None:
-    assert next_crl_number(0, AT) == int(AT.timestamp()) * 1000
-    assert next_crl_number(10**15, AT) == 10**15 + 1
+    assert building.next_crl_number(0, AT) == int(AT.timestamp()) * 1000
+    assert building.next_crl_number(10**15, AT) == 10**15 + 1
 
 
 @pytest.mark.parametrize("reason", list(RevocationReason))
@@ -130,7 +123,7 @@ def test_what_is_no_list_does_not_split(der: bytes) -> None:
 
 
 def test_a_hundred_thousand_entries_are_joined_in_well_under_a_second() -> None:
-    entry = encode_crl_entry(1 << 158, AT, RevocationReason.KEY_COMPROMISE)
+    entry = building.encode_crl_entry(1 << 158, AT, RevocationReason.KEY_COMPROMISE)
     begin = time.process_time()
     tbs = build_crl_tbs(contents(entries=[entry] * 100_000), ISSUER)
     assert time.process_time() - begin < 0.5

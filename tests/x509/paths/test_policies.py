@@ -8,21 +8,8 @@ import time
 
 import pytest
 
-from tests.x509 import policy_tree
-from tests.x509.chains import (
-    ANY_POLICY,
-    CA_USAGE,
-    Ext,
-    Made,
-    basic,
-    inhibit_any,
-    key,
-    make,
-    mappings,
-    policies,
-    policy_constraints,
-    root,
-)
+from tests.x509 import chains, policy_tree
+from tests.x509.chains import ANY_POLICY, Ext, inhibit_any, mappings, policies, policy_constraints
 from tests.x509.rule_sets import RFC5280_STRICT
 from tests.x509.walking import refusal, walk
 from vagus.reasons import Reason
@@ -31,10 +18,10 @@ from vagus.x509.der import oid_contents
 from vagus.x509.paths.policies import PolicyInputs
 
 GOLD, SILVER, BRONZE = "1.3.6.1.4.1.32473.1", "1.3.6.1.4.1.32473.2", "1.3.6.1.4.1.32473.3"
-ROOT = root()
+ROOT = chains.root()
 
 
-def build(*cas: tuple[Ext, ...], leaf: tuple[Ext, ...]) -> tuple[Made, list[Made]]:
+def build(*cas: tuple[Ext, ...], leaf: tuple[Ext, ...]) -> tuple[chains.Made, list[chains.Made]]:
     issuer, made = ROOT, []
     for number, extensions in enumerate(cas):
         issuer = issuer.ca(f"CN=CA {number}", *extensions)
@@ -128,7 +115,7 @@ def test_an_unknown_qualifier_counts_only_where_the_extension_is_critical() -> N
 
 
 def test_the_anchors_own_policies_bind_where_the_profile_says_so() -> None:
-    anchor = root("CN=Bound Root", policies(SILVER), private=ROOT.private)
+    anchor = chains.root("CN=Bound Root", policies(SILVER), private=ROOT.private)
     ca = anchor.ca("CN=CA", policies(GOLD, SILVER))
     gold, silver = ca.leaf(policies(GOLD)), ca.leaf(policies(SILVER))
     assert walk(gold, [ca], [anchor], policy=wants(GOLD)).policies == oids(GOLD)
@@ -152,7 +139,7 @@ def test_crossed_mappings_cost_no_more_than_their_size() -> None:
 # --- the graph and the tree --------------------------------------------------------------------------------------
 
 NAMES = {policy_tree.ANY: ANY_POLICY, "gold": GOLD, "silver": SILVER, "bronze": BRONZE}
-KEYS = [key("p256", number) for number in range(1, 6)]
+KEYS = [chains.key("p256", number) for number in range(1, 6)]
 
 
 def random_facts(dice: random.Random) -> policy_tree.Facts:
@@ -191,8 +178,8 @@ def test_the_graph_says_what_the_tree_of_rfc_5280_says() -> None:
         issuer, sent = ROOT, []
         for number, facts in enumerate(path[:-1]):
             subject = issuer.parsed.subject.der if facts.is_self_issued else f"CN=CA {seed} {number}"
-            ca = (basic(), CA_USAGE, *extensions_of(facts, is_leaf=False))
-            issuer = make(subject, ca, issuer=issuer, private=KEYS[number])
+            ca = (chains.basic(), chains.CA_USAGE, *extensions_of(facts, is_leaf=False))
+            issuer = chains.make(subject, ca, issuer=issuer, private=KEYS[number])
             sent.append(issuer)
         leaf = issuer.leaf(*extensions_of(path[-1], is_leaf=True))
         inputs = PolicyInputs(
