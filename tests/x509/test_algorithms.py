@@ -13,13 +13,7 @@ from tests.x509.hierarchy import sign
 from vagus.errors import Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.x509 import algorithms, der
-from vagus.x509.algorithms import (
-    RSA_PSS_SHA256,
-    RSA_SHA256,
-    SIGNATURE_ALGORITHMS,
-    KeyAlgorithm,
-    find_signature_algorithm,
-)
+from vagus.x509.algorithms import RSA_PSS_SHA256, RSA_SHA256, SIGNATURE_ALGORITHMS, find_signature_algorithm
 from vagus.x509.keys import verify_signature
 
 
@@ -29,9 +23,9 @@ def test_every_algorithm_is_found_by_its_identifier() -> None:
 
 
 def test_every_key_has_a_default_algorithm() -> None:
-    for key in KeyAlgorithm:
+    for key in algorithms.KeyAlgorithm:
         assert algorithms.default_signature_algorithm(key).name in SIGNATURE_ALGORITHMS
-    assert algorithms.default_signature_algorithm(KeyAlgorithm.P384).hash_name == "sha384"
+    assert algorithms.default_signature_algorithm(algorithms.KeyAlgorithm.P384).hash_name == "sha384"
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import SubjectKeyIdentifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,8 +66,6 @@ def test_edwards_keys_decode_for_verification_but_a_profile_without_them_refuses
 
 @pytest.mark.parametrize("kind", ["p256", "p384", "rsa2048", "mldsa44"])
 def test_the_key_identifier_is_the_one_that_the_library_computes(kind: str) -> None:
-    from cryptography.x509 import SubjectKeyIdentifier
-
     private = chains.key(kind)
     assert key_identifier(chains.spki(private)) == SubjectKeyIdentifier.from_public_key(private.public_key()).digest
 
@@ -154,9 +154,7 @@ def test_a_modulus_with_a_small_factor_is_refused() -> None:
 
 def test_a_modulus_with_the_roca_mark_is_refused() -> None:
     primes = [n for n in range(2, 702) if all(n % d for d in range(2, int(n**0.5) + 1))]
-    product = 1
-    for prime in primes:
-        product *= prime  # as the faulty library took it for keys of 2048 bits: 126 primes up to 701
+    product = math.prod(primes)  # as the faulty library took it for keys of 2048 bits: 126 primes up to 701
     assert len(primes) == 126
 
     def factor(seed: int) -> int:
@@ -188,9 +186,7 @@ def test_good_rsa_keys_pass() -> None:
         rsa_key(coprime(2048, 1), parameters=b""),
         der.sequence(der.sequence(RSA_OID, der.NULL_DER), der.bit_string(der.sequence(der.integer(5)))),
         der.sequence(der.sequence(RSA_OID, der.NULL_DER), der.bit_string(b"\x30\x07\x02\x02\x00\x05\x02\x01\x03")),
-        der.sequence(
-            der.sequence(RSA_OID, der.NULL_DER), der.bit_string(der.sequence(der.integer(-5), der.integer(3)))
-        ),
+        rsa_key(-5, 3),
         der.sequence(der.sequence(EC_OID, P256_OID), der.bit_string(b"\x04" + bytes(63), 1)),
         der.sequence(der.sequence(der.object_identifier("1.3.101.112"), der.NULL_DER), der.bit_string(bytes(32))),
         der.sequence(der.sequence(der.object_identifier("2.16.840.1.101.3.4.3.17")), der.bit_string(bytes(1311))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,19 +21,7 @@ from tests.simulator.certificates import key_usage
 from tests.simulator.programs import Result, run
 from tests.simulator.refusals import reason_of
 from tests.x509 import chains, hierarchy
-from tests.x509.hierarchy import (
-    DEVICE,
-    GROUP,
-    NOT_BEFORE,
-    UNIT,
-    Authority,
-    chain,
-    contents,
-    issuer_of,
-    pack,
-    root,
-    under,
-)
+from tests.x509.hierarchy import DEVICE, GROUP, NOT_BEFORE, UNIT, chain, contents, issuer_of, pack, root, under
 from vagus.errors import Malformed, VagusError
 from vagus.identifiers import draw_serial
 from vagus.reasons import Reason
@@ -50,7 +39,7 @@ from vagus.x509.templates import Contents, NameConstraintSpec, build_tbs, issuer
 ENTITIES = sorted(name for name, profile in pack().profiles.items() if profile.path_length is None)
 
 
-def certificate_of(wanted: Contents, issuer: Authority) -> x509.Certificate:
+def certificate_of(wanted: Contents, issuer: hierarchy.Authority) -> x509.Certificate:
     check_tbs(build_tbs(wanted, issuer.facts), wanted.profile, issuer.facts)
     return x509.load_der_x509_certificate(issuer.issue(wanted))
 
@@ -363,7 +352,7 @@ def pem(*certificates: bytes) -> bytes:
     return b"".join(x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in certificates)
 
 
-def openssl_verify(folder: Path, path: tuple[Authority, Authority, Authority], leaf: Contents, *options: str) -> Result:
+def openssl_verify(folder: Path, path: Sequence[hierarchy.Authority], leaf: Contents, *options: str) -> Result:
     top, device, unit = path
     for name, content in (("root", (top.der,)), ("chain", (device.der, unit.der)), ("leaf", (unit.issue(leaf),))):
         (folder / f"{name}.pem").write_bytes(pem(*content))
