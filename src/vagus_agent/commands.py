@@ -1,4 +1,4 @@
-"""The agent's commands as steps that return results; parses no arguments and prints nothing."""
+"""The agent's commands (request, enrol, renew, run ...) as steps that return results; parses no arguments."""
 
 from __future__ import annotations
 

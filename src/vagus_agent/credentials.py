@@ -1,4 +1,4 @@
-"""The device's key and chain on disk: a crash at any instant leaves a working pair; requests no certificate.
+"""The device's key and certificate chain on disk, replaced so that a crash leaves a working pair.
 
     STATE/pending/key.pem [chain.pem]      a key whose certificate is on its way
     STATE/credentials/000001/{key,chain}.pem [proven] [refused]

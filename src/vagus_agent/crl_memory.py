@@ -1,4 +1,4 @@
-"""The newest CRL of the pinned authority: which servers it locked out, and when it was signed; trusts no Date header.
+"""The device's newest CRL of its pinned CA: decodes, verifies and stores it, and refuses servers that it revokes.
 
 A replayed CRL has an earlier time than the present, never a later one, so its time is always sound as a clock floor.
 """

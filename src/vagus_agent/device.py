@@ -1,4 +1,4 @@
-"""What a device does with its identity: enrol, renew, connect, stay alive; decides nothing about trust by itself.
+"""The device's acts over its servers: enrol, renew, send telemetry, correct the clock, refresh CRL and checkpoint.
 
 Every act leaves the state folder working, whatever happens in the middle of it.
 """

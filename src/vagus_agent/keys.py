@@ -1,4 +1,4 @@
-"""The device's own keys and the requests signed with them; sends nothing and keeps nothing."""
+"""Makes, loads and checks the device's private keys, signs its certificate requests, reads PEM; sends nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command returns to its caller: one table from errors to exit codes, one shape for results; does no work."""
+"""Maps errors to the agent's exit codes, and shapes results as JSON or text; does no work."""
 
 from __future__ import annotations
 

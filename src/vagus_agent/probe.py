@@ -1,4 +1,4 @@
-"""One connection held under orders from standard input, for acceptance tests of gateways; no device needs it.
+"""A test tool that holds one connection under orders from standard input, for acceptance tests of gateways.
 
 Each line is an order, each response one line of JSON:
 

@@ -1,4 +1,4 @@
-"""The agent's one folder: lock, stored options, anchors, the maker's certificate; connects nowhere."""
+"""The agent's state folder: its lock, stored options (`Orders`), anchors, the maker's certificate; connects nowhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a server is the hospital's and a new certificate ours; pure: chains in, a result or an error out.
+"""Verifies a server's chain (anchor, dates, role, host name) and the device's newly issued certificate; pure.
 
 Only public keys that were pinned (the anchors) and the exact host name count. TLS libraries, system trust stores and
 common names do not.

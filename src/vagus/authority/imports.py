@@ -1,4 +1,4 @@
-"""Checks a certificate from elsewhere before it becomes an authority here; writes only blocked keys."""
+"""Checks a CA certificate, chain and key from elsewhere before they become an authority here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Authorities with an opened key, ready to sign; opens only online keys, and only those that are named."""
+"""Opens the keys of online authorities as `Issuer` values that sign certificates and CRLs; opens no offline key."""
 
 from __future__ import annotations
 

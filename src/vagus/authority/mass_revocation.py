@@ -1,4 +1,4 @@
-"""Revokes, holds or releases many certificates by a plan: counted, approved, run in stages; publishes no CRL.
+"""Runs revocation plans: many certificates counted, approved, revoked in stages, paused, stopped; publishes no CRL.
 
     proposed -> running -> paused -> running ... -> done
     stopped: from any of these, by an operator or a stop condition

@@ -1,4 +1,4 @@
-"""Revokes, holds and releases certificates, each in one commit that every gateway learns of; publishes no CRL.
+"""Revokes, holds and releases single certificates, each in one commit that every gateway follows; publishes no CRL.
 
 Each act writes in one transaction: the entry for every later CRL (encoded once), the next number of the gapless
 sequence that gateways follow, the certificate's state, and a ledger entry. No act waits for a CRL.

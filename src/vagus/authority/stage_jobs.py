@@ -1,4 +1,4 @@
-"""One stage of a mass revocation as a durable job, which any serving process may run; runs none by itself."""
+"""Describes one stage of a mass revocation as a durable job, so that any serving process may run it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a certificate says of itself, as people who know openssl read it; believes none of it."""
+"""Prints a certificate's fields as text, like openssl x509; verifies nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the files that people name, and says what is wrong with them or with the place for one; writes PEM."""
+"""Reads and writes the files that options name, with the path in each error; writes PEM."""
 
 from __future__ import annotations
 

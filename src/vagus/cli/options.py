@@ -1,4 +1,4 @@
-"""The arguments that many commands share, and how a command finds its installation; imports nothing heavy."""
+"""The typer options that many commands share, addresses, and how a command finds its installation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prints tables for people, JSON for programs and progress bars for long work; words nothing itself."""
+"""Prints tables for people, JSON for programs and progress bars; type of a table's cells; knows no command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets the requests of an event loop wait for commits of the writer; writes nothing."""
+"""Lets requests of an event loop wait for the writer's commits with one wake-up for each commit; writes nothing."""
 
 from __future__ import annotations
 

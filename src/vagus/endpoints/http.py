@@ -1,4 +1,4 @@
-"""How every HTTP listener sends errors, bounds bodies and checks framing; knows no protocol above HTTP."""
+"""What all HTTP listeners share: problem responses, reason to status, bounded bodies, checks against smuggling."""
 
 from __future__ import annotations
 

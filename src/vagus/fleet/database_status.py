@@ -1,4 +1,4 @@
-"""Whether a certificate of this installation is valid now, by the revocation sequence and the record of issuance.
+"""The StatusSource of this installation's certificates: the revocation sequence and the rows of issuance.
 
 It validates no chain. Foreign issuers (an imported authority's root, makers) have their own status source.
 """

@@ -1,4 +1,4 @@
-"""What a person names to be revoked (a unit, a model, a batch, a serial ...), as a selection; revokes nothing.
+"""Turns what a person names (unit, model, batch, serial, certificate file ...) into a selection; revokes nothing.
 
 Several names narrow the selection: a unit and a model mean that unit's devices of that model.
 """

@@ -1,4 +1,4 @@
-"""What a serving verifier must remember over a restart: the newest CRLs that it saw, and a time that has passed.
+"""Keeps a verifier's memory of the newest CRLs and its clock floor in the database, by `records.verifier_memory`.
 
 `trust` reads it and decides; nothing is decided here.
 """

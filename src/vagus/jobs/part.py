@@ -1,4 +1,4 @@
-"""What one feature runs in a serving process, as a value: its tasks, its health and metrics, its start and stop.
+"""`Part`: what one feature runs in a serving process, as a value: tasks, health facts, metrics, start and stop.
 
 A feature has one function that returns its `Part`. `server.serving` lists those functions; /health, /metrics, the
 threads, SIGHUP and the end of the process need no further word about the feature.

@@ -1,4 +1,4 @@
-"""Private keys of the library behind our SigningKey port, and their PKCS#8 forms; writes no file."""
+"""Private keys of the library behind the SigningKey port, made, exported and imported as PKCS#8; writes no file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys in sealed files, one folder per authority and one passphrase per folder; decides nothing about their use.
+"""The keystore folder of one authority: sealed key files, made, opened, moved, destroyed; decides no purpose.
 
     keystore.toml    how the passphrase becomes the wrapping key, and a probe that detects a wrong passphrase
     <key id>.key     AES-256-GCM over PKCS#8 DER; folder, key id, purposes, owner and format are associated data

@@ -1,4 +1,4 @@
-"""Whether a database was set back to a state before what was published of its log, and what must wait then.
+"""Decides whether the database was set back before the published log and CRLs, and marks it; closes no gap.
 
 A database server's own tools can bring an older state back and leave no mark. An entry written there would take the
 place of a published one: a fork of the log. So the database is marked, and no process appends before the gap is closed.

@@ -1,4 +1,4 @@
-"""Asks OCSP about one certificate as a client does, and judges the response by the table."""
+"""Requests the OCSP status of one certificate as a client does, and judges the response by the certificate's row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetches what this installation publishes as a relying party does, and compares it with the table; repairs nothing.
+"""Probes published CRLs and OCSP responses: fetches them as a relying party does, and compares them with the rows.
 
 A round fetches the certificate, each CRL and delta CRL, and sampled OCSP responses of every live authority. They are
 decoded, verified with the issuer's certificate, and compared with the rows. Each defect has a reason and a URL.

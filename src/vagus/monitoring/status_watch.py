@@ -1,4 +1,4 @@
-"""Watches how old CRLs grow and what the prober finds, for /health, metrics and the doctor; repairs nothing."""
+"""Measures the age of published CRLs and stores the prober's report, for /health, metrics and the doctor."""
 
 from __future__ import annotations
 

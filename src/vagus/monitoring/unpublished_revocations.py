@@ -1,4 +1,4 @@
-"""Finds revocations that are in no CRL yet, from the table alone, as every process can; signs and repairs nothing."""
+"""Finds revocations that no CRL contains yet, from the database rows alone, in every process; fetches nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audit: the ledger checked against what was published and against older checkpoints, and its entries read."""
+"""Audit by an operator: verifies the ledger against published files and checkpoints, and reads its entries."""
 
 from __future__ import annotations
 

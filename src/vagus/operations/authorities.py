@@ -1,4 +1,4 @@
-"""Authorities: their generations from the first request to an emergency CRL, as an operator reads and changes them."""
+"""Authorities as an operator reads and changes them: list, request, import, roll, retire, emergency CRL."""
 
 from __future__ import annotations
 

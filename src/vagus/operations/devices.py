@@ -1,4 +1,4 @@
-"""Devices: the inventory as an operator reads and changes it, one device or a page of them at a time."""
+"""Devices as an operator reads and changes them: add, show, page, state, transfer, revoke, hold, release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Revocation plans: many certificates revoked, held or released after a preview, with approvals and in stages."""
+"""Revocation plans as an operator sees them: propose, approve, run, pause, stop, with preview and progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A policy pack as people write it in TOML: its tables are `values`, but OIDs and profiles need a conversion."""
+"""Reads a policy pack's TOML into `values`, converting OIDs and profiles; `pack_checks` has the rules between keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan file may say, table by table. `plans` checks how the tables belong together.
+"""The tables and keys of a plan file as pydantic models; `plans` checks how the tables fit together.
 
 The tables are frozen values. Those named `Planned...` are parts of the finished plan as they are.
 """

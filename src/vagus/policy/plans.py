@@ -1,4 +1,4 @@
-"""A hospital group's or a maker's plan as a checked, frozen value; `fleet.plans` compares it with what exists.
+"""A plan (units, models, devices, listeners, batches) as a checked, frozen value; `fleet.plans` applies it.
 
 A plan has the words of people (hospitals, units, models, counts). Device identifiers are drawn when it is applied, and
 the makers' serial numbers follow from model and counter, so that a maker's manifest names the same devices.

@@ -1,4 +1,4 @@
-"""A policy pack as frozen values: who may have what, for how long, under which rules; reads no file.
+"""A policy pack as frozen values (profiles, rules, authorities, CRL and OCSP times); reads no file.
 
 The tables of a pack file are these values themselves: pydantic checks types and spellings once, when the file is read.
 `pack_checks` has the rules between two keys.

@@ -1,4 +1,4 @@
-"""All that is on record about a device that requests a certificate, in one query; `fleet` decides what it may have."""
+"""Reads in one query all rows about a device that requests a certificate; `fleet.enrolment` decides."""
 
 from __future__ import annotations
 

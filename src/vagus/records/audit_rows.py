@@ -1,4 +1,4 @@
-"""The rows that an audit compares with the log, in the log's order; compares nothing itself."""
+"""Reads the rows that an audit in `ledger` compares with the log, in the log's order; compares nothing itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an installation has, as a plan compares it: few wide reads; no rule."""
+"""Reads what an installation has (units, models, devices, authorities) for the comparison with a plan; no rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The newest CRL of each shard, deltas, OCSP responders and leases: rows in and out; signs and serves nothing."""
+"""Rows of the newest CRL of each shard, delta CRLs, OCSP responders and leases; signs and serves nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a verifier must not forget over a restart: the highest CRL numbers and times it has seen; verifies nothing."""
+"""Rows that a verifier must remember over a restart: the highest CRL numbers and times seen; verifies nothing."""
 
 from __future__ import annotations
 

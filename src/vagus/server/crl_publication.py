@@ -1,4 +1,4 @@
-"""Signs CRLs when they are due and writes them into a folder, as a part of a serving process; decides no contents."""
+"""The part of a serving process that signs due CRLs and writes CRL files; `authority.crls.publisher` does the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs and counts what a serving process committed and refused (`vagus.events.log`), as a part of the server."""
+"""The part of a serving process that logs and counts issuances, revocations and refusals, by `vagus.events.log`."""
 
 from __future__ import annotations
 

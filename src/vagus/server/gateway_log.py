@@ -1,4 +1,4 @@
-"""Records what gateways decide: a JSON line each in a hash-chained file, a ledger entry each minute; decides nothing.
+"""Writes gateway decisions as JSON lines in hash-chained segment files, and one ledger entry each minute.
 
 A segment is the file of one gateway and one day. Each line carries, as `before`, the SHA-256 of the line before it. The
 chain goes on from day to day, and after a restart from the last line of the day's file; where there is none it begins

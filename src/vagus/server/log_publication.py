@@ -1,4 +1,4 @@
-"""Publishes the ledger's checkpoint and tiles each second, on a thread of its own; decides nothing about entries."""
+"""The part of a serving process that publishes checkpoint and tiles each second; `ledger.publish` does the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Supplies a process's OCSP responses: signs them ahead of requests, page by page, and follows renewed responders."""
+"""The part of a serving process that presigns OCSP responses page by page and takes over renewed responders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports how well this process knows the revocation sequence, on /health and as metrics; follows nothing itself."""
+"""The part that reports on /health and metrics how current this process knows the revocation sequence."""
 
 from __future__ import annotations
 

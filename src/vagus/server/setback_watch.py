@@ -1,4 +1,4 @@
-"""Notices a database that is older than what was published from it, and keeps OCSP and CRLs back; closes no gap.
+"""Detects in a serving process that its database is older than what it published, and holds OCSP and CRLs back.
 
 A database goes back to an older state in two ways: by `vagus restore`, which marks it, and by its server's own tools or
 a failover, which do not mark it. Two things outside the database give an unmarked one away. The published log has

@@ -1,4 +1,4 @@
-"""The periodic checks of published status and of the database's statistics, as parts of a serving process."""
+"""Runs `monitoring` periodically as parts of a serving process: CRL ages, the prober, ANALYZE of large tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every accepted socket needs, TLS or not: a place under the caps, deadlines, an orderly end; reads no byte.
+"""The base of plain and TLS connections: a place under the caps, deadlines, stalls, an orderly end; reads no byte.
 
 All methods run on the thread of the event loop. The fields and who sets them:
 

@@ -1,4 +1,4 @@
-"""What all connections of one listener share while it runs: caps, deadlines, judgement, records; parses nothing."""
+"""What all connections of one running listener share: caps, deadlines, validator, records; parses nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open connections and the right of each one to stay open; reaches no verdict itself, but asks for it again.
+"""Tracks each open connection's right to stay open, and closes it after a revocation; makes no verdict itself.
 
 A verdict is good for one position of the sequences of revocations and device changes, and for a bounded time. It is
 asked for again

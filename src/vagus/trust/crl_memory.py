@@ -1,4 +1,4 @@
-"""Remembers the newest CRL of each kind that a verifier has seen, so that an older one is refused; checks no CRL."""
+"""The verifier's memory of the newest CRL of each kind, so that an older CRL is refused; checks no CRL itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Revocation status from CRLs held in memory: complete, partitioned, indirect and delta CRLs; fetches none.
+"""The StatusSource over CRLs in memory: complete, partitioned, indirect and delta CRLs (RFC 5280 6.3); fetches none.
 
 This is RFC 5280 6.3.3, whose steps (a) to (l) are named beside the code. Words used here:
 

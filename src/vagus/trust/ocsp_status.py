@@ -1,4 +1,4 @@
-"""Revocation status from OCSP responses that were stapled or fetched elsewhere; asks no responder."""
+"""The StatusSource over OCSP responses that were stapled or fetched elsewhere; requests none itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Revocation status from a signed snapshot of what is revoked, for gateways that decide offline; fetches nothing.
+"""The StatusSource over a signed snapshot of revocations, for gateways that decide offline; fetches nothing.
 
 A certificate that is not in the snapshot was not revoked when the snapshot was made. The snapshot is a compressed set
 with false positives: one good certificate in `one_in` looks revoked. Such a hit is checked with another source

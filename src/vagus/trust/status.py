@@ -1,4 +1,4 @@
-"""Revocation status: the port `StatusSource` and sources that combine others; reads no CRL.
+"""`StatusSource`, the port for revocation status, and sources that combine or relax others; reads no CRL.
 
 A source returns if it knows that a certificate is good, and raises otherwise. There are two kinds of refusal:
 

@@ -1,4 +1,4 @@
-"""A certificate parsed once into a frozen value, as path validation wants it; trusts nothing and verifies nothing.
+"""Decodes a certificate once into the frozen value that path validation uses; verifies nothing.
 
 One odd extension does not make the certificate unreadable: what does not decode is recorded as a fault, and
 the profile in force decides (RFC 5280 section 6 processes some extensions and ignores others).

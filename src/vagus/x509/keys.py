@@ -1,4 +1,4 @@
-"""Public keys as checked values, their strength, and signatures by them; holds no private key."""
+"""Decodes public keys, checks their strength (ROCA, Fermat) and verifies signatures by them; holds no private key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates of any origin as the library's own value, with our errors; trusts nothing and verifies nothing."""
+"""Loads certificates of any origin as `cryptography` objects, with our errors; verifies nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures over certificates, CRLs and OCSP responses by whatever key signed them; decides no trust.
+"""Verifies signatures over certificates, CRLs and OCSP responses by algorithm identifier and SubjectPublicKeyInfo.
 
 Wider than `keys`, which knows what Vagus issues: here every parameter of RSASSA-PSS is honoured, and conformance
 tests can verify old algorithms by a switch that no policy can select.

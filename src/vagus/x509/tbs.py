@@ -1,4 +1,4 @@
-"""A TBSCertificate read back from its DER as raw fields, every byte accounted for; judges none of them."""
+"""Splits a TBSCertificate's DER into raw fields, with every byte accounted for; judges none of them."""
 
 from __future__ import annotations
 

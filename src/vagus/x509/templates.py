@@ -1,4 +1,4 @@
-"""Builds the TBSCertificate of every profile from checked values, without the issuer's key; decides no policy."""
+"""Builds the TBSCertificate of each profile: subject, extensions, name constraints; signs nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the arguments of `vagus revoke`: act and reason, serials, stages; changes nothing."""
+"""Parses the options of `vagus revoke` into act and reason, serials and stages; changes nothing."""
 
 from __future__ import annotations
 

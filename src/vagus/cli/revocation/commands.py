@@ -1,4 +1,4 @@
-"""`vagus revoke`: many certificates by plan, which is counted, approved, run in stages, paused or stopped.
+"""The commands `vagus revoke ...`: propose, approve, run, pause, stop, list and show a revocation plan.
 
 A plan whose approvals are missing waits: exit code 3, until `approve` by another operator and `run`.
 """

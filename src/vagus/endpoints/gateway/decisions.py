@@ -1,4 +1,4 @@
-"""What a gateway decided about a connection, one frozen value each; stores nothing."""
+"""A gateway's decisions (admitted, refused, closed, cut) as frozen values that `server.gateway_log` records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server that a gateway relays to: its address, and one HTTP/1.1 connection to it; knows no client."""
+"""One HTTP/1.1 connection from the gateway to its upstream: connects, parses responses, reports failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What applying a plan would change in what exists; pure: reads no database and changes nothing."""
+"""Computes what applying a plan would change, from two sets of values; pure: reads no database and changes nothing."""
 
 from __future__ import annotations
 

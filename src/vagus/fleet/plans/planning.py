@@ -1,4 +1,4 @@
-"""Applies a plan, in steps that may be interrupted anywhere and repeated; signs nothing and opens no offline key.
+"""Compares a plan with the installation and applies it, in steps that may be interrupted; signs nothing.
 
 Every step is one transaction or one authority's request. What to do is computed anew from what exists: after a
 kill -9 the same command goes on where it was, and a second apply finds nothing to do. Order: devices that change,

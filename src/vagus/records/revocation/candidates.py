@@ -1,4 +1,4 @@
-"""Everything on record about one certificate that is to be revoked, held or released, in one query; decides nothing."""
+"""Reads in one query all rows about one certificate that is to be revoked, held or released; decides nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mass revocations as rows, with how far each has come: in and out; `authority` decides who may run one."""
+"""Rows of mass revocations (revocation plans), with their state, approvals and progress; `authority` runs them."""
 
 from __future__ import annotations
 

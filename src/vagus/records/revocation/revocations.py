@@ -1,4 +1,4 @@
-"""What is revoked or on hold, and the gapless sequence of the acts that led there: rows in and out; decides nothing."""
+"""Rows of revoked and held certificates and of each step: written, released, read as CRL entries by shard."""
 
 from __future__ import annotations
 

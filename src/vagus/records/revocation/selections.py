@@ -1,4 +1,4 @@
-"""Finds and counts the certificates of a mass revocation; decides nothing about them.
+"""Finds and counts certificates by unit, model, batch, profile, key ...: the SQL of a revocation plan's selection.
 
 A query costs no more than the certificates and the devices of its model together, whatever the database believes about
 its tables. With the statistics of a nearly empty table, a planner may scan all certificates for each device of a

@@ -1,4 +1,4 @@
-"""Reads the gapless revocation sequence. `revocations` writes its rows, authority decides them, events follows them."""
+"""Reads the rows of the gapless revocation sequence for followers; `revocations` writes them, `events` follows them."""
 
 from __future__ import annotations
 

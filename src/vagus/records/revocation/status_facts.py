@@ -1,4 +1,4 @@
-"""What published status must say: what is revoked since when, what was released, what to probe; publishes nothing."""
+"""Reads what published status must say, for the prober: revoked or released when, which certificates to probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an OCSP response counts for a certificate, and which status it gives (RFC 6960 3.2); fetches nothing."""
+"""Checks an OCSP response (signer, dates, nonce: RFC 6960 3.2) and reads the status it gives; fetches nothing."""
 
 from __future__ import annotations
 

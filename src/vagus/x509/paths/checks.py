@@ -1,4 +1,4 @@
-"""RFC 5280 section 6.1 over one complete path, from the anchor down to the target; searches for no path.
+"""Validates one complete path by RFC 5280 section 6.1, from the anchor to the target; searches for no path.
 
 The numbers in brackets are those of RFC 5280; steps left out say so.
 """

@@ -1,4 +1,4 @@
-"""What RFC 5280 section 4 and other documents ask of a certificate's form. Each rule has a switch in the profile.
+"""Checks a certificate's form (RFC 5280 section 4, BR), each rule by a switch of the verifier's profile.
 
 Section 6 asks for none of it: the profile `pkix` passes every rule here.
 """

@@ -1,4 +1,4 @@
-"""Whether a certificate names the host or device that was expected, RFC 9525; the common name is never read."""
+"""Checks whether a certificate names the expected host (RFC 9525); the common name is never read."""
 
 from __future__ import annotations
 

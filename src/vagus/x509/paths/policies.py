@@ -1,4 +1,4 @@
-"""Certificate policies along a path, by the policy graph of RFC 9618.
+"""Processes certificate policies, mappings and constraints along a path by the policy graph of RFC 9618.
 
 RFC 5280 6.1.2 describes a tree, in which each node of a level can repeat for every parent. Policy mappings then let a
 chain of n certificates make a tree that grows exponentially with n. RFC 9618 merges the nodes of a level that have

@@ -1,4 +1,4 @@
-"""The verifier's profiles as tables of switches, each with its clause. BR: CA/Browser Forum TLS Baseline."""
+"""The verifier's profiles: `PathRules`, a table of switches with their clauses. BR: CA/Browser Forum TLS Baseline."""
 
 from __future__ import annotations
 

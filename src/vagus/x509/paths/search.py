@@ -1,4 +1,4 @@
-"""The search for a certification path (RFC 4158), with backtracking and counted budgets; asks no status itself.
+"""Searches for certification paths (RFC 4158) by signer and name, with backtracking and counted budgets.
 
 The search goes depth first from the target towards the anchors. It keeps its own stack, so that no input can exhaust
 Python's. Whenever a path reaches an anchor, RFC 5280 section 6.1 judges the whole path. A path that fails there is
