@@ -349,6 +349,8 @@ def _is_in_last_stage(row: RevocationPlanRow) -> bool:
 
 def _step(batch: Batch, plan_id: int, by: str, chosen: _Candidates, lock_out: LockOut) -> RevocationPlanRow:
     """One transaction: the act on the candidates that still need it, and the plan's place after them."""
+    # The candidates were read outside the writer, without a lock. So read the plan and the candidates again in this
+    # transaction: another process may have run a step, or an operator paused the plan.
     row = _find(batch.connection, plan_id)
     if row.state != rows.RUNNING:
         return row
@@ -366,6 +368,9 @@ def _step(batch: Batch, plan_id: int, by: str, chosen: _Candidates, lock_out: Lo
         done += _apply(batch, row, one, reference, by)
         if is_meant and one.device_id is not None:
             lock_out(batch, one.device_id, by)
+    # Move the position past every candidate that was checked, also past those that needed no act. If the step was cut
+    # at its size, move it only past the last certificate done. A crash after the commit continues there, so no
+    # certificate is done twice and none is left out.
     passed = ahead if len(found) == len(fit) else [one.leaf_index for one in found]
     row = replace(row, done=done, position=max(passed, default=row.position))
     # no certificate is left: the plan is done, even with fewer than were counted

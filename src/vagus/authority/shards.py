@@ -64,6 +64,8 @@ class ShardPlan:
         was full still enter it. Both stay far below the margin of 3 blocks.
         """
         with self._turn:
+            # Places are taken from the database in blocks, so that most issuances change no row of `crl_shards`. A
+            # block is owned by this process; the lock `_turn` guards the blocks and `current`.
             block = self._blocks.get(shard)
             if block is None or not block.left or not self._is_still_taken(connection, shard, block):
                 block = self._blocks[shard] = self._take_block(connection, shard)
@@ -74,6 +76,8 @@ class ShardPlan:
     def _is_still_taken(self, connection: Connection, shard: int, block: _Block) -> bool:
         if block.transaction is None:
             return True
+        # The block was taken in a transaction that may have been rolled back. The row has at least `mark` places only
+        # if that transaction committed, or is this one.
         if rows.count_places(connection, self._authority_id, shard) < block.mark:
             return False
         if block.transaction is not connection.get_transaction():
@@ -81,6 +85,8 @@ class ShardPlan:
         return True
 
     def _take_block(self, connection: Connection, shard: int) -> _Block:
+        # `mark` is the number of places given out in the shard after this block. Batches of all servers run one after
+        # the other under the lock of log_head, so two servers never take the same block.
         mark = rows.take_places(connection, self._authority_id, shard, BLOCK)
         if mark >= SHARD_PLACES - SHARD_PLACES // _AHEAD:
             # give the next shard a row, so that a CRL is published for it before its first certificate

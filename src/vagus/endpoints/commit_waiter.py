@@ -48,6 +48,7 @@ class _LoopWaiters:
     def add(self, committed: Future[Any]) -> asyncio.Future[None]:
         waiter: asyncio.Future[None] = self.loop.create_future()
         committed.add_done_callback(lambda _: self._note(waiter))
+        # One call of hurry for all requests of this turn. Without it a patient act would wait for its time limit.
         if not self._is_hurry_due:
             self._is_hurry_due = True
             # call hurry after every request that this turn of the loop still begins
@@ -59,12 +60,15 @@ class _LoopWaiters:
         self._hurry()
 
     def _note(self, waiter: asyncio.Future[None]) -> None:
+        # This runs on the writing thread, inside the future's callback. Append before reading the flag: see the class.
         self._resolved.append(waiter)
         if not self._is_called:
             self._is_called = True
             self.loop.call_soon_threadsafe(self._release)
 
     def _release(self) -> None:
+        # Clear the flag before emptying the deque: a waiter that is appended after the last popleft finds the flag
+        # cleared, and calls this method again.
         self._is_called = False
         while self._resolved:
             waiter = self._resolved.popleft()

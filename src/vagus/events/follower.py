@@ -134,6 +134,8 @@ class Follower(ABC, Generic[Row]):
             position, newest = self._position, self._newest
         with self._database.reading(patience=_PATIENCE_SECONDS) as connection:
             end, found = self._find(connection, position)
+            # A database that was restored or failed over may have given numbers anew that were read here before.
+            # Comparing the row at the position finds that, also where the sequence has grown past the position since.
             if end < position or found != newest:
                 self._set_back(connection, position, end)
                 raise self._other_database(position)
@@ -142,10 +144,13 @@ class Follower(ABC, Generic[Row]):
 
     def _read_until(self, connection: Connection, position: int, end: int) -> None:
         while position < end:
+            # Read a page without holding the lock: readers of the position must not wait for the database.
             rows = self._read(connection, position)
             if not rows:
                 raise self._gap(position, end)
             with self._turn:
+                # A commit of this process may have moved the position while these rows were read without the lock: drop
+                # what `_on_commit` has applied already, so that each subscriber gets each row once.
                 self._apply([row for row in rows if row.sequence > self._position], end)
             position = rows[-1].sequence
 
@@ -163,6 +168,8 @@ class Follower(ABC, Generic[Row]):
         """Rows that this process has just written are not read back, if no row of another process lies before them."""
         rows, end = self._written(facts)
         with self._turn:
+            # The usual case: the rows of this commit follow the position directly. If another process committed in
+            # between, its rows are missing here, and all are read from the database.
             if rows and (rows[0].sequence, rows[-1].sequence) == (self._position + 1, end):
                 self._apply(rows, end)
             if end == self._position:

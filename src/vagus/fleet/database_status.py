@@ -124,6 +124,9 @@ class DatabaseStatus:
             raise NotTrusted(Reason.NOT_ISSUED, msg, authority=authority_id)
         if is_settled:
             with self._turn:
+                # Only a certificate whose signature row is committed is cached; until then its bytes are compared each
+                # time. The cache never says that a certificate is good, only that this installation issued it: the
+                # revocation sequence is asked each time.
                 self._issued[certificate.sha256] = None
                 # remove the oldest alone: while the database is down, the others are still needed
                 if len(self._issued) > _MOST_REMEMBERED:
@@ -135,6 +138,7 @@ class DatabaseStatus:
         if row is None:
             return None
         with self._turn:
+            # Replace the mapping as a whole: readers use it without a lock and see the old or the new one.
             self._authorities = {**self._authorities, issuer.spki_sha256: row.id}
         return row.id
 
@@ -152,6 +156,8 @@ def _is_ours(database: Database, authority_id: int, certificate: PathCertificate
         tbs_sha256 = hashlib.sha256(certificate.tbs_der).digest()
         with database.reading() as connection:
             return True if _find_tbs_digest(connection, row.leaf_index) == tbs_sha256 else None
+    # The fingerprint is the SHA-256 of the whole certificate. A second certificate with the same serial, signed by a
+    # thief of the key, has another one.
     if row.fingerprint is not None:
         return True if row.fingerprint == certificate.sha256 else None
     with database.reading() as connection:

@@ -137,12 +137,15 @@ class WorkRunner:
         self.writer.submit(lambda batch: delete_done(batch.connection, before=batch.at - KEPT_SECONDS)).result()
 
     def _run(self, job: Job) -> None:
+        # A third of the lease between heartbeats leaves two more tries before the lease ends.
         lease = self._lease = Lease(self._queue, job, self.lease_seconds / 3)
         if self._is_stopping:
             lease.break_off()
         try:
             last_act = self.kinds[job.kind](job, lease)
             lease.end()  # end the heartbeat first: after the job's end its row is gone
+            # The job's last act and the end of its row are one commit: after a crash the job either is done, or is run
+            # again from its last commit.
             self.writer.submit(lambda batch: self._finish(batch, job, last_act)).result()
         except Exception as error:  # noqa: BLE001 one failing job must not stop the others
             lease.end()

@@ -152,6 +152,8 @@ class OcspCache:
     def _make_ready(self, request_der: bytes, cached: CachedResponse, now: datetime) -> bytes:
         data = self._replies.reply_with(cached.unfold(), now).encode()
         until = cached.next_update - self._replies.max_age  # from this time on max-age falls with each second
+        # Keep the bytes only while max-age is at its full value: after `until` it falls with each second, and each
+        # response is built anew.
         if now <= until:
             self._ready.pop(request_der, None)
             self._ready[request_der] = _Ready(cached, data, until)

@@ -122,6 +122,7 @@ class ConnectionRight:
         """
         if self.rules.admit is None or self.is_current():
             return False
+        # Position and time are read before the check, as in `judge`, and stored only with a refusal.
         position, at = self.rules.position(), time.monotonic()
         refusal = self._find_quick_refusal()
         if refusal is None or self._is_degradable():

@@ -45,6 +45,7 @@ def read_delta_facts(connection: Connection, issuer: Issuer, shard: int, *, is_s
     changes = revocation_rows.list_changes(
         connection, issuer.authority_id, shard, after=base.base_sequence, most=MOST_CHANGES + 1
     )
+    # One more change than allowed is read, to notice that there are too many. Then the next full CRL becomes the base.
     if len(changes) > MOST_CHANGES:
         return DeltaFacts(base, None, moves_base=True)
     return DeltaFacts(base, tuple(_entry(one) for one in changes), moves_base=is_scheduled)

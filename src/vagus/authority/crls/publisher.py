@@ -167,6 +167,8 @@ class CrlPublisher:
             touched = self._read_shard_steps(connection, issuer.authority_id, published)
             shards = certificate_rows.list_shards(connection, issuer.authority_id)
 
+        # A CRL is due in four cases: it does not exist yet, the schedule asks for a new one, it is dated in the future,
+        # or the revocation sequence has a newer step in its shard.
         latest = int((now + SLACK).timestamp())
 
         def is_due(shard: int) -> bool:

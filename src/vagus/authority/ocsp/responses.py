@@ -253,6 +253,8 @@ class OcspResponses:
         for row in page:
             self._know((responder.authority_id, row.serial))
             identifier = cert_id(responder.issuer_subject_der, responder.issuer_spki_der, row.serial)
+            # Common clients send this request: one CertID with SHA-1 and no nonce. A response that is still current is
+            # kept; one by another responder object is signed anew, because the old responder was renewed or revoked.
             cached = self._cached.get(_common_request(identifier))
             if cached is None or not _holds(cached, at) or cached.responder is not responder:
                 self._presign_one(responder, row.serial, identifier, at)
@@ -265,6 +267,8 @@ class OcspResponses:
             )
 
     def _presign_one(self, responder: Responder, serial: int, identifier: bytes, at: datetime) -> None:
+        # Read the position before the status, as in `respond`: if a revocation comes in between, `_store` drops the
+        # response.
         position = self._follower.position
         this_update = at.astimezone(UTC).replace(microsecond=0)
         next_update = self._end(responder, this_update)
@@ -336,6 +340,8 @@ class OcspResponses:
             self._cached[request_der] = made
             self._cached.move_to_end(request_der)
             self._requests_of.setdefault((made.responder.authority_id, made.serial), set()).add(request_der)
+            # The oldest response goes first. The index from certificate to requests shrinks with it, so that it never
+            # outgrows the cache.
             while len(self._cached) > self._most_cached:
                 oldest, gone = self._cached.popitem(last=False)
                 self._drop_index(oldest, gone)
@@ -351,6 +357,8 @@ class OcspResponses:
     def _forget(self, events: Sequence[RevocationEvent]) -> None:
         with self._turn:
             for event in events:
+                # This runs on the writing thread or the poller, before the caller of a revocation gets its result. From
+                # here on no cached response calls the certificate good.
                 for request_der in self._requests_of.pop((event.authority_id, event.serial), ()):
                     self._cached.pop(request_der, None)
 

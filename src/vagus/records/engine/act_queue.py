@@ -111,11 +111,17 @@ class ActQueue(Generic[B]):
     def take(self, last: int) -> list[QueuedAct[B, Any]]:
         """The next batch, after one with `last` urgent acts; empty once the queue is closed and drained."""
         with self._changed:
+            # The writing thread alone runs this method. First it sleeps until an urgent act is queued, or until patient
+            # acts have waited long enough.
             self._wait_for_act()
+            # Callers of the last batch usually submit their next acts within some hundred microseconds. If fewer than
+            # half as many are queued, linger shortly, so that they share one commit and one disk flush. `_enough` makes
+            # `put` end the wait once half of them have come.
             if self._urgent < last // 2 and not self._is_closed:
                 self._enough = last // 2
                 self._changed.wait(self._linger_seconds)
                 self._enough = 1
+            # Patient acts ride along: a commit costs the same with them.
             count = min(len(self._queue), self._max_batch)
             batch = [self._queue.popleft() for _ in range(count)]
             self._urgent -= sum(not queued.is_patient for queued in batch)

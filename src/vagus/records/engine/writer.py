@@ -313,6 +313,8 @@ class Writer:
             raise
         for callback in self._callbacks:
             try:
+                # The followers run on this thread before the futures resolve. So a caller that sees its revocation
+                # committed can rely on every gateway of this process knowing it.
                 callback(facts)
             except Exception:  # noqa: BLE001 a fault of a follower must not stop the writer
                 _LOG.exception("a follower of commits failed")
@@ -366,6 +368,8 @@ class Writer:
         if frontier.root != head.root:
             msg = f"the stored root of the log of {head.size} leaves does not fit its frontier; run: vagus audit verify"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=head.size)
+        # The head is locked now. If the log lacks a leaf that this writer committed, the database was set back, and
+        # another leaf under the same index would fork the published log.
         self._continuity.check(connection, head.size, bytes(head.root))
         locked = _Head(frontier, head.revocation_sequence, head.device_sequence, head.restored_at is not None)
         return Batch(connection, int(self._clock.now().timestamp()), locked)
@@ -380,6 +384,9 @@ class Writer:
         savepoint = _savepoints(connection)
         done: list[tuple[_Queued, Any]] = []
         for place, queued in enumerate(running, 1):
+            # The mark pairs the savepoint: `undo` takes back the log entries and sequence numbers that live in memory,
+            # and the savepoint takes back the rows. Together an act that raises leaves no trace and no gap in a
+            # sequence.
             mark = batch.mark()
             try:
                 result = queued.act(batch)
@@ -439,6 +446,8 @@ def _is_open(connection: Connection) -> bool:
 def _is_sound(connection: Connection) -> bool:
     """Whether the transaction exists and a commit would keep it: PostgreSQL rolls back where a statement has failed."""
     driver: Any = connection.connection.driver_connection
+    # SQLite ends a transaction by itself when the disk is full. PostgreSQL keeps a failed one, and turns its commit
+    # into a rollback without an error. Both would make an act look durable that is not.
     if connection.dialect.name == "sqlite":
         return bool(driver.in_transaction)
     return str(driver.info.transaction_status.name) == "INTRANS"

@@ -164,6 +164,8 @@ class _Walk:
     def _leads_on(self, step: PathCertificate, path: list[PathCertificate], on_path: set[tuple[Name, bytes]]) -> bool:
         if self._identity(step) in on_path or len(path) >= LONGEST_CHAIN:
             return False
+        # Self-issued certificates do not count towards the path length (RFC 5280 6.1.4 (l)), but LONGEST_CHAIN bounds
+        # them too.
         counted = sum(not one.is_self_issued for one in (*path[1:], step))
         if counted > self._search.inputs.longest_path:
             return False
@@ -180,6 +182,7 @@ class _Walk:
         yield from self._search.pool.anchors_named(issuer)
         known = self._search.pool.certificates_named(issuer)
         sent = self._search.extra.certificates_named(issuer)
+        # Sort only where there is a choice; most certificates have one possible issuer.
         if len(known) + len(sent) > 1:
             wanted = tip.authority_key_id.key_id if tip.authority_key_id is not None else None
             at = self._search.inputs.at
@@ -190,6 +193,8 @@ class _Walk:
 
     def _has_signed(self, spki_der: bytes, spki_sha256: bytes, child: PathCertificate) -> bool:
         """6.1.3 (a)(1), each (certificate, key) once. A failure is stored and rules out this pair only."""
+        # A bundle of cross-certificates has few distinct (certificate, key) pairs but very many paths. Storing the
+        # result of each pair bounds the signatures, the most costly step an attacker could provoke.
         edge = (child.sha256, spki_sha256)
         if edge not in self._edges:
             self._budget.spend_signature()
