@@ -29,7 +29,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import NamedTuple
 
 from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
@@ -70,7 +69,8 @@ class _Loaded:
         return self.crl.issuer.relative_names, self.crl.scope_der, self.crl.is_delta, self.spki_sha256
 
 
-class _Question(NamedTuple):
+@dataclass(slots=True)
+class _Question:
     """Whether `certificate`, issued by `issuer`, is good at `at`.
 
     `anchor` is that of the path; None where the caller has no path. `pending` are the hashes of the CRLs whose signers
@@ -380,9 +380,11 @@ class CrlStatus:
         certificate = asked.certificate
         reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_bytes)
         # RFC 5280 6.3.3 (c), (h): the newest delta CRL in date brings the base CRL up to date.
-        fresh = (delta for delta in self._deltas_of(loaded) if is_in_date(delta, asked.at, self._rules))
-        newest = max(fresh, key=lambda delta: delta.number or 0, default=None)
-        change = None if newest is None else newest.find_reason(certificate.issuer, certificate.serial_bytes)
+        fresh = [delta for delta in self._deltas_of(loaded) if is_in_date(delta, asked.at, self._rules)]
+        if not fresh:
+            return reason
+        newest = max(fresh, key=lambda delta: delta.number or 0)
+        change = newest.find_reason(certificate.issuer, certificate.serial_bytes)
         if change == REMOVE_FROM_CRL:
             # RFC 5280 5.3.1: only a hold (or an expired entry) is ever removed from a CRL.
             return None if reason in _NOT_PERMANENT else reason

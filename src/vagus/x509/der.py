@@ -150,6 +150,7 @@ def context(number: int, *, constructed: bool) -> int:
     return 0x80 | (0x20 if constructed else 0) | number
 
 
+@lru_cache(maxsize=256)  # certificates issued within one second have the same dates
 def time(moment: datetime) -> bytes:
     """A Time of RFC 5280 4.1.2.5: UTCTime until 2049, GeneralizedTime from 2050, whole seconds, Z."""
     at = moment.astimezone(UTC)
@@ -202,8 +203,9 @@ def read_expected(data: bytes, at: int, end: int, tag: int, what: str) -> tuple[
     """Start and end of the contents of the element at `at`, which must have `tag`. Raises Malformed(NON_DER)."""
     start = at + 2
     if start <= end and data[at] == tag:
-        stop = start + data[at + 1]
-        if data[at + 1] < 0x80 and stop <= end:  # a length of one byte is the usual case, read without a second call
+        size = data[at + 1]
+        stop = start + size
+        if size < 0x80 and stop <= end:  # the usual case, read without a second call
             return start, stop
     found, start, stop = read_element(data, at, end)
     if found != tag:
@@ -268,7 +270,13 @@ def content_of(data: bytes, tag: int) -> bytes:
 
 def split_elements(data: bytes) -> list[tuple[int, bytes, bytes]]:
     """Copies of the elements that fill `data`: (tag, contents, whole element) of each. Raises Malformed(NON_DER)."""
-    return [(tag, data[first:last], data[start:last]) for tag, start, first, last in read_children(data, 0, len(data))]
+    found = []
+    start, end = 0, len(data)
+    while start < end:
+        tag, first, last = read_element(data, start, end)
+        found.append((tag, data[first:last], data[start:last]))
+        start = last
+    return found
 
 
 def integer_value(data: bytes, start: int, end: int, what: str, *, longest: int = MAX_INTEGER) -> int:

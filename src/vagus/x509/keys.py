@@ -268,6 +268,7 @@ def _weak(why: str) -> PolicyRefusal:
 # --- key identifiers and signatures ---------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=256)  # the template and the lints ask for the same key
 def key_identifier(spki_der: bytes) -> bytes:
     """SHA-1 of the key's BIT STRING content: the key identifier of RFC 5280 4.2.1.2 method 1, the KeyHash of RFC 6960.
 

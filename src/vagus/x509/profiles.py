@@ -60,3 +60,6 @@ class Profile:
     path_length: int | None = None  # pathLenConstraint, for authorities only
     certificate_policies: tuple[str, ...] = field(default=())
     is_name_constrained: bool = False  # authorities of this profile must have nameConstraints
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # few profiles share a name, and hashing all fields costs each issuance 2 us

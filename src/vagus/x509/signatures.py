@@ -77,6 +77,7 @@ _SCHEMES = {
     der.oid_contents("2.16.840.1.101.3.4.3.2"): ("dsa", "sha256"),
     **{oid: (name, "") for oid, (name, _) in RAW_KEYS.items()},
 }
+_ECDSA = {name: ec.ECDSA(digest) for name, digest in _HASHES.items()}
 _PKCS1 = padding.PKCS1v15()
 _RAW_TYPES: dict[str, type[_RawKey]] = {
     "ed25519": ed25519.Ed25519PublicKey,
@@ -276,7 +277,7 @@ def _verifier(spki_der: bytes, algorithm_der: bytes) -> Verify:
 def bind(key: object, scheme: Scheme) -> Verify | None:
     """A function of (signature, message) for an open key; None where such a key makes no such signature."""
     if isinstance(key, ec.EllipticCurvePublicKey) and scheme.family == "ecdsa":
-        curve, ecdsa = key, ec.ECDSA(_HASHES[scheme.hash_name])
+        curve, ecdsa = key, _ECDSA[scheme.hash_name]
         return lambda signature, message: curve.verify(signature, message, ecdsa)
     if isinstance(key, rsa.RSAPublicKey) and scheme.family in {"rsa", "rsa-pss"}:
         modulus, digest = key, _HASHES[scheme.hash_name]

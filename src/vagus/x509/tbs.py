@@ -55,7 +55,7 @@ class TbsExtension(NamedTuple):
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made anew for each certificate, and freezing doubles the time
 class TbsFields:
     """The fields of RFC 5280 4.1.2 as they are written; whole elements where the name ends in `_der`.
 

@@ -35,6 +35,7 @@ LINTS: tuple[Lint, ...] = tuple(chain.from_iterable(document.lints for document 
 __all__ = ["DOCUMENTS", "LINTS", "Finding", "Lint", "check_tbs", "find_findings"]
 
 _DER = RFC5280.lints[0]
+_CHECKS = [(lint, lint.check) for lint in LINTS]
 
 
 def find_findings(tbs_der: bytes, profile: Profile, issuer: IssuerFacts) -> tuple[Finding, ...]:
@@ -43,7 +44,7 @@ def find_findings(tbs_der: bytes, profile: Profile, issuer: IssuerFacts) -> tupl
         draft = decode_draft(tbs_der, profile, issuer)
     except Malformed as fault:
         return (Finding(_DER, fault.message),)
-    return tuple([Finding(lint, text) for lint in LINTS if (text := lint.check(draft)) is not None])
+    return tuple([Finding(lint, text) for lint, check in _CHECKS if (text := check(draft)) is not None])
 
 
 def check_tbs(tbs_der: bytes, profile: Profile, issuer: IssuerFacts) -> None:

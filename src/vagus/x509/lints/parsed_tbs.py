@@ -31,7 +31,7 @@ _Value = TypeVar("_Value")
 _OURS = sum(1 << bit for bit in KEY_USAGE_BITS.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: made anew for each certificate, and freezing doubles the time
 class Draft:
     """What the lints judge. An extension that is absent or does not decode is None.
 

@@ -62,8 +62,10 @@ def authority(draft: Draft) -> str | None:
     """Exactly the profiles of authorities give an authority, with their path length."""
     if draft.basic is None:
         return None
-    expected = BasicConstraints(draft.profile.kind is Kind.AUTHORITY, draft.profile.path_length)
-    return None if draft.basic == expected else f"basicConstraints {draft.basic} is not the profile's {expected}"
+    is_authority, length = draft.profile.kind is Kind.AUTHORITY, draft.profile.path_length
+    if draft.basic.is_ca is is_authority and draft.basic.path_length == length:
+        return None
+    return f"basicConstraints {draft.basic} is not the profile's {BasicConstraints(is_authority, length)}"
 
 
 @PROFILE_CONTENTS.lint("key-usage", "contents")

@@ -209,11 +209,10 @@ def decode_name(name_der: bytes) -> DistinguishedName:
 
 
 def _decode(name_der: bytes) -> DistinguishedName:
-    start, end = der.read_whole(name_der, der.SEQUENCE, "a Name")
-    emails: list[str] = []
-    places = der.read_each(name_der, start, end, der.SET, "an RDN")
-    relative_names = [_fold(_read_attributes(name_der, *place), emails) for place in places]
-    return DistinguishedName(name_der, tuple(relative_names), tuple(emails))
+    fold = _fold_cached if len(name_der) <= _CACHEABLE_NAME else _fold
+    folded = [fold(content) for content in _read_contents(name_der)]
+    emails = [email for _, found in folded for email in found]
+    return DistinguishedName(name_der, tuple([name for name, _ in folded]), tuple(emails))
 
 
 _decode_cached = lru_cache(maxsize=4096)(_decode)
@@ -224,43 +223,49 @@ def read_attributes(name_der: bytes) -> tuple[tuple[Attribute, ...], ...]:
 
     Raises Malformed(NON_DER), also for an attribute type of more than 64 bytes.
     """
-    start, end = der.read_whole(name_der, der.SEQUENCE, "a Name")
-    return tuple(
-        tuple(
-            [
-                Attribute(der.decode_object_identifier(oid), tag, value)
-                for oid, tag, value in _read_attributes(name_der, *place)
-            ]
-        )
-        for place in der.read_each(name_der, start, end, der.SET, "an RDN")
-    )
+    spell = _spell_cached if len(name_der) <= _CACHEABLE_NAME else _spell
+    return tuple([spell(content) for content in _read_contents(name_der)])
 
 
 def decode_relative_name(data: bytes, start: int, end: int) -> RelativeName:
     """The folded RDN whose SET contents lie between `start` and `end`. Raises Malformed(NON_DER)."""
-    return _fold(_read_attributes(data, start, end), [])
+    return _fold(data[start:end])[0]
 
 
-def _read_attributes(data: bytes, start: int, end: int) -> list[tuple[bytes, int, bytes]]:
+def _read_contents(name_der: bytes) -> list[bytes]:
+    """The contents of each RDN of the Name."""
+    start, end = der.read_whole(name_der, der.SEQUENCE, "a Name")
+    return [name_der[first:last] for first, last in der.read_each(name_der, start, end, der.SET, "an RDN")]
+
+
+def _read_attributes(content: bytes) -> list[tuple[bytes, int, bytes]]:
     """Type (contents of the OID), tag and value of each attribute of one RDN."""
     attributes = []
-    for first, last in der.read_each(data, start, end, der.SEQUENCE, "an attribute of a Name"):
-        oid_start, oid_end = der.read_expected(data, first, last, der.OBJECT_IDENTIFIER, "an attribute type")
-        kind = data[oid_start:oid_end]
+    for first, last in der.read_each(content, 0, len(content), der.SEQUENCE, "an attribute of a Name"):
+        oid_start, oid_end = der.read_expected(content, first, last, der.OBJECT_IDENTIFIER, "an attribute type")
+        kind = content[oid_start:oid_end]
         der.check_oid(kind, "an attribute type")
-        tag, value_start, value_end = der.read_element(data, oid_end, last)
+        tag, value_start, value_end = der.read_element(content, oid_end, last)
         if value_end != last:
             der.fail("bytes after the value of an attribute")
-        attributes.append((kind, tag, data[value_start:value_end]))
+        attributes.append((kind, tag, content[value_start:value_end]))
     if not attributes:
         der.fail("an RDN without attributes")
     return attributes
 
 
-def _fold(attributes: list[tuple[bytes, int, bytes]], emails: list[str]) -> RelativeName:
-    """The RDN as comparisons see it; e-mail addresses that occur are appended to `emails`."""
+def _spell(content: bytes) -> tuple[Attribute, ...]:
+    """The attributes of one RDN as they are written."""
+    return tuple(
+        [Attribute(der.decode_object_identifier(oid), tag, value) for oid, tag, value in _read_attributes(content)]
+    )
+
+
+def _fold(content: bytes) -> tuple[RelativeName, tuple[str, ...]]:
+    """One RDN as comparisons see it, and the e-mail addresses in it."""
     folded: list[FoldedAttribute] = []
-    for kind, tag, value in attributes:
+    emails: list[str] = []
+    for kind, tag, value in _read_attributes(content):
         text = _decode_text(tag, value) if tag in _COMPARED_AS_TEXT else None
         if text is not None and kind == _EMAIL_ADDRESS_CONTENTS:
             emails.append(text)
@@ -268,7 +273,12 @@ def _fold(attributes: list[tuple[bytes, int, bytes]], emails: list[str]) -> Rela
             folded.append((kind, tag, value))
         else:
             folded.append((kind, 0, fold_text(text)))
-    return frozenset(folded)
+    return frozenset(folded), tuple(emails)
+
+
+# the names of one unit share all RDNs but the last: each is read once
+_spell_cached = lru_cache(maxsize=1024)(_spell)
+_fold_cached = lru_cache(maxsize=1024)(_fold)
 
 
 def _decode_text(tag: int, value: bytes) -> str | None:

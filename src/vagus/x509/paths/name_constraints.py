@@ -26,6 +26,7 @@ from vagus.x509.extensions import NameConstraints
 from vagus.x509.names.distinguished import DistinguishedName
 from vagus.x509.names.general import Form, GeneralName, NameValue
 
+_FORMS = (Form.DIRECTORY, Form.DNS, Form.IP, Form.EMAIL, Form.URI)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
@@ -157,13 +158,9 @@ def check_names(certificate: PathCertificate, above: Sequence[CompiledConstraint
     # addresses. The latter count beside a subjectAltName too, since relying parties read them there.
     directories = names.directories if subject.is_empty else (subject, *names.directories)
     emails = (*names.emails, *subject.emails)
-    values: dict[Form, Sequence[NameValue]] = {
-        Form.DIRECTORY: directories,
-        Form.DNS: names.dns,
-        Form.IP: names.addresses,
-        Form.EMAIL: emails,
-        Form.URI: names.uris,
-    }
+    values: dict[Form, Sequence[NameValue]] = dict(
+        zip(_FORMS, (directories, names.dns, names.addresses, emails, names.uris), strict=True)
+    )
     for constraints in above:
         for subtrees, is_permitted in ((constraints.permitted, True), (constraints.excluded, False)):
             for form, count in subtrees.count.items():
