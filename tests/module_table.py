@@ -10,7 +10,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- modules: begin -->\n", "<!-- modules: end -->\n"
-_LONGEST = 400
 
 
 def build_table() -> str:
@@ -30,7 +29,7 @@ def replace_table(page: str) -> str:
 def _build_package(package: Path, files: list[Path]) -> str:
     purpose = next(_read_purpose(path) for path in files if path.name == "__init__.py")
     rows = [
-        f"| `{path.name}` | {_read_purpose(path)} | {_cut(_list_names(path))} |"
+        f"| `{path.name}` | {_read_purpose(path)} | {', '.join(_list_names(path))} |"
         for path in files
         if path.name != "__init__.py"
     ]
@@ -44,20 +43,17 @@ def _read_purpose(path: Path) -> str:
 
 
 def _list_names(path: Path) -> Iterator[str]:
-    """The public classes and functions of a module; of constants its name for them says enough."""
+    """The public functions of a module, and its public classes with their public methods."""
     for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
-            yield node.name
-
-
-def _cut(names: Iterator[str]) -> str:
-    """As many names as one cell holds."""
-    shown: list[str] = []
-    for name in names:
-        if sum(len(one) + 4 for one in shown) + len(name) > _LONGEST:
-            return ", ".join((*shown, "..."))
-        shown.append(f"`{name}`")
-    return ", ".join(shown)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            yield f"`{node.name}`"
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            methods = [
+                one.name
+                for one in node.body
+                if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and not one.name.startswith("_")
+            ]
+            yield f"`{node.name}`" + (f" ({', '.join(methods)})" if methods else "")
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ class TestManyListeners:
     def test_an_address_in_use_is_a_sentence_and_leaves_nothing_open(self, judge: PeerJudge) -> None:
         with (
             serving(gate(judge)) as served,
-            pytest.raises(Misconfigured, match="perhaps another serve of this installation runs: end it"),
+            pytest.raises(Misconfigured, match="end another `vagus serve` on this address"),
             serving(gate(judge, name="other"), gate(judge, port=served.port())),
         ):
             pass

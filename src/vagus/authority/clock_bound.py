@@ -68,7 +68,5 @@ class ClockBound:
                 f"the clock here shows {now:%Y-%m-%d %H:%M:%S}Z, the database's "
                 f"{theirs.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
             )
-            raise Unavailable(
-                Reason.CLOCK_AHEAD, f"{msg}; set the clock that is wrong: until then no CRL or OCSP response is dated"
-            )
+            raise Unavailable(Reason.CLOCK_AHEAD, f"{msg}; set the wrong clock, for until then no CRL is dated")
         return now, elapsed

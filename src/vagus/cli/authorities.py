@@ -162,7 +162,7 @@ def import_existing(
 
     if not crl and not unsafe_no_list:
         msg = "an imported authority needs its last CRL, or its revoked certificates count as good; give --crl FILE, or"
-        raise Malformed(Reason.BAD_ARGUMENT, f"{msg} --unsafe-no-list where there never was one")
+        raise Malformed(Reason.BAD_ARGUMENT, f"{msg} --unsafe-no-list if no CRL ever existed")
     crls = [der for path in crl or () for der in read_blocks(path, "X509 CRL")]
     read_blocks(chain, "CERTIFICATE")
     password = None if key_password is None else read_passphrase(key_password)

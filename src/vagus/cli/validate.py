@@ -191,7 +191,7 @@ def _status(
     loaded = _snapshot(*snapshot, at)
     if not crls and not responses and loaded is None:
         msg = "without CRLs, OCSP responses or a snapshot no revocation status is available"
-        raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; give --crl FILE or --ocsp FILE, or --unsafe-no-status")
+        raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; give --crl FILE, --ocsp FILE or --unsafe-no-status")
     known = [decode_certificate(der) for der in presented]
     by_crl, newer = (CrlStatus(Pool(trusted, known[1:]), rules=STRICT_CRL_RULES) for _ in range(2))
     made = None if loaded is None or loaded.snapshot is None else loaded.snapshot.facts.made_at

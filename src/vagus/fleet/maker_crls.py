@@ -67,7 +67,7 @@ class MakerCrlStatus:
         for name, issuer in self.untaken.items():
             if issuer is None or issuer.matches(certificate.issuer):
                 msg = f"{FOLDER}/{name} may say that certificate {certificate.label} is revoked"
-                msg = f"{msg}, but the file cannot be used; bring the maker's newest CRL, or remove the file"
+                msg = f"{msg}, but that CRL file cannot be used; bring the maker's newest CRL, or remove the file"
                 raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
 
 

@@ -100,7 +100,7 @@ def _unusable(name: str, what: str) -> Misconfigured:
 def _not_bound(spec: ListenerSpec, error: OSError) -> Misconfigured:
     msg = f"listener {spec.name} cannot listen on {spec.host}:{spec.port} ({error.strerror or error})"
     if error.errno == errno.EADDRINUSE:
-        msg = f"{msg}; perhaps another serve of this installation runs: end it, or choose a free address"
+        msg = f"{msg}; end another `vagus serve` on this address, or choose a free address"
     where = "its address is in the plan, or under [serve] in vagus.toml"
     return Misconfigured(Reason.BAD_SETTINGS, f"{msg}; {where}", listener=spec.name)
 

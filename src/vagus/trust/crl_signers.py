@@ -61,5 +61,5 @@ def _is_unlikely(crl: Crl, candidate: PathCertificate) -> bool:
 
 def _too_many_keys(crl: Crl) -> LimitExceeded:
     msg = f"more than {_MOST_KEYS} keys have the issuer's name of CRL {crl.label}, and none of those tried signed it"
-    msg = f"{msg}; load the CA certificate that did, and no others of that name"
+    msg = f"{msg}; load the CA certificate that signed the CRL, and no others of its name"
     return LimitExceeded(Reason.BUDGET_EXHAUSTED, msg, limit=_MOST_KEYS, crl=crl.label)

@@ -165,7 +165,7 @@ class CrlStatus:
                     f"CRL {crl.label} (number {crl.number}, {crl.this_update:%Y-%m-%d %H:%M:%S} UTC) is older "
                     "than a CRL"
                 )
-                msg = f"{msg} already seen (number {newest.number}); fetch the newest"
+                msg = f"{msg} already seen (number {newest.number}); fetch the newest CRL"
                 raise NotTrusted(Reason.CRL_ROLLBACK, msg, crl=crl.label)
             if mark == newest:
                 return
@@ -343,7 +343,7 @@ class CrlStatus:
             if self._rules.lets_keys_vouch:
                 return
             msg = f"CRL {crl.label} is signed with the key that it should vouch for; load a CRL by the key that"
-            msg = f"{msg} certified it"
+            msg = f"{msg} certified its signer"
             raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, crl=crl.label)
         if len(pending) >= _DEEPEST:
             msg = f"CRL {crl.label} needs a chain of more than {_DEEPEST} CRL signers; publish simpler CRLs"

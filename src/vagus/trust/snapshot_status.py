@@ -70,7 +70,7 @@ class SnapshotStatus:
             newest = self._memory.find(name)
             if newest is not None and (mark.number < newest.number or mark.at < newest.at):
                 msg = f"snapshot number {mark.number} is older than snapshot number {newest.number}, loaded before"
-                raise NotTrusted(Reason.SNAPSHOT_ROLLBACK, f"{msg}; fetch the newest")
+                raise NotTrusted(Reason.SNAPSHOT_ROLLBACK, f"{msg}; fetch the newest snapshot")
             if mark != newest:
                 self._memory.remember(name, mark)
             self.snapshot = snapshot

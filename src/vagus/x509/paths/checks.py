@@ -266,12 +266,12 @@ def _enter_anchor(
 def _check_validity(certificate: PathCertificate, at: datetime, *, is_ca: bool) -> None:
     if at < certificate.not_before:
         msg = f"certificate {certificate.label} is not valid before {certificate.not_before:%Y-%m-%d %H:%M:%S} UTC"
-        msg = f"{msg}, the time given is {at:%Y-%m-%d %H:%M:%S}; check the clock"
+        msg = f"{msg}, and the time of validation is {at:%Y-%m-%d %H:%M:%S}; check the clock"
         raise NotTrusted(Reason.NOT_YET_VALID, msg, certificate=certificate.label)
     if at > certificate.not_after and at.replace(microsecond=0) > certificate.not_after:
         reason = Reason.EXPIRED_CA if is_ca else Reason.EXPIRED
         msg = f"certificate {certificate.label} expired at {certificate.not_after:%Y-%m-%d %H:%M:%S} UTC"
-        raise NotTrusted(reason, f"{msg}; renew it", certificate=certificate.label)
+        raise NotTrusted(reason, f"{msg}; renew the certificate", certificate=certificate.label)
 
 
 def _check_faults(certificate: PathCertificate) -> None:
@@ -337,7 +337,9 @@ def _check_purpose(certificate: PathCertificate, rules: PathRules, inputs: PathI
         return
     if is_final and rules.forbids_mixed_purposes and purposes & _SIGNING_PURPOSES and purposes & _TLS_PURPOSES:
         msg = f"certificate {certificate.label} is for TLS and also for code, times or OCSP (BR 7.1.2.7.10)"
-        raise NotTrusted(Reason.ROLE_FORBIDDEN, f"{msg}; issue one for each", certificate=certificate.label)
+        raise NotTrusted(
+            Reason.ROLE_FORBIDDEN, f"{msg}; issue one certificate for each purpose", certificate=certificate.label
+        )
     if not inputs.purposes or not (is_final or rules.nests_purposes):
         return
     if is_final and not rules.accepts_any_purpose and ext.ANY_EXTENDED_KEY_USAGE in purposes:
@@ -361,7 +363,7 @@ def _check_key(certificate: PathCertificate, rules: PathRules, *, is_final: bool
         smallest = rules.smallest_leaf_rsa if is_final else rules.smallest_rsa
         if facts.bits < (rules.unsafe_small_rsa or smallest):
             msg = f"certificate {certificate.label} has an RSA key of {facts.bits} bits, {smallest} is the least here"
-            raise NotTrusted(Reason.WEAK_KEY, f"{msg}; make a larger one", certificate=certificate.label)
+            raise NotTrusted(Reason.WEAK_KEY, f"{msg}; make a larger RSA key", certificate=certificate.label)
         if rules.rsa_in_bytes and facts.bits % 8:
             msg = f"certificate {certificate.label} has an RSA key of {facts.bits} bits, no multiple of 8 (BR 6.1.5)"
-            raise NotTrusted(Reason.WEAK_KEY, f"{msg}; make another", certificate=certificate.label)
+            raise NotTrusted(Reason.WEAK_KEY, f"{msg}; make another RSA key", certificate=certificate.label)

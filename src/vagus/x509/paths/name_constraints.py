@@ -178,7 +178,9 @@ def _refuse(certificate: PathCertificate, form: Form, *, is_permitted: bool) -> 
     where = "outside the permitted" if is_permitted else "inside the excluded"
     msg = f"a {form.name} name of certificate {certificate.label} lies {where} subtrees of a CA above it"
     raise NotTrusted(
-        Reason.NAME_CONSTRAINT, f"{msg}; issue it by the CA of its own domain", certificate=certificate.label
+        Reason.NAME_CONSTRAINT,
+        f"{msg}; have the CA of its own domain issue the certificate",
+        certificate=certificate.label,
     )
 
 
@@ -186,7 +188,7 @@ def _check_absent(certificate: PathCertificate, constrained: Form) -> None:
     """4.2.1.10: a form that is constrained and that we cannot process must not appear, critical or not."""
     if any(form is constrained for form, _ in certificate.names.others):
         msg = f"certificate {certificate.label} holds a {constrained.name}, a form that a CA above it constrains"
-        msg = f"{msg} and for which no matching is defined; issue it without"
+        msg = f"{msg} and for which no matching is defined; issue the certificate without that name"
         raise NotTrusted(Reason.NAME_CONSTRAINT, msg, certificate=certificate.label)
 
 

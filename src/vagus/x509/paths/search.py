@@ -245,7 +245,9 @@ class _Walk:
         target = self._target
         if self._search.pool.anchors_named(target.subject) or self._search.pool.anchors_named(target.issuer):
             msg = f"certificate {target.label} has an anchor's name, but no anchor's key signed it"
-            return NotTrusted(Reason.UNTRUSTED_ANCHOR, f"{msg}; it imitates the anchor", certificate=target.label)
+            return NotTrusted(
+                Reason.UNTRUSTED_ANCHOR, f"{msg}; the certificate imitates the anchor", certificate=target.label
+            )
         if target.is_self_issued:
             msg = f"certificate {target.label} is self-issued and no anchor here; add its issuer's root if you trust it"
             return NotTrusted(Reason.UNTRUSTED_ANCHOR, msg, certificate=target.label)
