@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from tests.simulator.presence import present
 from tests.simulator.processes import serving
 from tests.simulator.running import denied, done, run
 from vagus.records.authorities import find_generation, list_authorities
@@ -76,8 +77,7 @@ def test_a_sealed_list_is_published_without_any_offline_key(hospital: Path) -> N
     for name in ("0", "complete"):
         crl = x509.load_der_x509_crl((hospital / "published" / "crl" / "root" / "1" / f"{name}.crl").read_bytes())
         assert crl.is_signature_valid(root.public_key())  # type: ignore[arg-type]
-        entry = crl.get_revoked_certificate_by_serial_number(stolen.serial_number)
-        assert entry is not None
+        entry = present(crl.get_revoked_certificate_by_serial_number(stolen.serial_number))
         assert entry.extensions.get_extension_for_class(x509.CRLReason).value.reason is x509.ReasonFlags.ca_compromise
 
 
@@ -114,8 +114,7 @@ def test_after_one_sealed_list_was_used_the_others_of_its_issuer_ask_for_a_cerem
 def revoke_beneath(folder: Path, name: str, reason: RevocationReason) -> None:
     """What `vagus revoke --serial h1#1:HEX` does once two have approved: `name` hangs beneath an offline authority."""
     with Installation.open(folder) as installation, installation.database.reading() as connection:
-        below = find_generation(connection, name, 1)
-        assert below is not None
+        below = present(find_generation(connection, name, 1))
         assert below.certificate_der is not None
         assert below.parent_id is not None
         serial = decode_certificate(below.certificate_der).serial
@@ -127,9 +126,7 @@ def lacking(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("reason", [RevocationReason.CA_COMPROMISE, RevocationReason.CESSATION_OF_OPERATION])
-def test_an_authority_that_was_revoked_beneath_an_offline_one_waits_for_a_ceremony(
-    hospital: Path, reason: RevocationReason
-) -> None:
+def test_an_authority_revoked_by_an_offline_one_waits_for_a_ceremony(hospital: Path, reason: RevocationReason) -> None:
     envelope = hospital / "keystores" / "h1" / "emergency" / "h1.icu.1.sealed"
     assert (lacking(hospital), done(hospital, "ceremony", "--dry-run", "--json").facts) == ([], [])
     revoke_beneath(hospital, "h1/icu", reason)
@@ -165,9 +162,7 @@ def test_nothing_waits_any_more_once_the_sealed_list_is_out(hospital: Path) -> N
     done(hospital, "audit", "verify")
 
 
-def test_a_revocation_that_a_fetched_list_lacks_has_the_same_remedy(
-    hospital: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_revocation_that_a_fetched_crl_lacks_has_this_remedy(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     revoke_beneath(hospital, "h1/icu", RevocationReason.CESSATION_OF_OPERATION)
     later = datetime.now(UTC) + timedelta(seconds=200)
     with serving(hospital, "--role", "status") as served:

@@ -59,9 +59,7 @@ def apply(folder: Path, text: str = PLAN) -> int:
     ],
     ids=["P-384", "RSA-3072"],
 )
-def test_an_existing_root_is_taken_over_and_certifies_the_hierarchy(
-    fresh: Path, tmp_path: Path, key: tuple[str, ...]
-) -> None:
+def test_an_imported_root_certifies_the_hierarchy(fresh: Path, tmp_path: Path, key: tuple[str, ...]) -> None:
     make_root(tmp_path, *key)
     assert apply(fresh) == 3
     taken = done(

@@ -133,9 +133,7 @@ def test_a_later_stage_whose_first_runner_died_before_it_began_is_begun_by_the_n
     assert (revoked(installation), plan(installation, row.id).state) == (3, DONE)
 
 
-def test_a_handed_over_stage_that_an_operator_paused_waits_until_it_is_handed_over_anew(
-    installation: Installation,
-) -> None:
+def test_a_stage_that_an_operator_paused_waits_until_it_is_handed_over_anew(installation: Installation) -> None:
     row = propose(installation)
     installation.mass_revocation.run(row.id, by=BY)
     hand_over(installation, row.id)
@@ -148,9 +146,7 @@ def test_a_handed_over_stage_that_an_operator_paused_waits_until_it_is_handed_ov
     assert (revoked(installation), plan(installation, row.id).state) == (3, DONE)
 
 
-def test_handing_over_anew_counts_while_the_paused_job_still_waits_for_another_runner(
-    installation: Installation,
-) -> None:
+def test_handing_over_anew_counts_while_the_paused_job_still_waits(installation: Installation) -> None:
     row = propose(installation)
     installation.mass_revocation.run(row.id, by=BY)
     job = hand_over(installation, row.id)
@@ -163,7 +159,7 @@ def test_handing_over_anew_counts_while_the_paused_job_still_waits_for_another_r
     assert (revoked(installation), plan(installation, row.id).state) == (3, DONE)
 
 
-def test_a_pause_between_a_servers_look_at_its_job_and_the_beginning_holds_the_stage(
+def test_a_pause_before_a_job_begins_holds_the_stage(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = propose(installation)

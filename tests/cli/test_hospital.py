@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import delete, select
 
 from tests.simulator.issuing import device_name, issue
+from tests.simulator.presence import present
 from tests.simulator.queries import find_token, list_tokens_of
 from tests.simulator.running import PLAN, denied, done, run
 from vagus.fleet.tokens import hash_token
@@ -194,9 +195,7 @@ def test_the_doctor_warns_and_is_content(hospital: Path) -> None:
     assert states["keystores"] == "warning", "a weak derivation is reported"
 
 
-def test_the_doctor_reads_the_derivation_from_the_keystores_and_not_from_the_settings(
-    hospital: Path, tmp_path: Path
-) -> None:
+def test_the_doctor_reads_the_derivation_from_keystores_not_settings(hospital: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(hospital, copy)
     settings = copy / "vagus.toml"
@@ -207,9 +206,7 @@ def test_the_doctor_reads_the_derivation_from_the_keystores_and_not_from_the_set
     assert (found["state"], "log" in found["finding"]) == ("warning", True)
 
 
-def test_the_doctor_tells_where_all_operators_are_one_person(
-    hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_doctor_warns_of_a_shared_account(hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     login = tmp_path / "loginuid"
     monkeypatch.setattr(local_account, "_LOGIN", login)
     account = local_account.find_operator()
@@ -373,8 +370,7 @@ def test_a_revoked_device_is_locked_out_until_the_inventory_says_otherwise(hospi
     for number in (1, 2):
         denied(hospital, 3, "DEVICE_STATE", "token", "make", device_name(number))
     with Installation.open(hospital) as installation, installation.database.reading() as connection:
-        token = find_token(connection, hash_token(before["token"]))
-        assert token is not None
+        token = present(find_token(connection, hash_token(before["token"])))
         assert token.expires_at <= int(installation.clock.now().timestamp())
 
 

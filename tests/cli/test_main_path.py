@@ -163,7 +163,7 @@ def test_raw_lines_are_relayed_both_ways_and_a_stranger_gets_none(hospital: Hosp
         (7, "lines", ("device", "hold", "{}")),
     ],
 )
-def test_an_open_connection_ends_within_two_seconds_of_what_another_process_did_to_its_device(
+def test_an_open_connection_ends_in_two_seconds(
     hospital: Hospital, tmp_path: Path, number: int, listener: str, command: tuple[str, ...]
 ) -> None:
     credential = write_credential(hospital.folder, number, tmp_path / "device.pem")
@@ -258,9 +258,7 @@ def test_a_kept_checkpoint_is_continued_while_it_serves(hospital: Hospital, tmp_
 # what operators change while it serves
 
 
-def test_another_plans_listeners_are_taken_at_sighup_and_open_connections_go_on(
-    hospital: Hospital, tmp_path: Path
-) -> None:
+def test_sighup_takes_a_plans_listeners_and_open_connections_go_on(hospital: Hospital, tmp_path: Path) -> None:
     credential = write_credential(hospital.folder, 10, tmp_path / "device.pem")
     served = hospital.served
     more = hospital.plan.read_text() + (

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 
 from tests.simulator.issuing import SOURCE, Kept, device_name, issue, make_responder, publish
+from tests.simulator.presence import present
 from tests.simulator.processes import PATIENCE, Served, serving
 from tests.simulator.queries import find_token
 from tests.simulator.running import denied, done, run
@@ -239,7 +240,7 @@ def set_back(folder: Path, older: Path) -> None:
 
 
 @pytest.mark.parametrize("left", ["log", "published", "both"])
-def test_a_status_node_over_a_database_that_was_set_back_is_blind_until_the_gap_is_closed(
+def test_a_status_node_over_an_older_database_is_blind(
     hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
     make_responder(hospital)
@@ -301,9 +302,7 @@ def test_a_status_node_without_files_and_log_of_its_own_answers(hospital: Path, 
         assert foreign.read_bytes() == content
 
 
-def test_a_revocation_of_the_gap_stands_in_the_list_of_its_own_shard(
-    hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_revocation_of_the_gap_is_in_its_crl(hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shard was opened behind the backup; its list is signed again, and goes on naming who is revoked there."""
     monkeypatch.setattr(shards, "SHARD_PLACES", 2)
     monkeypatch.setattr(shards, "BLOCK", 1)
@@ -333,9 +332,7 @@ def test_a_revocation_of_the_gap_stands_in_the_list_of_its_own_shard(
     assert done(back, "audit", "verify", *("--against", str(kept.checkpoint)), "--json").facts["verdict"] == "sound"
 
 
-def test_a_status_node_hands_out_no_list_of_the_backup_after_the_gap_was_closed_without_lists(
-    lost: Lost, tmp_path: Path
-) -> None:
+def test_a_status_node_serves_no_crl_of_the_backup_after_a_gap_closed_without_crls(lost: Lost, tmp_path: Path) -> None:
     """The log tells that a newer one is out: the backup's lacks who was revoked, and waits for whoever signs."""
     back = tmp_path / "back"
     done(back, "restore", str(lost.backup), "--published", str(lost.kept.log))
@@ -370,9 +367,7 @@ def test_without_the_published_log_nothing_goes_on_under_the_old_name(lost: Lost
     assert caught.value.reason is Reason.CHECKPOINT_INVALID
 
 
-def test_lists_that_the_restore_was_shown_are_written_down_though_nobody_gives_them_again(
-    lost: Lost, tmp_path: Path
-) -> None:
+def test_crls_that_the_restore_was_shown_count_though_they_are_not_given_again(lost: Lost, tmp_path: Path) -> None:
     back = brought_back(lost, tmp_path, with_log=False)
     evidence = ("--checkpoint", str(lost.kept.checkpoint), "--new-origin", "log.test/2")
     done(back, "restore-gap", *evidence, "--accept", "--yes")
@@ -448,8 +443,7 @@ def test_a_spent_token_stays_spent(lost: Lost, tmp_path: Path, hospital: Path) -
     back = tmp_path / "back"
     done(back, "restore", str(tmp_path / "backup.tar"), "--published", str(kept.log))
     with Installation.open(back) as installation, installation.database.reading() as connection:
-        found = find_token(connection, hash_token(made))
-        assert found is not None
+        found = present(find_token(connection, hash_token(made)))
         assert found.bound_spki_sha256 == b"k" * 32
 
 
@@ -484,9 +478,7 @@ def test_a_house_that_was_forked_by_hand_is_caught(lost: Lost, tmp_path: Path) -
     denied(back, 5, "LOG_TAMPERED", "restore-gap", *evidence, "--accept", "--yes")
 
 
-def test_a_database_that_other_tools_brought_back_issues_nothing_until_its_gap_is_closed(
-    hospital: Path, tmp_path: Path
-) -> None:
+def test_a_database_that_other_tools_restored_issues_nothing(hospital: Path, tmp_path: Path) -> None:
     """As after pg_restore: no mark in the database, but the published log is still beside it."""
     issue(hospital, 2, "before")
     shutil.copy(hospital / "vagus.sqlite3", tmp_path / "old.sqlite3")
@@ -501,7 +493,7 @@ def test_a_database_that_other_tools_brought_back_issues_nothing_until_its_gap_i
     publish(hospital, "next")
 
 
-def test_a_database_that_was_set_back_and_written_on_calls_nobody_good(
+def test_a_database_set_back_and_written_says_no_good(
     hospital: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By another process, which had no published log beside it: there are as many entries as before, and others."""

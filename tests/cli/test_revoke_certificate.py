@@ -62,7 +62,7 @@ def test_a_chain_behind_a_devices_certificate_does_not_revoke_its_unit(equipped:
     assert (dry["certificates"], dry["waits_for_ceremony"]) == (1, ["h1#1"])
 
 
-def test_what_is_not_ours_is_refused_by_name(
+def test_foreign_files_are_refused(
     equipped: Path, maker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign, forged, junk = tmp_path / "foreign.cer", tmp_path / "forged.cer", tmp_path / "junk.pem"

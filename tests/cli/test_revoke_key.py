@@ -37,9 +37,7 @@ def blocks_told(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("reason", ["keyCompromise", "cACompromise", "aACompromise"])
-def test_a_leaked_key_that_nobody_has_shown_yet_is_blocked_and_asked_again_it_is_so_already(
-    equipped: Path, reason: str
-) -> None:
+def test_a_leaked_key_that_was_never_shown_is_blocked_once(equipped: Path, reason: str) -> None:
     asked = ("revoke", "--key", UNSEEN, "--reason", reason)
     dry = done(equipped, *asked, "--dry-run", "--json").facts
     assert (dry["certificates"], dry["key_is_blocked"]) == (0, "by this")
@@ -85,9 +83,7 @@ def test_the_key_is_blocked_before_the_second_person_approves(equipped: Path) ->
 
 
 @pytest.mark.parametrize("more", [("--reason", "superseded"), (), ("--hold",)])
-def test_without_a_compromise_there_is_nothing_to_do_for_a_key_that_no_certificate_is_for(
-    equipped: Path, more: tuple[str, ...]
-) -> None:
+def test_without_a_compromise_a_key_without_certificates_is_left(equipped: Path, more: tuple[str, ...]) -> None:
     asked = ("revoke", "--key", UNSEEN, *more)
     dry = run(equipped, *asked, "--dry-run", "--json")
     assert (dry.code, dry.facts["key_is_blocked"], "nothing to do" in dry.err) == (3, None, True)

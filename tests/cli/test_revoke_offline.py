@@ -28,9 +28,7 @@ def let_lists_be_older(folder: Path) -> None:
         installation.writer.submit(lambda batch: batch.connection.execute(a_minute_ago)).result()
 
 
-def test_what_an_offline_authority_revokes_is_in_no_crl_before_a_ceremony_and_that_is_said(
-    hospital: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_offline_authority_revokes_needs_a_ceremony(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = ("revoke", "--serial", f"h1#1:{serial_of(hospital, 'h1/icu')}", "--reason", "cACompromise")
     dry = done(hospital, *named, "--dry-run", "--json").facts
     assert (dry["certificates"], dry["ocsp_answers_signed_anew"], dry["waits_for_ceremony"]) == (1, 0, ["h1#1"])

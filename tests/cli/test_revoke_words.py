@@ -69,9 +69,7 @@ def test_the_question_says_that_it_only_proposes_where_policy_asks_for_more_pers
         ("--certificates-only", "Revoke 1 certificate of 1 device now, for good?"),
     ],
 )
-def test_the_question_names_the_act_and_stages_only_where_there_are_some(
-    equipped_once: Path, option: str, question: str
-) -> None:
+def test_the_question_names_the_act_and_its_stages(equipped_once: Path, option: str, question: str) -> None:
     asked = answer(equipped_once, "n\n", "revoke", "--device", "Aorta IP3:AIP3-000001", option)
     assert question in said(asked.err)
 
@@ -85,9 +83,7 @@ def test_a_release_says_that_it_ends_holds(equipped: Path) -> None:
     assert set(states(equipped)) == {"issued"}
 
 
-def test_who_approved_before_is_refused_before_anything_is_asked(
-    equipped: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_approval_by_one_person_is_refused(equipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(equipped, "revoke", "--unit", "h1/icu", "--yes").code == 3
     refused = answer(equipped, "y\n", "revoke", "approve", "1")
     assert (refused.code, refused.reason) == (3, "ALREADY_EXISTS")
@@ -104,9 +100,7 @@ def test_who_approved_before_is_refused_before_anything_is_asked(
 
 
 @pytest.mark.parametrize("act", ["approve", "run", "pause", "stop"])
-def test_a_plan_that_is_done_is_refused_before_anything_is_asked_and_the_message_is_about_plans(
-    equipped: Path, act: str
-) -> None:
+def test_a_plan_that_is_done_is_refused_before_anything_is_asked(equipped: Path, act: str) -> None:
     done(equipped, *FOUR, "--yes")
     refused = answer(equipped, "y\n", "revoke", act, "1")
     assert (refused.code, refused.reason) == (3, "DEVICE_STATE")
@@ -133,9 +127,7 @@ def test_a_plan_that_there_is_not_is_refused_before_anything_is_asked(equipped_o
 
 
 @pytest.mark.parametrize("typed", ["n\n", END_OF_INPUT])
-def test_whoever_does_not_say_yes_between_stages_leaves_a_plan_that_is_paused_and_is_told_how_to_go_on(
-    equipped: Path, typed: str
-) -> None:
+def test_without_a_yes_between_stages_a_plan_is_paused_with_the_command_to_resume(equipped: Path, typed: str) -> None:
     paused = answer(equipped, "y\n" + typed, *FOUR, "--stages", "50")
     assert paused.code == 0
     assert "2 are done. Run the next stage?" in paused.err
@@ -208,9 +200,7 @@ def test_a_plan_that_has_not_begun_is_not_paused(equipped: Path) -> None:
 
 
 @pytest.mark.parametrize("before", [("--unit", "h1/icu"), ("--yes",), ("--json",)])
-def test_an_option_before_a_subcommand_is_not_dropped_without_a_word(
-    equipped_once: Path, before: tuple[str, ...]
-) -> None:
+def test_an_option_before_a_subcommand_is_not_dropped_silently(equipped_once: Path, before: tuple[str, ...]) -> None:
     refused = run(equipped_once, "revoke", *before, "list")
     assert refused.code == 2
     assert "BAD_ARGUMENT" in refused.err
@@ -220,9 +210,7 @@ def test_an_option_before_a_subcommand_is_not_dropped_without_a_word(
 @pytest.mark.parametrize(
     ("reason", "remedy"), [("certificateHold", "write --hold instead"), ("removeFromCRL", "write --release instead")]
 )
-def test_a_reason_of_holds_is_refused_at_once_with_the_option_that_is_meant(
-    equipped_once: Path, reason: str, remedy: str
-) -> None:
+def test_a_reason_of_holds_is_refused_with_the_option_to_use(equipped_once: Path, reason: str, remedy: str) -> None:
     refused = denied(equipped_once, 2, "BAD_ARGUMENT", "revoke", "--unit", "h1/icu", "--reason", reason, "--dry-run")
     assert remedy in refused.err
     unknown = run(equipped_once, "revoke", "--unit", "h1/icu", "--reason", "boredom")

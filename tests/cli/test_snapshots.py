@@ -48,9 +48,7 @@ def test_a_snapshot_to_a_medium_that_is_not_there_is_refused_before_it_is_made(h
 
 
 @pytest.mark.parametrize("gone", ["log", "published"])
-def test_a_database_that_other_tools_brought_back_makes_no_snapshot_until_its_gap_is_closed(
-    hospital: Path, papers: Path, gone: str
-) -> None:
+def test_a_database_that_other_tools_restored_makes_no_snapshot(hospital: Path, papers: Path, gone: str) -> None:
     """It calls everybody good who was revoked since, for days and to whom can ask nobody else."""
     shutil.copy(hospital / "vagus.sqlite3", papers / "old.sqlite3")
     done(hospital, "device", "revoke", "Aorta IP3:AIP3-000001", "--reason", "keyCompromise", "--yes")

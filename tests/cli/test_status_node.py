@@ -79,9 +79,7 @@ def test_a_node_whose_folder_cannot_be_written_goes_on_answering_and_says_where(
     assert served.log().count("CRLs are not written") == 1
 
 
-def test_the_doctor_sees_revocations_that_the_signing_side_has_not_listed(
-    node: Path, hospital: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_doctor_sees_revocations_without_a_crl(node: Path, hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     issue(hospital, 1)
     publish(hospital, "again")
     revoked_at = datetime.now(UTC)

@@ -213,9 +213,7 @@ MADE = AT - timedelta(minutes=30)
         (CA, crl(CA, this_update=MADE + timedelta(seconds=1)), "STATUS_DOUBTFUL"),
     ],
 )
-def test_a_list_decides_about_what_looks_revoked_in_an_older_snapshot(
-    tmp_path: Path, looks_revoked: Made, of_ca: bytes, reason: str | None
-) -> None:
+def test_a_newer_crl_decides_by_itself(tmp_path: Path, looks_revoked: Made, of_ca: bytes, reason: str | None) -> None:
     """The root's list is older than the snapshot, as lists of offline authorities are, and decides nothing there."""
     hit = CA.parsed.spki_sha256 if looks_revoked is LEAF else ROOT.parsed.spki_sha256
     content = encode_content(

@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulator.enrolment import ENROLMENT, Forge, Site, peer
 from tests.simulator.installation import GROUP, pack
+from tests.simulator.presence import present
 from tests.simulator.refusals import reason_of
 from tests.simulator.stock import BY, ER
 from vagus.authority.issuance import IssuedCertificate
@@ -137,8 +138,7 @@ def test_a_connection_that_passes_by_grace_alone_says_so(hospital: Site) -> None
     admission = Admission(*parts, find_lapse=old.find_lapse)
     hospital.stock.clock.advance(hours=2)
     chain = (issued.issuer.certificate_der, hospital.h1.der)
-    lapse = admission.admit(peer(issued.der, *chain), TELEMETRY).on_grace
-    assert lapse is not None
+    lapse = present(admission.admit(peer(issued.der, *chain), TELEMETRY).on_grace)
     assert lapse.reason is Reason.SEQUENCE_LOST
     hospital.follower.catch_up()
     assert admission.admit(peer(issued.der, *chain), TELEMETRY).on_grace is None

@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulator.enrolment import ENROLMENT, Site, new_site, peer
 from tests.simulator.installation import GROUP, pack
+from tests.simulator.presence import present
 from tests.simulator.refusals import reason_of
 from tests.simulator.stock import BY
 from vagus.authority.issuance import IssuedCertificate
@@ -80,8 +81,7 @@ def test_a_device_that_was_here_goes_on_until_its_status_is_too_old(gateway: Lis
         assert gateway.admit(issued) == before
         assert gateway.refused(stranger) is Reason.DATABASE_UNAVAILABLE, "of whom nothing is known"
         clock.advance(hours=24)
-        admitted = gateway.admit(issued).device
-        assert admitted is not None
+        admitted = present(gateway.admit(issued).device)
         assert admitted.id == device.id
         clock.advance(seconds=1)
         assert gateway.refused(issued) is Reason.SEQUENCE_LOST
@@ -109,9 +109,7 @@ def test_a_device_that_changed_is_forgotten_at_once(gateway: ListenerState) -> N
         assert gateway.refused(issued) is Reason.DEVICE_STATE, "what it became is remembered too"
 
 
-def test_nothing_is_remembered_that_changed_while_it_was_read(
-    gateway: ListenerState, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_that_changed_meanwhile_is_unknown(gateway: ListenerState, monkeypatch: pytest.MonkeyPatch) -> None:
     stock = gateway.hospital.stock
     device, issued = gateway.enrolled("SN-1")
     gateway.admit(issued)  # its certificate is not looked up again
@@ -154,9 +152,7 @@ def test_what_is_remembered_has_a_bound() -> None:
             gateway.admit(third)
 
 
-def test_one_device_over_the_bound_removes_no_other_device_than_the_oldest(
-    gateway: ListenerState, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_over_the_bound_removes_the_oldest(gateway: ListenerState, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vagus.fleet.database_status._MOST_REMEMBERED", 4)  # two of authorities
     first, second, third = (gateway.enrolled(f"SN-{number}")[1] for number in range(3))
     for issued in (first, second, third):

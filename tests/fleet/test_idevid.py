@@ -7,6 +7,7 @@ from dataclasses import replace
 from tests.simulator.enrolment import HARDWARE_TYPE, Site
 from tests.simulator.installation import STATUS_URL, pack
 from tests.simulator.orders import new_key, spki
+from tests.simulator.presence import present
 from tests.simulator.refusals import reason_of
 from vagus.errors import NotAuthorised
 from vagus.fleet.idevid import find_idevid_device, maker_serials
@@ -76,8 +77,7 @@ def test_no_serial_or_two_of_them_belong_to_no_device(hospital: Site) -> None:
 def test_a_serial_that_two_models_share_needs_the_model_in_the_certificate(hospital: Site) -> None:
     device = hospital.stock.add("TWIN-1")
     with hospital.stock.database.writing() as connection:
-        pump = find_model(connection, "pump")
-        assert pump is not None
+        pump = present(find_model(connection, "pump"))
         put_model(connection, ModelRow("pump-2", "Acme", "infusion-pump", "bedside", pump.anchor_sha256))
         other = replace(device, model="pump-2", id=type(device.id).draw(hospital.forge.entropy))
         insert_device(connection, other)
@@ -91,8 +91,7 @@ def test_a_serial_of_another_model_of_the_same_maker_belongs_to_no_device(hospit
     """Makers number each model from one: a scale's birth certificate must not enrol as the pump of that number."""
     device = hospital.stock.add("ONE-1")
     with hospital.stock.database.writing() as connection:
-        pump = find_model(connection, "pump")
-        assert pump is not None
+        pump = present(find_model(connection, "pump"))
         put_model(connection, ModelRow("smart-scale", "Acme", "wearable", "wearable", pump.anchor_sha256))
     assert _refused(hospital, _birth(hospital, in_subject="ONE-1", model="smart-scale")) is Reason.NOT_IN_INVENTORY
     for model in ("pump", None, "Infusion division"):  # a unit that names no model of this maker says nothing

@@ -150,9 +150,7 @@ def test_a_file_that_cannot_be_taken_stops_nothing_but_itself(shelf: Shelf, cont
     assert shelf.crls.problems() == {}
 
 
-def test_a_file_that_could_not_be_used_is_read_again_without_a_change(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_could_not_be_used_is_read_again_unchanged(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database may have been away, or the clock slow: neither leaves a trace in the folder."""
     now = [1000.0]
     monkeypatch.setattr("vagus.fleet.maker_crls.time.monotonic", lambda: now[0])

@@ -8,14 +8,13 @@ import pytest
 
 from tests.simulator.enrolment import Site
 from tests.simulator.installation import pack
+from tests.simulator.presence import present
 from vagus.fleet.renewal import RenewalWindow, window_for
 from vagus.x509.certificates import PathCertificate, decode_certificate
 
 
 def _window(certificate: PathCertificate) -> RenewalWindow:
-    found = window_for(certificate, pack())
-    assert found is not None
-    return found
+    return present(window_for(certificate, pack()))
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,7 @@ from vagus.reasons import Reason
 
 
 @pytest.mark.parametrize("later", [b"", b"short", b"other words", b"words and then more"])
-def test_a_file_that_is_written_while_it_is_packed_makes_no_archive(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: bytes
-) -> None:
+def test_a_file_that_changes_makes_no_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: bytes) -> None:
     """A manifest of what the file held before would be found out at the restore, when the original is gone."""
     file, target = tmp_path / "list.crl", tmp_path / "backup.tar"
     file.write_bytes(b"first words")

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import delete, update
 
 from tests.simulator.installation import STATUS_URL
+from tests.simulator.presence import present
 from tests.simulator.publishing import PublishedHospital
 from vagus.authority.crls.publisher import sign_crl
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
@@ -48,8 +49,7 @@ def signed(clinic: PublishedHospital, **changes: object) -> bytes:
 
 def crl_of(clinic: PublishedHospital, *, is_delta: bool = False) -> bytes:
     """The newest CRL of h1/icu, shard 0."""
-    found = clinic.lists.find_crl("h1/icu", 1, 0, is_delta=is_delta)
-    assert found is not None
+    found = present(clinic.lists.find_crl("h1/icu", 1, 0, is_delta=is_delta))
     return found.crl_der
 
 
@@ -102,8 +102,7 @@ def test_a_crl_signed_with_another_key_is_a_defect(clinic: PublishedHospital) ->
 
 def test_a_crl_of_another_issuer_is_a_defect(clinic: PublishedHospital) -> None:
     place = clinic.place("complete")
-    other = clinic.lists.find_crl("h1", 1, -1)
-    assert other is not None
+    other = present(clinic.lists.find_crl("h1", 1, -1))
     clinic.spoiled[place] = lambda _: other.crl_der
     assert the_only(clinic, place).reason is Reason.CRL_INVALID
 

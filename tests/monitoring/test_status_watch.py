@@ -86,7 +86,7 @@ def test_offline_crls_are_due_sixty_days_ahead(clinic: PublishedHospital, watch:
     ]
 
 
-def test_a_crl_that_ended_is_reported_with_its_effect(
+def test_an_ended_crl_is_reported_with_its_effect(
     clinic: PublishedHospital, watch: StatusWatch, health: Health
 ) -> None:
     clinic.advance(days=7, seconds=1)
@@ -95,7 +95,7 @@ def test_a_crl_that_ended_is_reported_with_its_effect(
     assert ended in due
 
 
-def test_missing_crls_and_expired_responders_are_reported(
+def test_missing_crls_and_old_responders_are_seen(
     clinic: PublishedHospital, watch: StatusWatch, health: Health
 ) -> None:
     clinic.advance(days=15)
@@ -116,9 +116,7 @@ def test_an_authority_that_has_ended_needs_no_crl(clinic: PublishedHospital) -> 
     assert {one.authority for one in watched.crls} == {"root#1", "h1#1"}
 
 
-def test_defects_are_on_health_and_in_the_metrics(
-    clinic: PublishedHospital, watch: StatusWatch, health: Health
-) -> None:
+def test_defects_are_on_health_and_in_metrics(clinic: PublishedHospital, watch: StatusWatch, health: Health) -> None:
     before = samples(health)
     assert (before["vagus_probe_lists"], before["vagus_probe_age_seconds"]) == (6, 0)
     clinic.spoiled[clinic.place("0")] = lambda _: b"junk"
@@ -137,9 +135,7 @@ def test_defects_are_on_health_and_in_the_metrics(
     assert (after["vagus_lists_due"], after["vagus_authorities_silent"]) == (0, 0)
 
 
-def test_a_long_round_is_followed_by_a_long_pause(
-    clinic: PublishedHospital, watch: StatusWatch, health: Health
-) -> None:
+def test_a_long_round_has_a_long_pause_after_it(clinic: PublishedHospital, watch: StatusWatch, health: Health) -> None:
     pause = watch.probe()
     assert watch.report is not None
     assert pause == max(60.0, 50 * watch.report.seconds)
@@ -163,9 +159,7 @@ def test_other_paths_are_not_found(health: Health) -> None:
     assert call(app, "HEAD", "/metrics").body == b""
 
 
-def test_what_an_offline_authority_revoked_waits_for_an_operator(
-    clinic: PublishedHospital, watch: StatusWatch, health: Health
-) -> None:
+def test_an_offline_revocation_waits_for_people(clinic: PublishedHospital, watch: StatusWatch, health: Health) -> None:
     built = clinic.built
     with built.database.reading() as connection:
         h1 = find_generation(connection, "h1", 1)
@@ -182,9 +176,7 @@ def test_what_an_offline_authority_revoked_waits_for_an_operator(
     assert sentence.endswith("run: vagus ceremony")
 
 
-def test_an_overdue_revocation_is_seen_without_any_fetch(
-    clinic: PublishedHospital, watch: StatusWatch, health: Health
-) -> None:
+def test_an_overdue_revocation_is_seen_unfetched(clinic: PublishedHospital, watch: StatusWatch, health: Health) -> None:
     """The signing side is down: no CRL is due by its schedule for days, and CRLs let a revoked device pass."""
     issued = clinic.issue()
     clinic.advance(seconds=2)

@@ -11,9 +11,7 @@ import pytest
 from vagus.operations import local_account
 
 
-def test_the_operator_is_whom_the_system_names_not_whom_the_environment_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_system_names_the_operator_not_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     login = tmp_path / "loginuid"
     monkeypatch.setattr(local_account, "_LOGIN", login)
     mine = pwd.getpwuid(os.getuid()).pw_name

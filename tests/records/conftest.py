@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import fresh_database, postgres_server
-from vagus.records.engine.database import Database, open_database
+from tests.simulator.rows import authority
+from vagus.records.engine.database import Connection, Database, open_database
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +47,22 @@ def file_database(tmp_path: Path) -> Iterator[Database]:
     made.create()
     yield made
     made.close()
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection]:
+    """A transaction that writes to `database` and is committed after the test."""
+    with database.writing() as writing:
+        yield writing
+
+
+@pytest.fixture
+def ca(connection: Connection) -> int:
+    """The authority h1/icu."""
+    return authority(connection)
+
+
+@pytest.fixture
+def other(connection: Connection, ca: int) -> int:
+    """The authority h1/er, made after h1/icu."""
+    return authority(connection, "h1/er")

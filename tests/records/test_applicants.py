@@ -50,38 +50,34 @@ def test_a_device_leads_to_its_unit(database: Database) -> None:
     assert find_by_device(database, device(3).id) == ApplicantRow(None, None)
 
 
-def test_the_recheck_sees_what_the_batch_has_changed(database: Database) -> None:
-    with database.writing() as connection:
-        assert _now(connection) == ApplicantNow(DEVICE, TOKEN, is_held=False, shown_state=None)
-        assert bind_token(connection, HASH, b"key", request_id=None, at=150)
-        assert set_device_state(connection, DEVICE.id, before="received", after="recalled", at=150)
-        seen = _now(connection)
-        assert seen.device is not None
-        assert seen.token is not None
-        assert (seen.device.state, seen.token.bound_spki_sha256) == ("recalled", b"key")
+def test_the_recheck_sees_what_the_batch_has_changed(connection: Connection) -> None:
+    assert _now(connection) == ApplicantNow(DEVICE, TOKEN, is_held=False, shown_state=None)
+    assert bind_token(connection, HASH, b"key", request_id=None, at=150)
+    assert set_device_state(connection, DEVICE.id, before="received", after="recalled", at=150)
+    seen = _now(connection)
+    assert seen.device is not None
+    assert seen.token is not None
+    assert (seen.device.state, seen.token.bound_spki_sha256) == ("recalled", b"key")
 
 
-def test_a_missing_token_hides_no_device_and_a_missing_device_hides_all(database: Database) -> None:
-    with database.writing() as connection:
-        bare = recheck_applicant(connection, DEVICE.id, token_sha256=None, shown_sha256=None, at=150)
-        assert bare == ApplicantNow(DEVICE, None, is_held=False, shown_state=None)
-        assert _now(connection, of=device(3).id) == ApplicantNow(None, None, is_held=False, shown_state=None)
+def test_a_missing_token_hides_no_device_and_a_missing_device_hides_all(connection: Connection) -> None:
+    bare = recheck_applicant(connection, DEVICE.id, token_sha256=None, shown_sha256=None, at=150)
+    assert bare == ApplicantNow(DEVICE, None, is_held=False, shown_state=None)
+    assert _now(connection, of=device(3).id) == ApplicantNow(None, None, is_held=False, shown_state=None)
 
 
-def test_a_hold_counts_for_its_own_device_until_the_certificate_ends(database: Database) -> None:
-    with database.writing() as connection:
-        row = certificate(connection, authority(connection), 5, device_id=DEVICE.id.text, not_after=300)
-        certificates.set_state(connection, row.leaf_index, certificates.HELD)
-        assert _now(connection, at=299).is_held
-        assert not _now(connection, at=300).is_held
-        assert not _now(connection, of=device(2).id, at=299).is_held
+def test_a_hold_counts_for_its_own_device_until_the_certificate_ends(connection: Connection) -> None:
+    row = certificate(connection, authority(connection), 5, device_id=DEVICE.id.text, not_after=300)
+    certificates.set_state(connection, row.leaf_index, certificates.HELD)
+    assert _now(connection, at=299).is_held
+    assert not _now(connection, at=300).is_held
+    assert not _now(connection, of=device(2).id, at=299).is_held
 
 
 @pytest.mark.parametrize("state", [certificates.ISSUED, certificates.REVOKED, certificates.HELD])
-def test_the_state_of_the_presented_certificate_is_found_for_any_owner(database: Database, state: str) -> None:
-    with database.writing() as connection:
-        certificate(connection, authority(connection), 5, device_id=device(2).id.text)
-        certificates.note_signature(connection, 5, b"der", b"1" * 32)
-        certificates.set_state(connection, 5, state)
-        assert _now(connection, shown=b"1" * 32).shown_state == state
-        assert _now(connection, shown=b"2" * 32).shown_state is None
+def test_the_state_of_the_presented_certificate_is_found_for_any_owner(connection: Connection, state: str) -> None:
+    certificate(connection, authority(connection), 5, device_id=device(2).id.text)
+    certificates.note_signature(connection, 5, b"der", b"1" * 32)
+    certificates.set_state(connection, 5, state)
+    assert _now(connection, shown=b"1" * 32).shown_state == state
+    assert _now(connection, shown=b"2" * 32).shown_state is None

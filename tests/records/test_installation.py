@@ -10,7 +10,7 @@ import pytest
 from tests.simulator.refusals import refuses
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.reasons import Reason
-from vagus.records.engine.database import Database
+from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import (
     InstallationRow,
@@ -50,11 +50,10 @@ def test_it_comes_back_and_changes_only_where_it_may(database: Database) -> None
         assert (found.origin, found.salt) == ("log.example.org/second", MINE.salt)
 
 
-def test_a_database_belongs_to_one_installation(database: Database) -> None:
-    with database.writing() as connection:
+def test_a_database_belongs_to_one_installation(connection: Connection) -> None:
+    insert_installation(connection, MINE)
+    with refuses(Reason.ALREADY_EXISTS, Conflict):
         insert_installation(connection, MINE)
-        with refuses(Reason.ALREADY_EXISTS, Conflict):
-            insert_installation(connection, MINE)
 
 
 def test_a_database_without_one_says_what_to_do(database: Database) -> None:

@@ -11,7 +11,7 @@ from tests.simulator.queries import count_lost
 from tests.simulator.rows import authority, certificate
 from vagus.records import lost_certificates as rows
 from vagus.records.certificates import EVERY_SHARD, CertificateRow, count_places, find_by_leaf, take_places
-from vagus.records.engine.database import Connection, Database
+from vagus.records.engine.database import Connection
 from vagus.records.revocation.revocations import find_revocation
 
 
@@ -24,23 +24,19 @@ def lose(connection: Connection, leaf: int, shard: int) -> CertificateRow:
 
 
 @pytest.mark.parametrize(("shard", "places"), [(0, [251, 0]), (1, [250, 1]), (EVERY_SHARD, [251, 0])])
-def test_a_lost_certificate_takes_its_place_as_when_it_was_issued(
-    database: Database, shard: int, places: list[int]
-) -> None:
-    with database.writing() as connection:
-        row = lose(connection, 5, shard)
-        assert find_by_leaf(connection, 5) == row
-        assert count_lost(connection) == 1
-        assert [count_places(connection, row.authority_id, one) for one in (0, 1)] == places
+def test_a_lost_certificate_takes_its_place_as_issued(connection: Connection, shard: int, places: list[int]) -> None:
+    row = lose(connection, 5, shard)
+    assert find_by_leaf(connection, 5) == row
+    assert count_lost(connection) == 1
+    assert [count_places(connection, row.authority_id, one) for one in (0, 1)] == places
 
 
-def test_a_certificate_of_every_shard_moves_to_the_one_whose_crl_names_it(database: Database) -> None:
-    with database.writing() as connection:
-        row = lose(connection, 5, EVERY_SHARD)
-        revoke(connection, row, 1)
-        rows.set_known_shard(connection, row, 3)
-        moved, revoked = find_by_leaf(connection, 5), find_revocation(connection, 5)
-        assert moved == replace(row, shard=3)
-        assert revoked is not None
-        assert revoked.shard == 3
-        assert count_places(connection, row.authority_id, 3) >= 1
+def test_a_certificate_of_every_shard_moves_to_the_one_whose_crl_names_it(connection: Connection) -> None:
+    row = lose(connection, 5, EVERY_SHARD)
+    revoke(connection, row, 1)
+    rows.set_known_shard(connection, row, 3)
+    moved, revoked = find_by_leaf(connection, 5), find_revocation(connection, 5)
+    assert moved == replace(row, shard=3)
+    assert revoked is not None
+    assert revoked.shard == 3
+    assert count_places(connection, row.authority_id, 3) >= 1

@@ -12,7 +12,7 @@ from tests.simulator.queries import find_token, list_tokens_of
 from tests.simulator.stock import device, stocked_database
 from vagus.records import tokens
 from vagus.records.devices import insert_device
-from vagus.records.engine.database import Database
+from vagus.records.engine.database import Connection, Database
 from vagus.records.tokens import TokenRow
 
 HASH = hashlib.sha256(b"token").digest()
@@ -35,12 +35,11 @@ def test_a_token_comes_back_as_it_went_in(database: Database) -> None:
         assert list_tokens_of(connection, device(1).id) == (ROW,)
 
 
-def test_the_first_key_binds_the_token_and_no_second_one_does(database: Database) -> None:
-    with database.writing() as connection:
-        assert tokens.bind_token(connection, HASH, b"key one", request_id=None, at=150)
-        assert not tokens.bind_token(connection, HASH, b"key two", request_id="none", at=151)
-        bound = replace(ROW, bound_spki_sha256=b"key one", used_at=150)
-        assert find_token(connection, HASH) == bound
+def test_the_first_key_binds_the_token_and_no_second_one_does(connection: Connection) -> None:
+    assert tokens.bind_token(connection, HASH, b"key one", request_id=None, at=150)
+    assert not tokens.bind_token(connection, HASH, b"key two", request_id="none", at=151)
+    bound = replace(ROW, bound_spki_sha256=b"key one", used_at=150)
+    assert find_token(connection, HASH) == bound
 
 
 def test_only_unused_tokens_are_ended(database: Database) -> None:

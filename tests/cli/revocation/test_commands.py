@@ -171,9 +171,7 @@ def test_where_policy_asks_for_one_person_it_runs_at_once(equipped: Path) -> Non
     assert certificate_of(equipped, "AIP3-000004")["state"] == "revoked"
 
 
-def test_what_was_issued_since_the_proposal_is_told_when_a_plan_is_done(
-    equipped: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_that_is_done_says_what_was_issued_since_it(equipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = str(approved_plan(equipped, monkeypatch))
     assert done(equipped, "revoke", "show", plan, "--json").facts["left"] == COUNT
     with Installation.open(equipped, passphrase_sources=SOURCES) as installation:
@@ -228,9 +226,7 @@ def test_devices_whose_keys_are_lost_are_locked_out_with_their_certificates(equi
 
 
 @pytest.mark.parametrize("more", [("--reason", "keyCompromise", "--certificates-only"), ("--reason", "superseded")])
-def test_devices_that_shall_come_back_with_another_certificate_are_not_locked_out(
-    equipped: Path, more: tuple[str, ...]
-) -> None:
+def test_devices_that_get_another_certificate_are_not_locked_out(equipped: Path, more: tuple[str, ...]) -> None:
     assert done(equipped, "revoke", *BATCH, *more).facts["locks_devices_out"] is False
     assert states(equipped).count("revoked") == 3
     assert pump_state(equipped, 1) == "received"
@@ -289,9 +285,7 @@ def test_each_way_of_naming_selects_its_own(equipped_once: Path) -> None:
         ),
     ],
 )
-def test_what_is_misspelt_is_told_as_what_it_is_with_what_there_is(
-    equipped_once: Path, named: tuple[str, ...], message: str
-) -> None:
+def test_a_misspelt_name_is_refused_with_what_exists(equipped_once: Path, named: tuple[str, ...], message: str) -> None:
     refused = run(equipped_once, "revoke", *named, "--dry-run", "--json")
     error = json.loads(refused.err)["error"]
     assert (refused.code, error["reason"], error["message"]) == (3, "AUTHORITY_UNKNOWN", message)

@@ -72,9 +72,7 @@ def _names(der: bytes) -> x509.SubjectAlternativeName:
     return x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
 
 
-def test_a_token_buys_what_the_inventory_says_and_nothing_that_the_request_says(
-    hospital: Site, device: DeviceRow
-) -> None:
+def test_a_token_buys_what_the_inventory_says_not_what_the_request_says(hospital: Site, device: DeviceRow) -> None:
     key = new_key()
     csr = request(key, dns_names=("er.h1.group.example", "evil.test"))
     issued = _enrol(hospital, csr=csr, token=hospital.token(device), user="device")
@@ -202,9 +200,7 @@ def test_a_renewal_with_other_names_is_refused(hospital: Site, device: DeviceRow
     assert "NAMES_CHANGED" in _refusals(hospital)
 
 
-def test_a_transferred_device_enrols_in_its_new_compartment_and_does_not_renew_the_old(
-    hospital: Site, device: DeviceRow
-) -> None:
+def test_a_transferred_device_enrols_in_its_new_unit_and_renews_nothing_old(hospital: Site, device: DeviceRow) -> None:
     issued, _, _ = _enrolled(hospital, device)
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
     peer = hospital.admit_device(issued)
@@ -226,9 +222,7 @@ def test_a_token_beside_another_devices_certificate_or_name_is_refused(hospital:
     assert _enrol(hospital, user=str(other.id), token=hospital.token(other)).der
 
 
-def test_a_registration_authority_carries_tokens_of_other_devices_and_needs_one_each_time(
-    hospital: Site, device: DeviceRow
-) -> None:
+def test_a_registration_authority_needs_a_device_token_each_time(hospital: Site, device: DeviceRow) -> None:
     issued, _, _ = _enrolled(hospital, device)
     rules = ListenerRules(function=None, group_domain=GROUP, registration_authorities=frozenset({device.id}))
     peer = hospital.admit_device(issued, rules)

@@ -34,9 +34,7 @@ def issued(hospital: Site, device: DeviceRow) -> IssuedCertificate:
     return hospital.enrol(device)
 
 
-def test_each_connection_and_request_carries_one_kind_of_evidence(
-    hospital: Site, device: DeviceRow, issued: IssuedCertificate
-) -> None:
+def test_a_request_carries_one_kind_of_evidence(hospital: Site, device: DeviceRow, issued: IssuedCertificate) -> None:
     own = hospital.admit_device(issued)
     rules = ListenerRules(function=None, group_domain=GROUP, registration_authorities=frozenset({device.id}))
     authority = hospital.admit_device(issued, rules)
@@ -51,9 +49,7 @@ def test_each_connection_and_request_carries_one_kind_of_evidence(
         assert reason_of(read_evidence, anonymous) is Reason.CREDENTIAL_MISSING
 
 
-def test_only_a_registration_authority_relays_tokens_of_other_devices(
-    hospital: Site, issued: IssuedCertificate
-) -> None:
+def test_only_a_registration_authority_relays_other_devices_tokens(hospital: Site, issued: IssuedCertificate) -> None:
     """A protocol that builds the wrong kind of evidence gains nothing."""
     other = hospital.stock.add("SN-2")
     evidence = RelayedToken(hospital.token(other), None, hospital.admit_device(issued))

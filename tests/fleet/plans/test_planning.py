@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.simulator import plans
+from tests.simulator.presence import present
 from tests.simulator.queries import count_devices_by_state
 from tests.simulator.refusals import reason_of
 from tests.simulator.stock import ER, ICU, OVERLAP
@@ -122,8 +123,7 @@ class Site:
 
     def certify_device(self, authority: str, profile: str) -> None:
         def act(batch: Batch) -> None:
-            row = find_newest(batch.connection, authority)
-            assert row is not None
+            row = present(find_newest(batch.connection, authority))
             leaf = batch.append(b"{}")
             certificate = CertificateRow(
                 leaf_index=leaf,
@@ -161,8 +161,7 @@ def test_a_plan_becomes_units_models_authorities_and_devices(site: Site) -> None
     with site.database.reading() as connection:
         assert load_installation(connection).group_domain == "test.example"
         assert find_unit(connection, ICU) is not None
-        model = find_model(connection, "Pump")
-        assert model is not None
+        model = present(find_model(connection, "Pump"))
         assert model.profile == "bedside"
         assert count_devices_by_state(connection, "h1") == {"received": 302}
         (one, other) = list_devices(connection, DeviceFilter(unit=ER))

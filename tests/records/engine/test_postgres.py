@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.postgres import fresh_database
+from tests.simulator.presence import present
 from vagus.clock import Clock
 from vagus.errors import Unavailable, VagusError
 from vagus.events.revocations import RevocationFollower
@@ -92,9 +93,7 @@ def test_a_server_that_says_nothing_is_unavailable(silent: Database, clock: Cloc
         assert error.reason is Reason.DATABASE_UNAVAILABLE
 
 
-def test_after_a_failure_bounded_reads_are_refused_without_waiting(
-    silent: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_failure_bounded_reads_are_refused_at_once(silent: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("vagus.records.engine.database.time.monotonic", lambda: now[0])
     assert "a moment ago" not in refusal_of(lambda: ask(silent)).message
@@ -103,9 +102,7 @@ def test_after_a_failure_bounded_reads_are_refused_without_waiting(
     assert "a moment ago" not in refusal_of(lambda: ask(silent)).message
 
 
-def test_bounded_reads_wait_for_a_tenth_of_the_time_until_another_thread_has_read(
-    real: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bounded_reads_pause_for_nine_tenths_of_the_time(real: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("vagus.records.engine.database.time.monotonic", lambda: now[0])
 
@@ -169,8 +166,7 @@ def test_what_the_url_says_of_the_connection_is_left_so(postgres: str) -> None:
     with fresh_database(postgres) as url:
         made = open_database(url + ("&" if "?" in url else "?") + "connect_timeout=7&keepalives_idle=99")
         with made.reading() as connection:
-            driver = connection.connection.driver_connection
-            assert driver is not None
+            driver = present(connection.connection.driver_connection)
             told = driver.info.get_parameters()
         made.close()
     assert (told["connect_timeout"], told["keepalives_idle"], told["tcp_user_timeout"]) == ("7", "99", "15000")
@@ -184,9 +180,7 @@ def head_held(database: Database) -> Iterator[None]:
         yield
 
 
-def test_a_writer_reports_a_lock_that_is_not_given_back_and_then_writes(
-    postgres: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writer_reports_a_lock_and_then_writes(postgres: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "_WRITE_SECONDS", 0.5)
     with fresh_database(postgres) as url:
         made = open_database(url)

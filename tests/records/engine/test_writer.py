@@ -175,9 +175,7 @@ def test_a_broken_check_is_a_defect_and_no_conflict(writer: Writer) -> None:
     writer.submit(lambda batch: batch.connection.execute(text("DROP TABLE checked"))).result(10)
 
 
-def test_nothing_is_appended_while_a_restore_is_unsettled_except_by_its_settlement(
-    writer: Writer, database: Database
-) -> None:
+def test_while_a_restore_is_unsettled_only_its_settlement_appends(writer: Writer, database: Database) -> None:
     mine = InstallationRow("log.test", 0, bytes(32), restored_at=5, restored_size=0)
     writer.submit(lambda batch: insert_installation(batch.connection, mine)).result(10)
 
@@ -382,9 +380,7 @@ def test_a_transaction_that_was_lost_reaches_every_future_and_the_next_batch_goe
 
 
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "between others", "last"])
-def test_an_act_that_goes_on_after_a_failed_statement_spoils_nothing(
-    writer: Writer, database: Database, place: int
-) -> None:
+def test_an_act_that_survives_a_failed_statement_spoils_nothing(writer: Writer, database: Database, place: int) -> None:
     """PostgreSQL refuses all further statements of such an act, SQLite lets it go on; neighbours are safe on both."""
 
     def swallow(batch: Batch) -> int:

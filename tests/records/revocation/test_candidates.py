@@ -6,37 +6,35 @@ from dataclasses import replace
 
 from tests.simulator.rows import authority, certificate
 from vagus.records.certificates import HELD, INTENDED, set_state
-from vagus.records.engine.database import Database
+from vagus.records.engine.database import Connection, Database
 from vagus.records.keys import ACTIVE, BLOCKED, block_key, insert_key
 from vagus.records.revocation import revocations as rows
 from vagus.records.revocation.candidates import Revocable, find_revocable, find_revocable_serial
 from vagus.records.revocation.revocations import RevocationRow
 
 
-def test_a_certificate_is_found_by_leaf_and_by_name_with_its_issuer(database: Database) -> None:
-    with database.writing() as connection:
-        authority(connection)
-        second = authority(connection, generation=2)
-        one = certificate(connection, second, 5)
-        expected = Revocable(
-            certificate=replace(one, state=INTENDED),
-            reference="h1/icu#2",
-            key_state=None,
-            is_key_shared=False,
-            sequence=None,
-            reason=None,
-        )
-        assert find_revocable(connection, 5) == expected
-        assert find_revocable_serial(connection, second, one.serial) == expected
+def test_a_certificate_is_found_by_leaf_and_by_name_with_its_issuer(connection: Connection) -> None:
+    authority(connection)
+    second = authority(connection, generation=2)
+    one = certificate(connection, second, 5)
+    expected = Revocable(
+        certificate=replace(one, state=INTENDED),
+        reference="h1/icu#2",
+        key_state=None,
+        is_key_shared=False,
+        sequence=None,
+        reason=None,
+    )
+    assert find_revocable(connection, 5) == expected
+    assert find_revocable_serial(connection, second, one.serial) == expected
 
 
-def test_nothing_is_found_of_another_leaf_serial_or_authority(database: Database) -> None:
-    with database.writing() as connection:
-        ca, other = authority(connection), authority(connection, generation=2)
-        one = certificate(connection, ca, 5)
-        assert find_revocable(connection, 6) is None
-        assert find_revocable_serial(connection, ca, one.serial + 1) is None
-        assert find_revocable_serial(connection, other, one.serial) is None
+def test_nothing_is_found_of_another_leaf_serial_or_authority(connection: Connection) -> None:
+    ca, other = authority(connection), authority(connection, generation=2)
+    one = certificate(connection, ca, 5)
+    assert find_revocable(connection, 6) is None
+    assert find_revocable_serial(connection, ca, one.serial + 1) is None
+    assert find_revocable_serial(connection, other, one.serial) is None
 
 
 def test_the_key_is_known_or_not_blocked_or_not_shared_or_not(database: Database) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vagus.records.engine.database import Database
+from vagus.records.engine.database import Connection
 from vagus.records.revocation import plans as rows
 from vagus.records.revocation.plans import RevocationPlanRow
 from vagus.records.revocation.selections import Selection
@@ -30,14 +30,13 @@ PLAN = RevocationPlanRow(
 )
 
 
-def test_a_plan_comes_back_as_it_was_written(database: Database) -> None:
-    with database.writing() as connection:
-        made = replace(PLAN, id=rows.insert_plan(connection, PLAN))
-        assert rows.find_plan(connection, made.id) == made
-        moved = replace(made, state=rows.STOPPED, done=3, position=40, stopped_because="lists-behind")
-        rows.update_plan(connection, moved)
-        assert rows.find_plan(connection, made.id) == moved
-        other = replace(PLAN, id=rows.insert_plan(connection, PLAN))
-        assert rows.list_plans(connection) == (moved, other)
-        assert rows.list_plans(connection, states=(rows.PROPOSED,)) == (other,)
-        assert rows.find_plan(connection, 99) is None
+def test_a_plan_comes_back_as_it_was_written(connection: Connection) -> None:
+    made = replace(PLAN, id=rows.insert_plan(connection, PLAN))
+    assert rows.find_plan(connection, made.id) == made
+    moved = replace(made, state=rows.STOPPED, done=3, position=40, stopped_because="lists-behind")
+    rows.update_plan(connection, moved)
+    assert rows.find_plan(connection, made.id) == moved
+    other = replace(PLAN, id=rows.insert_plan(connection, PLAN))
+    assert rows.list_plans(connection) == (moved, other)
+    assert rows.list_plans(connection, states=(rows.PROPOSED,)) == (other,)
+    assert rows.find_plan(connection, 99) is None

@@ -55,9 +55,7 @@ def test_a_stored_selection_is_the_same_selection(made: Selection) -> None:
 
 
 @pytest.mark.parametrize(("first", "last", "within"), [("a0", "a9", {2}), ("B0", "a5", {1, 2})])
-def test_serials_are_compared_by_their_bytes_in_every_database_language(
-    database: Database, first: str, last: str, within: set[int]
-) -> None:
+def test_databases_compare_serials_by_their_bytes(database: Database, first: str, last: str, within: set[int]) -> None:
     serials = {1: "A5" if first == "a0" else "B5", 2: "a5", 3: "b5"}
     batch = Selection(model=MODEL, first_serial=first, last_serial=last)
     with database.writing() as connection:
@@ -90,63 +88,60 @@ def test_a_selection_of_everything_says_so() -> None:
     assert not Selection(owners=("a",)).is_empty
 
 
-def test_counts_and_pages_agree(database: Database) -> None:
-    with database.writing() as connection:
-        one, other = authority(connection), authority(connection, "h1/er")
-        for leaf in range(6):
-            certificate(connection, one, leaf, shard=leaf // 4, device_id=f"d{leaf // 2}")
-        certificate(connection, other, 9, profile="imaging", device_id=None)
-        set_state(connection, 1, REVOKED)
-        assert rows.newest_leaf(connection) == 9
-        every = Selection(authority_ids=(one, other))
-        assert rows.count_selected(connection, every, alive_at=0) == (
-            SelectionCount(one, 0, "bedside", 3),
-            SelectionCount(one, 1, "bedside", 2),
-            SelectionCount(other, 0, "imaging", 1),
-        )
-        assert rows.count_devices(connection, every, alive_at=0) == 3
-        mine = Selection(authority_ids=(one,))
-        found = rows.list_leaves(connection, mine, alive_at=0, after=0, until=4)
-        assert list(found) == [2, 3, 4], "of those behind the first and up to the fourth, one is revoked or before"
-        assert list(rows.list_leaves(connection, mine, alive_at=10_000, after=-1, until=9)) == []
-        among = rows.list_among(connection, mine, [4, 1, 9, 77, 2], alive_at=0)
-        assert [row.leaf_index for row in among] == [2, 4], "another's, a revoked one and none at all are left out"
-        assert rows.list_among(connection, mine, [2, 4], alive_at=10_000) == ()
+def test_counts_and_pages_agree(connection: Connection) -> None:
+    one, other = authority(connection), authority(connection, "h1/er")
+    for leaf in range(6):
+        certificate(connection, one, leaf, shard=leaf // 4, device_id=f"d{leaf // 2}")
+    certificate(connection, other, 9, profile="imaging", device_id=None)
+    set_state(connection, 1, REVOKED)
+    assert rows.newest_leaf(connection) == 9
+    every = Selection(authority_ids=(one, other))
+    assert rows.count_selected(connection, every, alive_at=0) == (
+        SelectionCount(one, 0, "bedside", 3),
+        SelectionCount(one, 1, "bedside", 2),
+        SelectionCount(other, 0, "imaging", 1),
+    )
+    assert rows.count_devices(connection, every, alive_at=0) == 3
+    mine = Selection(authority_ids=(one,))
+    found = rows.list_leaves(connection, mine, alive_at=0, after=0, until=4)
+    assert list(found) == [2, 3, 4], "of those behind the first and up to the fourth, one is revoked or before"
+    assert list(rows.list_leaves(connection, mine, alive_at=10_000, after=-1, until=9)) == []
+    among = rows.list_among(connection, mine, [4, 1, 9, 77, 2], alive_at=0)
+    assert [row.leaf_index for row in among] == [2, 4], "another's, a revoked one and none at all are left out"
+    assert rows.list_among(connection, mine, [2, 4], alive_at=10_000) == ()
 
 
-def test_what_is_held_may_be_reached_later_and_what_is_revoked_never(database: Database) -> None:
-    with database.writing() as connection:
-        one = authority(connection)
-        for leaf, state in enumerate((INTENDED, ISSUED, HELD, REVOKED)):
-            certificate(connection, one, leaf, device_id="d", owner="device:d", state=state)
-        pump = Selection(owners=("device:d",))
-        assert list(rows.list_leaves(connection, pump, alive_at=0, after=-1, until=9)) == [0, 1, 2]
-        for states, leaves in (((INTENDED, ISSUED), [0, 1]), ((HELD,), [2]), (rows.LIVE, [0, 1, 2])):
-            among = rows.list_among(connection, pump, range(9), alive_at=0, states=states)
-            assert [row.leaf_index for row in among] == leaves
+def test_what_is_held_may_be_reached_later_and_what_is_revoked_never(connection: Connection) -> None:
+    one = authority(connection)
+    for leaf, state in enumerate((INTENDED, ISSUED, HELD, REVOKED)):
+        certificate(connection, one, leaf, device_id="d", owner="device:d", state=state)
+    pump = Selection(owners=("device:d",))
+    assert list(rows.list_leaves(connection, pump, alive_at=0, after=-1, until=9)) == [0, 1, 2]
+    for states, leaves in (((INTENDED, ISSUED), [0, 1]), ((HELD,), [2]), (rows.LIVE, [0, 1, 2])):
+        among = rows.list_among(connection, pump, range(9), alive_at=0, states=states)
+        assert [row.leaf_index for row in among] == leaves
 
 
-def test_the_authorities_that_are_touched_are_so_whatever_became_of_their_certificates(database: Database) -> None:
-    with database.writing() as connection:
-        one, other = authority(connection), authority(connection, "h1/er")
-        pump = device(connection, 1)
-        certificate(connection, one, 1, owner=f"device:{pump}", device_id=pump)
-        set_state(connection, 1, REVOKED)
+def test_the_authorities_that_are_touched_are_so_whatever_became_of_their_certificates(connection: Connection) -> None:
+    one, other = authority(connection), authority(connection, "h1/er")
+    pump = device(connection, 1)
+    certificate(connection, one, 1, owner=f"device:{pump}", device_id=pump)
+    set_state(connection, 1, REVOKED)
 
-        def touched(selection: Selection, *, at: int = 0) -> tuple[int, ...]:
-            return rows.list_touched(connection, selection, (other, one), alive_at=at)
+    def touched(selection: Selection, *, at: int = 0) -> tuple[int, ...]:
+        return rows.list_touched(connection, selection, (other, one), alive_at=at)
 
-        for selection in (
-            Selection(owners=(f"device:{pump}",)),
-            Selection(profile="bedside"),
-            Selection(authority_ids=(one,)),
-            Selection(model=MODEL),
-            Selection(leaves=(1,)),
-            Selection(spki_sha256=(1).to_bytes(32, "big")),
-        ):
-            assert touched(selection) == (one,)
-            assert touched(selection, at=10_000) == ()
-            assert touched(replace(selection, authority_ids=(other,))) == ()
+    for selection in (
+        Selection(owners=(f"device:{pump}",)),
+        Selection(profile="bedside"),
+        Selection(authority_ids=(one,)),
+        Selection(model=MODEL),
+        Selection(leaves=(1,)),
+        Selection(spki_sha256=(1).to_bytes(32, "big")),
+    ):
+        assert touched(selection) == (one,)
+        assert touched(selection, at=10_000) == ()
+        assert touched(replace(selection, authority_ids=(other,))) == ()
 
 
 def test_an_empty_database_has_no_newest_leaf(database: Database) -> None:
@@ -154,21 +149,20 @@ def test_an_empty_database_has_no_newest_leaf(database: Database) -> None:
         assert rows.newest_leaf(connection) == -1
 
 
-def test_profiles_of_certificates_after_a_leaf_are_listed(database: Database) -> None:
-    with database.writing() as connection:
-        one = authority(connection)
-        for number, profile in enumerate(("bedside", "imaging", "bedside", "implant")):
-            bearer = device(connection, number, model=MODEL if number < 3 else OTHER)
-            certificate(connection, one, number, owner=f"device:{bearer}", device_id=bearer, profile=profile)
+def test_profiles_of_certificates_after_a_leaf_are_listed(connection: Connection) -> None:
+    one = authority(connection)
+    for number, profile in enumerate(("bedside", "imaging", "bedside", "implant")):
+        bearer = device(connection, number, model=MODEL if number < 3 else OTHER)
+        certificate(connection, one, number, owner=f"device:{bearer}", device_id=bearer, profile=profile)
 
-        def late(selection: Selection, after: int) -> tuple[str, ...]:
-            return rows.list_late_profiles(connection, selection, alive_at=0, after=after)
+    def late(selection: Selection, after: int) -> tuple[str, ...]:
+        return rows.list_late_profiles(connection, selection, alive_at=0, after=after)
 
-        unit = Selection(authority_ids=(one,))
-        assert late(unit, -1) == ("bedside", "imaging", "implant")
-        assert late(unit, 1) == ("bedside", "implant")
-        assert late(Selection(model=MODEL), 1) == ("bedside",)
-        assert late(unit, 3) == ()
+    unit = Selection(authority_ids=(one,))
+    assert late(unit, -1) == ("bedside", "imaging", "implant")
+    assert late(unit, 1) == ("bedside", "implant")
+    assert late(Selection(model=MODEL), 1) == ("bedside",)
+    assert late(unit, 3) == ()
 
 
 def _fill(connection: Connection) -> list[CertificateRow]:
