@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.running import denied, done, run
+from tests.simulator.running import denied, done, findings, run
 
 
 def backed_up(hospital: Path) -> Path:
@@ -39,17 +39,16 @@ def test_makers_lists_come_back_and_bind_as_they_did(hospital: Path, tmp_path: P
     brought = {path.name: path for path in (back / "makers").iterdir()}
     assert set(brought) == {"acme.crl", "line.pem", "mounted.crl"}, "what serve reads, and no other file"
     assert brought["mounted.crl"].read_bytes() == brought["acme.crl"].read_bytes() == (makers / "acme.crl").read_bytes()
-    modes = {stat.S_IMODE(path.lstat().st_mode) for path in (back / "makers", *brought.values())}
-    assert modes == {0o700, 0o600}
-    told = [one["finding"] for one in run(back, "doctor", "--json").facts if one["check"] == "makers' lists"]
-    assert any("makers/acme.crl" in one for one in told), "the doctor looks at them where they are now"
+    assert {stat.S_IMODE(path.lstat().st_mode) for path in (back / "makers", *brought.values())} == {0o700, 0o600}
+    found = findings(back, "makers' lists")
+    assert any("makers/acme.crl" in one["finding"] for one in found), "the doctor reads them where they are now"
 
 
 def test_a_makers_file_that_no_backup_can_hold_is_told_by_its_name(hospital: Path) -> None:
     (hospital / "makers").mkdir()
     (hospital / "makers" / "Acme Root.crl").write_bytes(b"a list")
-    refused = denied(hospital, 2, "BAD_ARGUMENT", "backup", str(hospital.parent / "backup.tar"))
-    assert "makers/Acme Root.crl" in refused.err
+    backup = ("backup", str(hospital.parent / "backup.tar"))
+    denied(hospital, 2, "BAD_ARGUMENT", *backup, says=("makers/Acme Root.crl",))
     assert not list(hospital.parent.glob("*.tar*"))
 
 
@@ -134,6 +133,6 @@ def test_a_restore_never_replaces_an_installation(hospital: Path) -> None:
 def test_a_missing_backup_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for wrong in (tmp_path / "none.tar", tmp_path / "file" / "none.tar", tmp_path):
-        refused = denied(tmp_path / "back", 2, "BAD_ARGUMENT", "restore", str(wrong))
-        assert "name a file that `vagus backup` made" in refused.err
+        words = ("name a file that `vagus backup` made",)
+        denied(tmp_path / "back", 2, "BAD_ARGUMENT", "restore", str(wrong), says=words)
     assert not (tmp_path / "back").exists()

@@ -14,7 +14,7 @@ from cryptography import x509
 
 from tests.simulator.presence import present
 from tests.simulator.processes import serving
-from tests.simulator.running import denied, done, run
+from tests.simulator.running import denied, done, findings, run
 from vagus.records.authorities import find_generation, list_authorities
 from vagus.records.engine.database import open_database
 from vagus.records.publications import list_publications, put_publication
@@ -22,11 +22,6 @@ from vagus.records.work import add_work
 from vagus.wiring import Installation, RealClock
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
-
-
-def findings(folder: Path, check: str, *more: str) -> list[dict[str, Any]]:
-    found = run(folder, "doctor", "--json", *more).facts
-    return [one for one in found if one["check"] == check]
 
 
 def test_nobody_at_the_status_url_is_a_warning_with_what_to_do(hospital: Path) -> None:
@@ -70,8 +65,7 @@ def test_a_sealed_list_is_published_without_any_offline_key(hospital: Path) -> N
     shutil.copy2(envelope, elsewhere)
     for name in ("root", "h1"):  # the safe is far away: nothing but the envelope was brought
         shutil.move(hospital / "keystores" / name, hospital.parent / f"safe-{name}")
-    facts = done(hospital, "ca", "emergency", str(elsewhere), "--yes", "--json").facts
-    assert facts["revoked"] == "h1#1"
+    assert done(hospital, "ca", "emergency", str(elsewhere), "--yes", "--json").facts["revoked"] == "h1#1"
     root = x509.load_pem_x509_certificate(done(hospital, "ca", "export", "root").out.encode())
     stolen = x509.load_pem_x509_certificate(done(hospital, "ca", "export", "h1#1").out.encode())
     for name in ("0", "complete"):
@@ -104,10 +98,8 @@ def test_after_one_sealed_list_was_used_the_others_of_its_issuer_ask_for_a_cerem
     done(hospital, "ca", "emergency", str(folder / "h1.1.sealed"), "--yes")
     assert crl.read_bytes() != before
     outdated = next(one for one in findings(hospital, "emergency lists") if "newer CRLs" in one["finding"])
-    assert (outdated["state"], outdated["remedy"]) == (
-        "warning",
-        "vagus ceremony --passphrase-source emergency=fd:N",
-    )
+    remedy = "vagus ceremony --passphrase-source emergency=fd:N"
+    assert (outdated["state"], outdated["remedy"]) == ("warning", remedy)
     denied(hospital, 3, "CEREMONY_NEEDED", "ca", "emergency", str(folder / "h1.sdc.1.sealed"), "--yes")
 
 
@@ -115,10 +107,8 @@ def revoke_beneath(folder: Path, name: str, reason: RevocationReason) -> None:
     """What `vagus revoke --serial h1#1:HEX` does once two have approved: `name` hangs beneath an offline authority."""
     with Installation.open(folder) as installation, installation.database.reading() as connection:
         below = present(find_generation(connection, name, 1))
-        assert below.certificate_der is not None
-        assert below.parent_id is not None
-        serial = decode_certificate(below.certificate_der).serial
-        installation.revocations.revoke(below.parent_id, serial, reason, by="operator:test").result()
+        serial = decode_certificate(present(below.certificate_der)).serial
+        installation.revocations.revoke(present(below.parent_id), serial, reason, by="operator:test").result()
 
 
 def lacking(folder: Path) -> list[dict[str, Any]]:
@@ -135,13 +125,9 @@ def test_an_authority_revoked_by_an_offline_one_waits_for_a_ceremony(hospital: P
     assert waiting["waits_for"].startswith("its CRLs, which lack what was revoked since 2")
     (one,) = lacking(hospital)
     assert (one["state"], "h1#1" in one["finding"]) == ("failing", True)
-    # the sealed list calls it a compromise: for another reason it is not offered
-    ways = (
-        f"vagus ca emergency {envelope}, or vagus ceremony"
-        if reason is RevocationReason.CA_COMPROMISE
-        else "vagus ceremony"
-    )
-    assert one["remedy"] == ways
+    # the sealed CRL calls it a compromise: for another reason it is not offered
+    emergency = f"vagus ca emergency {envelope}, or " if reason is RevocationReason.CA_COMPROMISE else ""
+    assert one["remedy"] == f"{emergency}vagus ceremony"
     time.sleep(1.1)  # at most one list a second
     done(hospital, "ceremony", "--yes")
     assert (lacking(hospital), done(hospital, "ceremony", "--dry-run", "--json").facts) == ([], [])
@@ -169,8 +155,6 @@ def test_a_revocation_that_a_fetched_crl_lacks_has_this_remedy(hospital: Path, m
         monkeypatch.setattr(RealClock, "now", lambda _: later)
         found = findings(hospital, "published", "--status-address", f"127.0.0.1:{served.port('status')}")
     lacks = [one for one in found if "revocations older than" in one["finding"]]
-    assert {one["finding"].partition(": ")[0].partition("/crl/")[2] for one in lacks} == {
-        "h1/1/0.crl",
-        "h1/1/complete.crl",
-    }
+    places = {one["finding"].partition(": ")[0].partition("/crl/")[2] for one in lacks}
+    assert places == {"h1/1/0.crl", "h1/1/complete.crl"}
     assert {one["remedy"] for one in lacks} == {"vagus ceremony"}

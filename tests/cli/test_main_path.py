@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.error
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import pytest
 from tests.simulator import plans
 from tests.simulator.issuing import device_name, write_credential
 from tests.simulator.processes import PATIENCE, Served, agent, connect, environment, serving
-from tests.simulator.running import PLAN, denied, done, run
+from tests.simulator.running import PLAN, denied, done, findings, run
 from tests.simulator.upstreams import Seen, http_upstream, raw_upstream
 from tests.simulator.waiting import wait_until
 
@@ -75,8 +74,7 @@ def hospital_that_serves(hospital_once: Path, tmp_path_factory: pytest.TempPathF
         settings.write('health = "127.0.0.1:0"\n')
     with http_upstream() as (upstream, seen), raw_upstream(give_back) as echo:
         plan = place / "plan.toml"
-        text = PLAN.replace("count = 3", "count = 20") + relays(upstream, echo)
-        plan.write_text(text)
+        plan.write_text(PLAN.replace("count = 3", "count = 20") + relays(upstream, echo))
         done(folder, "plan", "apply", str(plan), "--yes")
         done(folder, "ca", "export", "h1/infra", "--out", str(place / "anchors.pem"))
         with serving(folder, "--issue-for", "h1/icu,h1/infra") as served:
@@ -186,20 +184,8 @@ def test_an_open_connection_ends_in_two_seconds(
 
 
 def health(served: Served) -> tuple[int, dict[str, Any]]:
-    try:
-        return 200, json.loads(served.get("/health", "health"))
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read())
-
-
-def status_of(served: Served, path: str, listener: str = "status") -> int:
-    try:
-        served.get(path, listener)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-    return 200
+    code, body = served.request("GET", "/health", listener="health")
+    return code, json.loads(body)
 
 
 def test_status_and_health_are_served(hospital: Hospital) -> None:
@@ -212,12 +198,12 @@ def test_status_and_health_are_served(hospital: Hospital) -> None:
     assert set(facts["listeners"]) == set(served.ready["listeners"])
     assert facts["sequence"]["is_lost"] is False
     assert facts["work"]["lists"]["failures"] == 0
-    assert status_of(served, "/else", "health") == 404
+    assert served.request("GET", "/else", listener="health")[0] == 404
 
 
 def test_the_names_on_health_and_in_the_metrics_are_those_that_operators_watch(hospital: Hospital) -> None:
     """Dashboards and alerts are written for these names: one that is missing here breaks them."""
-    wait_until(lambda: health(hospital.served)[1]["published"]["probe"] is not None)
+    wait_until(lambda: health(hospital.served)[1]["published"]["probe"] is not None, "a probe")
     facts = health(hospital.served)[1]
     assert set(facts) - {"waits"} == {"status", "sequence", "work", "listeners", "answers", "published"}
     assert set(facts["sequence"]) == {"position", "is_lost", "bound_seconds", "seen_at"}
@@ -269,9 +255,9 @@ def test_sighup_takes_a_plans_listeners_and_open_connections_go_on(hospital: Hos
     with hospital.connect("control", credential) as open_before:
         assert post(open_before) == b"HTTP/1.1 204 No Content"
         done(hospital.folder, "plan", "apply", str(tmp_path / "plan.toml"), "--yes")
-        wait_until(lambda: "SIGHUP" in health(served)[1].get("waits", {}).get("plan", ""))
+        wait_until(lambda: "SIGHUP" in health(served)[1].get("waits", {}).get("plan", ""), "a plan that waits")
         assert "second" in served.reload()["listeners"]
-        wait_until(lambda: "plan" not in health(served)[1].get("waits", {}))
+        wait_until(lambda: "plan" not in health(served)[1].get("waits", {}), "the plan taken")
         with hospital.connect("second", credential) as new:
             assert post(new) == b"HTTP/1.1 204 No Content"
         assert post(open_before) == b"HTTP/1.1 204 No Content"
@@ -286,8 +272,7 @@ def test_sighup_takes_a_plans_listeners_and_open_connections_go_on(hospital: Hos
 def test_a_new_generation_issues_without_a_restart(hospital: Hospital, tmp_path: Path) -> None:
     assert run(hospital.folder, "ca", "roll", "h1/icu").code == 3, "a ceremony is needed"
     done(hospital.folder, "ceremony", "--yes")
-
-    wait_until(lambda: status_of(hospital.served, "/crl/h1.icu/2/0.crl") == 200)
+    wait_until(lambda: hospital.served.request("GET", "/crl/h1.icu/2/0.crl")[0] == 200, "the new generation's CRL")
     token = done(hospital.folder, "token", "make", device_name(11), "--json").facts["token"]
     where = ("--server", f"enrol.h1.test.example=127.0.0.1:{hospital.served.port('enrol')}")
     words = (*where, "--anchors", str(hospital.anchors), "--token", "env:DEVICE_TOKEN")
@@ -347,7 +332,7 @@ def test_what_others_could_read_is_not_served(hospital_once: Path, tmp_path: Pat
     (folder / "keystores" / "h1.icu").chmod(0o755)
     assert run(folder, *serve).reason == "PERMISSIONS_TOO_OPEN"
     (folder / "keystores" / "h1.icu").chmod(0o700)
-    assert [one["state"] for one in done(folder, "doctor", "--json").facts if one["check"] == "permissions"] == ["well"]
+    assert [one["state"] for one in findings(folder, "permissions", fails=False)] == ["well"]
 
 
 def test_an_apply_that_is_killed_converges(fresh: Path) -> None:
@@ -355,18 +340,11 @@ def test_an_apply_that_is_killed_converges(fresh: Path) -> None:
     plan.write_text(PLAN.replace("count = 3", "count = 3000"))
     command = [sys.executable, "-m", "vagus", "--dir", str(fresh), "plan", "apply", str(plan), "--yes", "--ceremony"]
     for seconds in (0.7, 1.2):
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(), text=True
-        )
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(PATIENCE)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # which kills it
+            subprocess.run(command, capture_output=True, env=environment(), check=False, timeout=seconds)
     done(fresh, "plan", "apply", str(plan), "--yes", "--ceremony")
     before = done(fresh, "export").out
-    assert json.loads(before)["devices"][-1]["state"] == "received"
-    assert len(json.loads(before)["devices"]) == 3000
+    assert [one["state"] for one in json.loads(before)["devices"]] == ["received"] * 3000
     done(fresh, "plan", "apply", str(plan), "--yes", "--ceremony")
     assert done(fresh, "export").out == before
     assert run(fresh, "plan", "check", str(plan), "--json").facts == []

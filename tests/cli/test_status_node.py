@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,8 +40,7 @@ def node(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def health(served: Served) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://{served.ready['listeners']['health']}/health") as answer:
-        found: dict[str, Any] = json.loads(answer.read())
+    found: dict[str, Any] = json.loads(served.get("/health", "health"))
     return found
 
 
@@ -73,8 +70,7 @@ def test_a_node_whose_folder_cannot_be_written_goes_on_answering_and_says_where(
         assert str(node / "published") in said["lacks"]["files"]
         assert "give the folder to the user that serves" in said["lacks"]["files"]
         assert said["work"]["files"]["failures"] == 0
-        with urllib.request.urlopen(f"http://{served.ready['listeners']['health']}/metrics") as answer:
-            assert b'vagus_lacks{what="files"} 1.0' in answer.read()
+        assert b'vagus_lacks{what="files"} 1.0' in served.get("/metrics", "health")
         assert served.get("/crl/h1.icu/1/0.crl")
     assert served.log().count("CRLs are not written") == 1
 
@@ -98,10 +94,9 @@ def test_where_lists_are_signed_a_folder_that_cannot_be_written_is_a_failure_wit
     shutil.rmtree(hospital / "published")
     (hospital / "published").write_text("in the way")
     with serving(hospital, "--issue-for", "h1/icu,h1/infra", "--passphrase-source", "env:TEST_PASSPHRASE") as served:
-        with pytest.raises(urllib.error.HTTPError) as answer:
-            health(served)
-        said = json.loads(answer.value.read())
-    assert (answer.value.code, said["status"]) == (503, "failing")
+        code, body = served.request("GET", "/health", listener="health")
+        said = json.loads(body)
+    assert (code, said["status"]) == (503, "failing")
     assert f"{hospital / 'published'}" in said["work"]["files"]["last_error"]
     assert "check its owner" in said["work"]["files"]["last_error"]
     assert served.log().count("periodic task files failed") == 1

@@ -13,10 +13,8 @@ from tests.simulator.running import END_OF_INPUT, answer, denied, done, run
 
 @pytest.mark.parametrize("named", ["foo", "Aorta IP3-000001", "a" * 200])
 def test_what_names_no_device_is_told_the_two_ways_of_naming_one(hospital: Path, named: str) -> None:
-    refused = denied(hospital, 2, "BAD_ARGUMENT", "device", "show", named)
-    assert "MODEL:SERIAL" in refused.err
-    assert "vagus device list" in refused.err
-    assert len(refused.err) < 400
+    words = ("MODEL:SERIAL", "vagus device list")
+    assert len(denied(hospital, 2, "BAD_ARGUMENT", "device", "show", named, says=words).err) < 400
 
 
 @pytest.mark.parametrize("command", [("device", "revoke"), ("revoke",)])
@@ -85,22 +83,19 @@ def test_a_group_alone_shows_its_help(tmp_path: Path, group: str) -> None:
     [("--unit", "h1/er", "h1/icu"), ("--hospital", "h9", "h1"), ("--model", "Aorta IP4", "Aorta IP3")],
 )
 def test_a_misspelt_name_does_not_look_like_an_empty_one(hospital: Path, option: str, wrong: str, known: str) -> None:
-    refused = denied(hospital, 2, "BAD_ARGUMENT", "device", "list", option, wrong)
-    assert wrong in refused.err
-    assert known in refused.err
+    denied(hospital, 2, "BAD_ARGUMENT", "device", "list", option, wrong, says=(wrong, known))
     done(hospital, "device", "list", option, known)
 
 
 def test_no_token_is_made_that_could_not_be_written(hospital: Path, tmp_path: Path) -> None:
     place = tmp_path / "none" / "token"
-    refused = denied(hospital, 2, "BAD_ARGUMENT", "token", "make", "Aorta IP3:AIP3-000001", "--out", str(place))
-    assert str(place.parent) in refused.err
+    made = ("token", "make", device_name(1), "--out", str(place))
+    denied(hospital, 2, "BAD_ARGUMENT", *made, says=(str(place.parent),))
     assert done(hospital, "audit", "show", "--kind", "token-made", "--json").facts == []
 
 
 def test_a_generation_is_retired_by_its_number_alone(hospital: Path) -> None:
-    refused = denied(hospital, 2, "BAD_ARGUMENT", "ca", "retire", "h1/icu")
-    assert "h1/icu#1" in refused.err
+    denied(hospital, 2, "BAD_ARGUMENT", "ca", "retire", "h1/icu", says=("h1/icu#1",))
     assert done(hospital, "ca", "show", "h1/icu", "--json").facts["state"] == "active"
 
 
@@ -119,8 +114,7 @@ def test_the_question_before_a_revocation_says_what_happens(hospital: Path, more
     assert "Revoke every certificate of Aorta IP3 AIP3-000001 of h1/icu (device " in asked.err
     assert ("now, for good, and lock it out?" in asked.err) is locks
     assert "nothing was changed" in asked.err
-    shown = done(hospital, "device", "show", "Aorta IP3:AIP3-000001", "--json").facts
-    assert shown["device"]["state"] == "received"
+    assert done(hospital, "device", "show", device_name(1), "--json").facts["device"]["state"] == "received"
 
 
 def test_a_ceremony_asks_for_what_it_will_do(hospital: Path) -> None:
@@ -168,24 +162,21 @@ def test_the_end_of_a_generation_is_asked_for_and_a_no_changes_nothing(hospital:
     assert "nothing was changed" in asked.err
     assert done(hospital, "ca", "show", "h1/icu", "--json").facts["state"] == "active"
     done(hospital, "ca", "retire", "h1/icu#1", "--yes")
-    again = run(hospital, "ca", "retire", "h1/icu#1")
-    assert (again.code, again.reason) == (3, "AUTHORITY_UNKNOWN")
+    denied(hospital, 3, "AUTHORITY_UNKNOWN", "ca", "retire", "h1/icu#1")
 
 
 def test_a_database_that_is_not_there_is_not_begun_beside_the_real_one(hospital: Path) -> None:
     settings = hospital / "vagus.toml"
     settings.write_text(settings.read_text().replace("sqlite:///vagus.sqlite3", "sqlite:///vagus.sqlite"))
     for command in (("device", "list"), ("upgrade",), ("doctor",)):
-        refused = denied(hospital, 2, "BAD_SETTINGS", *command)
-        assert str(hospital / "vagus.sqlite") in refused.err
-        assert "correct the path" in refused.err
+        denied(hospital, 2, "BAD_SETTINGS", *command, says=(str(hospital / "vagus.sqlite"), "correct the path"))
     assert not (hospital / "vagus.sqlite").exists()
 
 
 def test_a_folder_without_the_plan_that_was_applied_says_to_copy_it(hospital: Path) -> None:
     (hospital / "plan.toml").unlink()
-    refused = denied(hospital, 3, "CEREMONY_NEEDED", "serve", "--role", "status")
-    assert f"{hospital / 'plan.toml'} is missing here, though a plan is in force" in refused.err
+    words = f"{hospital / 'plan.toml'} is missing here, though a plan is in force"
+    refused = denied(hospital, 3, "CEREMONY_NEEDED", "serve", "--role", "status", says=(words,))
     assert "vagus plan apply" not in refused.err
 
 
@@ -195,15 +186,12 @@ def test_a_place_that_sqlite_may_not_write_is_named_with_what_helps(hospital: Pa
         beside = hospital / f"vagus.sqlite3{suffix}"
         beside.unlink(missing_ok=True)
         beside.mkdir()  # root may write everything, but not this
-    refused = denied(hospital, 4, "DATABASE_UNAVAILABLE", *arguments)
-    assert f"beside {hospital / 'vagus.sqlite3'}" in refused.err
-    assert "to the user that runs this" in refused.err
-    assert "try again" not in refused.err
+    words = (f"beside {hospital / 'vagus.sqlite3'}", "to the user that runs this")
+    assert "try again" not in denied(hospital, 4, "DATABASE_UNAVAILABLE", *arguments, says=words).err
 
 
 @pytest.mark.parametrize("content", ["shopping list", "{}"])
 def test_a_file_that_is_no_sealed_crl_is_wrong_use(hospital: Path, tmp_path: Path, content: str) -> None:
     odd = tmp_path / "odd.txt"
     odd.write_text(content)
-    refused = denied(hospital, 2, "BAD_ARGUMENT", "ca", "emergency", str(odd), "--yes")
-    assert f"{odd} is no sealed CRL" in refused.err
+    denied(hospital, 2, "BAD_ARGUMENT", "ca", "emergency", str(odd), "--yes", says=(f"{odd} is no sealed CRL",))

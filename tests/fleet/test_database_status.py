@@ -12,6 +12,7 @@ from sqlalchemy import delete, select, update
 from tests.simulator.enrolment import Site, new_site
 from tests.simulator.installation import GROUP, pack
 from tests.simulator.presence import present
+from tests.simulator.refusals import reason_of
 from tests.simulator.stock import BY
 from vagus.errors import NotTrusted
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
@@ -37,8 +38,7 @@ def hospital() -> Iterator[Site]:
 
 def _pair(hospital: Site) -> tuple[PathCertificate, PathCertificate]:
     """A device's certificate and its issuer's."""
-    device = hospital.stock.add("SN-1")
-    issued = hospital.enrol(device)
+    issued = hospital.enrol(hospital.stock.add("SN-1"))
     return decode_certificate(issued.der), decode_certificate(issued.issuer.certificate_der)
 
 
@@ -83,17 +83,13 @@ def test_a_revoked_authority_is_found_anywhere_in_an_accepted_path(hospital: Sit
     status = _status(hospital)
     identity = _identity(hospital, status)
     above = (hospital.h1, hospital.root)[place - 1]
-    event = RevocationEvent(
-        hospital.follower.position + 1, above.authority_id, identity.path[place].serial, REVOKE, 5, 0
-    )
-    hospital.follower._apply([event], event.sequence)
+    step, serial = hospital.follower.position + 1, identity.path[place].serial
+    hospital.follower._apply([RevocationEvent(step, above.authority_id, serial, REVOKE, 5, 0)], step)
     assert _at_sight(status, identity) is Reason.REVOKED_CA
 
 
 def _reason(status: DatabaseStatus, leaf: PathCertificate, issuer: PathCertificate, hospital: Site) -> Reason:
-    with pytest.raises(NotTrusted) as caught:
-        status.check_status(leaf, issuer, hospital.stock.clock.now())
-    return caught.value.reason
+    return reason_of(status.check_status, leaf, issuer, hospital.stock.clock.now(), error=NotTrusted)
 
 
 def test_an_issued_certificate_is_valid_until_it_is_revoked(hospital: Site) -> None:
@@ -175,8 +171,7 @@ def test_a_grace_lets_connections_go_on_longer_and_reports_it(hospital: Site) ->
     assert status.find_lapse(hospital.stock.clock.now()) is None
     hospital.stock.clock.advance(minutes=2)
     status.check_status(leaf, issuer, hospital.stock.clock.now())
-    lapse = present(status.find_lapse(hospital.stock.clock.now()))
-    assert lapse.reason is Reason.SEQUENCE_LOST
+    assert present(status.find_lapse(hospital.stock.clock.now())).reason is Reason.SEQUENCE_LOST
     stolen = decode_certificate(hospital.forge.copy(leaf.der, hospital.units["h1/icu"], serial=12346))
     assert _reason(status, stolen, issuer, hospital) is Reason.NOT_ISSUED, "a grace passes over age alone"
     hospital.stock.clock.advance(minutes=30)

@@ -81,8 +81,7 @@ def test_a_device_that_was_here_goes_on_until_its_status_is_too_old(gateway: Lis
         assert gateway.admit(issued) == before
         assert gateway.refused(stranger) is Reason.DATABASE_UNAVAILABLE, "of whom nothing is known"
         clock.advance(hours=24)
-        admitted = present(gateway.admit(issued).device)
-        assert admitted.id == device.id
+        assert present(gateway.admit(issued).device).id == device.id
         clock.advance(seconds=1)
         assert gateway.refused(issued) is Reason.SEQUENCE_LOST
     gateway.hospital.follower.catch_up()

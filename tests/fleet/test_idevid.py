@@ -83,8 +83,7 @@ def test_a_serial_that_two_models_share_needs_the_model_in_the_certificate(hospi
         insert_device(connection, other)
     assert _refused(hospital, _birth(hospital, in_subject="TWIN-1")) is Reason.NOT_IN_INVENTORY
     assert _refused(hospital, _birth(hospital, in_subject="TWIN-1", model="scale")) is Reason.NOT_IN_INVENTORY
-    leaf = _birth(hospital, in_subject="TWIN-1", model="pump-2")
-    assert _found(hospital, leaf) == other.id
+    assert _found(hospital, _birth(hospital, in_subject="TWIN-1", model="pump-2")) == other.id
 
 
 def test_a_serial_of_another_model_of_the_same_maker_belongs_to_no_device(hospital: Site) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import reason_of
+from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import Conflict, Malformed
 from vagus.fleet import lifecycle
 from vagus.fleet.lifecycle import DeviceState
@@ -72,9 +72,8 @@ def test_the_suspected_and_the_ended_obtain_nothing() -> None:
 
 
 def test_an_illegal_move_names_the_legal_ones() -> None:
-    with pytest.raises(Conflict, match=r"commissioned, decommissioned, recalled") as caught:
+    with refuses(Reason.DEVICE_STATE, Conflict, match=r"commissioned, decommissioned, recalled"):
         lifecycle.check_move(DeviceState.RECEIVED, DeviceState.IN_SERVICE)
-    assert caught.value.reason is Reason.DEVICE_STATE
 
 
 def test_a_refused_act_names_the_states_that_may() -> None:

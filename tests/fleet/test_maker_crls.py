@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulator.refusals import reason_of
 from tests.x509.chains import AT, DAY, Listed, Made, crl, root, scope
 from vagus.errors import NotTrusted
 from vagus.fleet.maker_crls import RETRY_SECONDS, MakerCrls, MakerCrlStatus
@@ -26,25 +27,26 @@ BIRTH = LINE.leaf()
 ANCHORS = AnchorSet([ROOT.anchor])
 
 
+def validate(status: MakerCrlStatus, at: datetime = AT) -> None:
+    """Judge the birth certificate by what makers' CRLs say."""
+    wanted = Expectation(role=Role.IDEVID, needs_identity=False)
+    Validator(ANCHORS, status).validate(BIRTH.der, [LINE.der], wanted, at)
+
+
 def admit(*crls: bytes, known: Sequence[Made] = (LINE,)) -> None:
     status = CrlStatus(Pool(ANCHORS, [one.parsed for one in known]), rules=STRICT_CRL_RULES)
     for der in crls:
         status.load(der, AT)
-    validator = Validator(ANCHORS, MakerCrlStatus(status))
-    validator.validate(BIRTH.der, [LINE.der], Expectation(role=Role.IDEVID, needs_identity=False), AT)
+    validate(MakerCrlStatus(status))
 
 
 def refused(*crls: bytes, known: Sequence[Made] = (LINE,)) -> Reason:
-    with pytest.raises(NotTrusted) as caught:
-        admit(*crls, known=known)
-    return caught.value.reason
+    return reason_of(admit, *crls, known=known, error=NotTrusted)
 
 
 def test_a_maker_that_gave_no_list_is_no_reason_to_refuse() -> None:
     admit()
-    Validator(ANCHORS, MakerCrlStatus(None)).validate(
-        BIRTH.der, [LINE.der], Expectation(role=Role.IDEVID, needs_identity=False), AT
-    )
+    validate(MakerCrlStatus(None))
 
 
 def test_a_revoked_line_is_refused_also_where_the_line_itself_gave_no_list() -> None:
@@ -60,8 +62,7 @@ def test_a_revoked_device_is_refused_also_where_the_root_gave_no_list() -> None:
 
 
 def test_a_list_that_is_here_and_does_not_suffice_is_no_silence() -> None:
-    some_reasons = scope(reasons=(1,))
-    assert refused(crl(LINE, (), some_reasons)) is Reason.STATUS_UNAVAILABLE
+    assert refused(crl(LINE, (), scope(reasons=(1,)))) is Reason.STATUS_UNAVAILABLE
     stale = crl(ROOT, this_update=AT - 9 * DAY, next_update=AT - timedelta(minutes=1))
     assert refused(stale) is Reason.STATUS_STALE
 
@@ -97,9 +98,7 @@ class Shelf:
     def verdict(self) -> Reason | None:
         status = self.crls.read([ROOT.der])
         try:
-            validator = Validator(ANCHORS, status)
-            wanted = Expectation(role=Role.IDEVID, needs_identity=False)
-            validator.validate(BIRTH.der, [LINE.der], wanted, self.clock.at)
+            validate(status, self.clock.at)
         except NotTrusted as refusal:
             return refusal.reason
         return None

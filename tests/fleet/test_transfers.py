@@ -76,8 +76,7 @@ def test_each_transfer_ends_certificates_a_day_after_itself(hospital: Site) -> N
     hospital.stock.clock.advance(hours=12)
     hospital.stock.inventory.transfer(device.id, ICU, by=BY).result(10)
     hospital.stock.clock.advance(hours=24)
-    assert _run_due(hospital) == 0
-    assert _work(hospital) == 0
+    assert (_run_due(hospital), _work(hospital)) == (0, 0)
     hospital.follower.catch_up()
     assert hospital.admit_device(first).unit == "h1/icu"
 

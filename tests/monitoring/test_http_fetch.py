@@ -38,8 +38,15 @@ def answering(answer: Callable[[socket.socket, bytes], None]) -> Iterator[tuple[
         assert not thread.is_alive()
 
 
-def reply(head: bytes, body: bytes = b"") -> Callable[[socket.socket, bytes], None]:
-    return lambda peer, _: peer.sendall(head + b"\r\n\r\n" + body)
+def reply(head: bytes, body: bytes = b"", seen: list[bytes] | None = None) -> Callable[[socket.socket, bytes], None]:
+    """Send this response to the request, which is noted in `seen`."""
+    noted = [] if seen is None else seen
+
+    def answer(peer: socket.socket, request: bytes) -> None:
+        noted.append(request)
+        peer.sendall(head + b"\r\n\r\n" + body)
+
+    return answer
 
 
 def refused(fetch: HttpFetch, url: str = "http://status.group.example/crl/a/1/0.crl") -> Unavailable:
@@ -51,12 +58,7 @@ def refused(fetch: HttpFetch, url: str = "http://status.group.example/crl/a/1/0.
 
 def test_the_body_of_a_crl_comes_from_the_address_to_connect_to() -> None:
     seen: list[bytes] = []
-
-    def answer(peer: socket.socket, request: bytes) -> None:
-        seen.append(request)
-        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n\x30\x03\x0a\x01\x03")
-
-    with answering(answer) as address:
+    with answering(reply(b"HTTP/1.1 200 OK\r\nContent-Length: 5", b"\x30\x03\x0a\x01\x03", seen)) as address:
         body = HttpFetch(address)("http://status.group.example:8080/pki/crl/h1.icu/1/0.crl")
     assert body == b"\x30\x03\x0a\x01\x03"
     assert seen[0].startswith(b"GET /pki/crl/h1.icu/1/0.crl HTTP/1.1\r\n")
@@ -65,12 +67,7 @@ def test_the_body_of_a_crl_comes_from_the_address_to_connect_to() -> None:
 
 def test_an_ocsp_request_is_posted() -> None:
     seen: list[bytes] = []
-
-    def answer(peer: socket.socket, request: bytes) -> None:
-        seen.append(request)
-        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-
-    with answering(answer) as (host, port):
+    with answering(reply(b"HTTP/1.1 200 OK\r\nContent-Length: 0", b"", seen)) as (host, port):
         assert HttpFetch()(f"http://{host}:{port}/ocsp", b"\x30\x00") == b""
     assert seen[0].startswith(b"POST /ocsp HTTP/1.1\r\n")
     assert b"Content-Type: application/ocsp-request\r\n" in seen[0]
@@ -79,8 +76,7 @@ def test_an_ocsp_request_is_posted() -> None:
 @pytest.mark.parametrize("status", [b"404 Not Found", b"302 Found\r\nLocation: http://127.0.0.1:1/", b"503 Busy"])
 def test_any_status_but_200_is_reported(status: bytes) -> None:
     with answering(reply(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0")) as address:
-        refusal = refused(HttpFetch(address))
-    assert refusal.facts["status"] == int(status[:3])
+        assert refused(HttpFetch(address)).facts["status"] == int(status[:3])
 
 
 def test_a_body_that_is_too_large_is_cut_off() -> None:

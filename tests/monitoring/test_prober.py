@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import Delete, Update, delete, update
 
 from tests.simulator.installation import STATUS_URL
 from tests.simulator.presence import present
@@ -18,7 +18,7 @@ from vagus.monitoring.defects import Defect
 from vagus.monitoring.prober import Prober
 from vagus.reasons import Reason
 from vagus.records.engine.tables import crl_publications, ocsp_responders, revocation_events, revocations
-from vagus.records.publications import find_delta
+from vagus.records.publications import find_delta, find_number
 from vagus.x509.crls.building import CrlContents, RevocationReason, encode_crl_entry
 
 
@@ -32,6 +32,11 @@ def the_only(clinic: PublishedHospital, place: str) -> Defect:
     assert defect.place == place
     assert len(defect.sentence) > 20
     return defect
+
+
+def defects_at(clinic: PublishedHospital, place: str) -> list[Defect]:
+    """The defects of this round in whose place the text occurs."""
+    return [one for one in clinic.probe().defects if place in one.place]
 
 
 def signed(clinic: PublishedHospital, **changes: object) -> bytes:
@@ -56,6 +61,12 @@ def crl_of(clinic: PublishedHospital, *, is_delta: bool = False) -> bytes:
 def publish_after(clinic: PublishedHospital, **by: float) -> None:
     clinic.advance(**by)
     clinic.publish()
+
+
+def execute(clinic: PublishedHospital, *statements: Delete | Update) -> None:
+    with clinic.built.database.writing() as connection:
+        for statement in statements:
+            connection.execute(statement)
 
 
 def hand_out(clinic: PublishedHospital, content: bytes | None, name: str = "0") -> str:
@@ -96,15 +107,12 @@ def test_a_crl_that_does_not_decode_is_a_defect(clinic: PublishedHospital) -> No
 
 def test_a_crl_signed_with_another_key_is_a_defect(clinic: PublishedHospital) -> None:
     genuine = signed(clinic)
-    place = hand_out(clinic, genuine[:-1] + bytes([genuine[-1] ^ 1]))
-    assert the_only(clinic, place).reason is Reason.BAD_SIGNATURE
+    assert the_only(clinic, hand_out(clinic, genuine[:-1] + bytes([genuine[-1] ^ 1]))).reason is Reason.BAD_SIGNATURE
 
 
 def test_a_crl_of_another_issuer_is_a_defect(clinic: PublishedHospital) -> None:
-    place = clinic.place("complete")
     other = present(clinic.lists.find_crl("h1", 1, -1))
-    clinic.spoiled[place] = lambda _: other.crl_der
-    assert the_only(clinic, place).reason is Reason.CRL_INVALID
+    assert the_only(clinic, hand_out(clinic, other.crl_der, "complete")).reason is Reason.CRL_INVALID
 
 
 def test_a_missing_or_wrong_certificate_of_an_authority_is_a_defect(clinic: PublishedHospital) -> None:
@@ -136,8 +144,7 @@ def test_a_revocation_dated_by_a_clock_that_ran_ahead_may_not_be_missing(clinic:
     clinic.advance(days=30)
     clinic.revoke(issued)
     clinic.advance(days=-30)
-    report = clinic.probe()
-    assert reasons(report.defects, clinic.place("0")) == {Reason.STATUS_INCOMPLETE}
+    assert reasons(clinic.probe().defects, clinic.place("0")) == {Reason.STATUS_INCOMPLETE}
     publish_after(clinic, seconds=1)
     assert clinic.probe().defects == ()
 
@@ -158,23 +165,14 @@ def test_a_revocation_missing_in_a_delta_crl_is_a_defect(clinic: PublishedHospit
 def test_a_good_certificate_in_a_crl_is_a_defect(clinic: PublishedHospital) -> None:
     issued, now = clinic.issue(), clinic.built.clock.now()
     entry = encode_crl_entry(issued.serial, now, RevocationReason.SUPERSEDED)
-    place = hand_out(clinic, signed(clinic, entries=(entry,), number=_published_number(clinic)))
-    defect = the_only(clinic, place)
-    assert defect.reason is Reason.STATUS_UNTRUE
-    assert f"{issued.serial:x}" in defect.sentence
+    false = signed(clinic, entries=(entry,), number=_published_number(clinic))
+    defect = the_only(clinic, hand_out(clinic, false))
+    assert (defect.reason, f"{issued.serial:x}" in defect.sentence) == (Reason.STATUS_UNTRUE, True)
 
 
 def _published_number(clinic: PublishedHospital) -> int:
     with clinic.built.database.reading() as connection:
-        return int(
-            connection.execute(
-                crl_publications.select().where(
-                    crl_publications.c.authority_id == clinic.icu.authority_id, crl_publications.c.shard == 0
-                )
-            )
-            .one()
-            .number
-        )
+        return present(find_number(connection, clinic.icu.authority_id, 0, is_delta=False))
 
 
 def test_an_overdue_release_is_a_defect(clinic: PublishedHospital) -> None:
@@ -227,8 +225,7 @@ def test_an_old_crl_is_behind_where_no_newer_one_was_seen(clinic: PublishedHospi
 
 
 def test_a_table_that_is_older_than_the_published_crl_was_set_back(clinic: PublishedHospital) -> None:
-    place = hand_out(clinic, signed(clinic))
-    defect = the_only(clinic, place)
+    defect = the_only(clinic, hand_out(clinic, signed(clinic)))
     assert (defect.reason, "restored" in defect.sentence) == (Reason.CRL_ROLLBACK, True)
 
 
@@ -238,15 +235,14 @@ def test_a_crl_that_is_not_signed_anew_is_overdue_and_then_stale(clinic: Publish
     assert reasons(report.defects) == {Reason.STATUS_OVERDUE}
     assert {one.place for one in report.defects} == {clinic.place("0"), clinic.place("complete")}
     clinic.advance(days=7)
-    report = clinic.probe()
-    assert reasons(report.defects, clinic.place("0")) == {Reason.STATUS_STALE}
+    assert reasons(clinic.probe().defects, clinic.place("0")) == {Reason.STATUS_STALE}
 
 
 def test_offline_crls_are_overdue_sixty_days_ahead(clinic: PublishedHospital) -> None:
     publish_after(clinic, days=119)
-    assert Reason.STATUS_OVERDUE not in reasons(tuple(one for one in clinic.probe().defects if "/root/" in one.place))
+    assert Reason.STATUS_OVERDUE not in {one.reason for one in defects_at(clinic, "/root/")}
     publish_after(clinic, days=2)
-    overdue = [one for one in clinic.probe().defects if "/root/" in one.place]
+    overdue = defects_at(clinic, "/root/")
     assert {one.reason for one in overdue} == {Reason.STATUS_OVERDUE}
     assert "vagus ceremony" in overdue[0].sentence
 
@@ -261,8 +257,7 @@ def test_a_crl_of_another_scope_covers_no_certificate(clinic: PublishedHospital)
 
 
 def test_ocsp_that_calls_a_revoked_certificate_good_is_a_defect(clinic: PublishedHospital) -> None:
-    issued = clinic.issue()
-    clinic.revoke(issued)
+    clinic.revoke(clinic.issue())
     publish_after(clinic, minutes=2)
     clinic.responses._follower._revoked.clear()
     report = clinic.probe()
@@ -306,12 +301,9 @@ def test_such_a_cache_is_a_defect_before_any_certificate_is_revoked(clinic: Publ
 
 
 def test_ocsp_that_calls_a_good_certificate_revoked_is_a_defect(clinic: PublishedHospital) -> None:
-    issued = clinic.issue()
-    clinic.revoke(issued)
+    clinic.revoke(clinic.issue())
     clinic.advance(minutes=2)
-    with clinic.built.database.writing() as connection:
-        connection.execute(delete(revocations))
-        connection.execute(delete(revocation_events))
+    execute(clinic, delete(revocations), delete(revocation_events))
     prober = clinic.prober()
     prober.responses_per_authority = 40
     assert reasons(prober.probe().defects) == {Reason.STATUS_UNTRUE}
@@ -320,34 +312,33 @@ def test_ocsp_that_calls_a_good_certificate_revoked_is_a_defect(clinic: Publishe
 def test_ocsp_that_says_try_later_is_unavailable(clinic: PublishedHospital) -> None:
     clinic.issue()
     clinic.built.advance(seconds=10)
-    report = clinic.probe()
-    assert reasons(report.defects) == {Reason.STATUS_UNAVAILABLE}, "the responses have lost the sequence"
+    assert reasons(clinic.probe().defects) == {Reason.STATUS_UNAVAILABLE}, "the responses have lost the sequence"
 
 
 def test_a_responder_that_is_missing_or_about_to_end_is_a_defect(clinic: PublishedHospital) -> None:
     clinic.issue()
     publish_after(clinic, days=9, hours=1)
-    report = clinic.probe()
-    assert reasons(tuple(one for one in report.defects if "/ocsp" in one.place)) == {Reason.STATUS_OVERDUE}
-    with clinic.built.database.writing() as connection:
-        connection.execute(delete(ocsp_responders))
+    assert {one.reason for one in defects_at(clinic, "/ocsp")} == {Reason.STATUS_OVERDUE}
+    execute(clinic, delete(ocsp_responders))
     assert Reason.OCSP_RESPONDER in reasons(clinic.probe().defects)
 
 
 def test_an_authority_that_never_published_is_a_defect(clinic: PublishedHospital) -> None:
-    with clinic.built.database.writing() as connection:
-        connection.execute(delete(crl_publications).where(crl_publications.c.authority_id == clinic.icu.authority_id))
+    execute(clinic, delete(crl_publications).where(crl_publications.c.authority_id == clinic.icu.authority_id))
     defects = clinic.probe().defects
     assert [(one.reason, "never published" in one.sentence) for one in defects] == [(Reason.STATUS_UNAVAILABLE, True)]
 
 
+def moved_prober(clinic: PublishedHospital) -> Prober:
+    """A prober whose status URL has moved, and that asks about every certificate."""
+    prober = clinic.prober()
+    prober.responses_per_authority, prober.status_url = 40, "http://moved.group.example"
+    return prober
+
+
 def test_a_distribution_point_that_leads_nowhere_is_a_defect(clinic: PublishedHospital) -> None:
     clinic.issue()
-    prober = clinic.prober()
-    prober.responses_per_authority = 40
-    prober.status_url = "http://moved.group.example"
-    place = clinic.place("0")
-    real = clinic.fetch
+    prober, place, real = moved_prober(clinic), clinic.place("0"), clinic.fetch
 
     def moved(url: str, body: bytes | None = None) -> bytes:
         if url == place:
@@ -365,10 +356,7 @@ def test_a_crl_that_moved_away_from_its_certificates_is_a_defect(clinic: Publish
     moved = replace(clinic.icu, status_url="http://moved.group.example")
     clinic.advance(hours=6)
     clinic.built.publisher.publish_all(moved)
-    prober = clinic.prober()
-    prober.responses_per_authority = 40
-    prober.status_url = "http://moved.group.example"
-    real = clinic.fetch
+    prober, real = moved_prober(clinic), clinic.fetch
     prober.fetch = lambda url, body: real(url.replace("moved.group.example", "status.group.example"), body)
     defects = [one for one in prober.probe().defects if one.place == clinic.place("0")]
     assert {one.reason for one in defects} == {Reason.CRL_SCOPE}
@@ -384,8 +372,7 @@ def test_a_released_hold_that_a_delta_crl_does_not_take_back_is_a_defect(clinic:
     clinic.advance(minutes=10)
     assert clinic.probe().defects == ()
     with clinic.built.database.reading() as connection:
-        delta = find_delta(connection, clinic.icu.authority_id, 0)
-    assert delta is not None
+        delta = present(find_delta(connection, clinic.icu.authority_id, 0))
     empty = signed(clinic, number=delta.number, this_update=clinic.built.clock.now(), base_number=delta.base_number)
     defect = the_only(clinic, hand_out(clinic, empty, "0.delta"))
     assert (defect.reason, f"{held.serial:x}" in defect.sentence) == (Reason.STATUS_UNTRUE, True)
@@ -394,9 +381,7 @@ def test_a_released_hold_that_a_delta_crl_does_not_take_back_is_a_defect(clinic:
 def test_an_authority_that_has_ended_is_not_probed(clinic: PublishedHospital) -> None:
     """Retired at its re-key, ended years later, its key destroyed: nothing is signed for it any more."""
     clinic.built.hierarchy.retire("h1/icu", 1, by="operator:tests")
-    assert clinic.icu.facts.not_after is not None
-    left = clinic.icu.facts.not_after - clinic.built.clock.now()
-    clinic.advance(seconds=left.total_seconds() - 1)
+    clinic.advance(seconds=(present(clinic.icu.facts.not_after) - clinic.built.clock.now()).total_seconds() - 1)
     assert any("h1.icu" in one.place for one in clinic.probe().defects)
     clinic.advance(seconds=1)
     assert not [one for one in clinic.probe().defects if "h1.icu" in one.place or "h1/icu" in one.sentence]
@@ -405,16 +390,12 @@ def test_an_authority_that_has_ended_is_not_probed(clinic: PublishedHospital) ->
 def test_a_responder_that_ends_with_its_authority_has_no_successor_to_wait_for(clinic: PublishedHospital) -> None:
     built = clinic.built
     built.hierarchy.retire("h1/icu", 1, by="operator:tests")
-    assert clinic.icu.facts.not_after is not None
-    built.clock.advance(seconds=(clinic.icu.facts.not_after - built.clock.now()).total_seconds() - 3 * 86_400)
+    built.clock.advance(seconds=(present(clinic.icu.facts.not_after) - built.clock.now()).total_seconds() - 3 * 86_400)
     clinic.responses._follower.catch_up()
-    renewal = ResponderRenewal(
-        built.database, built.writer, built.clock, built.issuance(), built.keystore(OCSP_KEYSTORE)
-    )
+    keystore = built.keystore(OCSP_KEYSTORE)
+    renewal = ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore)
     clinic.publish()
-    assert Reason.STATUS_OVERDUE in reasons(clinic.probe().defects, f"{STATUS_URL}/ocsp"), (
-        "the last one is not made yet"
-    )
+    assert Reason.STATUS_OVERDUE in reasons(clinic.probe().defects, f"{STATUS_URL}/ocsp"), "the last is not made yet"
     assert renewal.renew_due(clinic.icu)
     assert not [one for one in clinic.probe().defects if "the responder of h1/icu" in one.sentence]
 
@@ -451,11 +432,8 @@ def test_reachable_means_that_an_http_server_responds(clinic: PublishedHospital)
 
 
 def test_an_expired_revocation_may_leave_the_crl(clinic: PublishedHospital) -> None:
-    issued = clinic.issue()
-    clinic.revoke(issued)
+    clinic.revoke(clinic.issue())
     clinic.advance(minutes=2)
-    with clinic.built.database.writing() as connection:
-        past = int(clinic.built.clock.now().timestamp()) - 90_000
-        connection.execute(update(revocations).values(not_after=past))
+    execute(clinic, update(revocations).values(not_after=int(clinic.built.clock.now().timestamp()) - 90_000))
     clinic.publish()
     assert clinic.probe().defects == ()

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import fresh_database, postgres_server
+from tests.simulator.databases import created_database
 from tests.simulator.rows import authority
-from vagus.records.engine.database import Connection, Database, open_database
+from vagus.records.engine.database import Connection, Database
 
 
 @pytest.fixture(scope="session")
@@ -34,19 +35,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A database of each kind with its tables."""
-    made = open_database(database_url)
-    made.create()
-    yield made
-    made.close()
+    with created_database(database_url) as made:
+        yield made
 
 
 @pytest.fixture
 def file_database(tmp_path: Path) -> Iterator[Database]:
     """A SQLite database in a file."""
-    made = open_database(f"sqlite:///{tmp_path / 'vagus.sqlite3'}")
-    made.create()
-    yield made
-    made.close()
+    with created_database(f"sqlite:///{tmp_path / 'vagus.sqlite3'}") as made:
+        yield made
 
 
 @pytest.fixture

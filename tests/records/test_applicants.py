@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from tests.simulator.presence import present
 from tests.simulator.rows import authority, certificate
 from tests.simulator.stock import ICU, device
 from vagus.identifiers import DeviceId
@@ -55,9 +56,8 @@ def test_the_recheck_sees_what_the_batch_has_changed(connection: Connection) -> 
     assert bind_token(connection, HASH, b"key", request_id=None, at=150)
     assert set_device_state(connection, DEVICE.id, before="received", after="recalled", at=150)
     seen = _now(connection)
-    assert seen.device is not None
-    assert seen.token is not None
-    assert (seen.device.state, seen.token.bound_spki_sha256) == ("recalled", b"key")
+    assert present(seen.device).state == "recalled"
+    assert present(seen.token).bound_spki_sha256 == b"key"
 
 
 def test_a_missing_token_hides_no_device_and_a_missing_device_hides_all(connection: Connection) -> None:

@@ -44,9 +44,7 @@ def test_a_chain_goes_up_through_rows_and_the_certificates_above_them(connection
     top = authority(connection, "h1", kind="device_ca", is_offline=True)
     below = authority(connection, "h1/icu", parent_id=top)
     rows.set_chain(connection, top, (b"above", b"root"))
-    icu, h1 = rows.find_by_id(connection, below), rows.find_by_id(connection, top)
-    assert icu is not None
-    assert h1 is not None
+    icu, h1 = (present(rows.find_by_id(connection, one)) for one in (below, top))
     assert rows.load_chain(connection, icu) == (b"certificate h1", b"above", b"root")
     assert rows.load_chain(connection, h1) == (b"above", b"root")
     rows.set_chain(connection, top, (b"other",))

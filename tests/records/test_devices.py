@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from tests.simulator.presence import present
 from tests.simulator.queries import count_devices_by_state
 from tests.simulator.stock import ANCHOR, ER, ICU, device, stocked_database
 from vagus.identifiers import DeviceId, UnitName
@@ -85,8 +86,7 @@ def test_a_state_changes_only_from_where_it_was_believed_to_be(database: Databas
         devices.insert_device(connection, device(1))
         assert devices.set_device_state(connection, device(1).id, before="received", after="commissioned", at=7)
         assert not devices.set_device_state(connection, device(1).id, before="received", after="recalled", at=8)
-        row = devices.find_device(connection, device(1).id)
-    assert row is not None
+        row = present(devices.find_device(connection, device(1).id))
     assert (row.state, row.changed_at) == ("commissioned", 7)
 
 
@@ -95,6 +95,5 @@ def test_unit_and_place_change(database: Database) -> None:
         devices.insert_device(connection, device(1))
         devices.set_device_unit(connection, device(1).id, ER, at=7)
         devices.set_device_place(connection, device(1).id, "bay 2", at=8)
-        row = devices.find_device(connection, device(1).id)
-    assert row is not None
+        row = present(devices.find_device(connection, device(1).id))
     assert (row.unit, row.place, row.changed_at) == (ER, "bay 2", 8)

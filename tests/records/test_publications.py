@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -21,12 +22,10 @@ from vagus.records.publications import COMPLETE, DeltaRow, Publication, Responde
 @pytest.fixture(params=["create", "upgrade"])
 def postgres_tables(postgres: str, request: pytest.FixtureRequest) -> Iterator[Connection]:
     """A connection to an empty database whose tables came on either way."""
-    with fresh_database(postgres) as url:
-        made = open_database(url)
+    with fresh_database(postgres) as url, closing(open_database(url)) as made:
         getattr(made, request.param)()
         with made.writing() as connection:
             yield connection
-        made.close()
 
 
 def publication(authority_id: int, shard: int = 0, number: int = 7) -> Publication:
@@ -115,8 +114,7 @@ def test_postgresql_stores_crl_and_delta_in_two_trips(
         return whole(self, connection, text, values)
 
     monkeypatch.setattr(_Compiled, "_execute", noting)
-    standing = rows.find_shard_state(postgres_tables, ca, 0)
-    rows.keep(postgres_tables, standing, publication(ca, number=8), delta(ca, 8))
+    rows.keep(postgres_tables, rows.find_shard_state(postgres_tables, ca, 0), publication(ca, number=8), delta(ca, 8))
     assert asked == ["SELECT", "WITH"]
     assert rows.find_number(postgres_tables, ca, 0, is_delta=True) == 8
 

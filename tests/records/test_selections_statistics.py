@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from tests.postgres import fresh_database
+from tests.records.query_plans import statements_of
+from tests.simulator.databases import created_database
 from tests.simulator.rows import authority
-from vagus.records.engine.database import Connection, Database, open_database
+from vagus.records.engine.database import Connection, Database
 from vagus.records.revocation import selections as rows
 from vagus.records.revocation.selections import Selection
 
@@ -27,32 +29,28 @@ UPGRADED = (*rows.LIVE, rows.REVOKED_FOR_LESS)
 
 Question = Callable[[Connection, Selection, int], object]
 
+
+def _among(connection: Connection, asked: Selection, size: int, states: tuple[str, ...]) -> object:
+    return [
+        rows.list_among(connection, asked, range(at, at + 200), alive_at=5, states=states) for at in range(0, size, 200)
+    ]
+
+
 QUESTIONS: dict[str, Question] = {
-    "count_selected": lambda connection, asked, _: rows.count_selected(connection, asked, alive_at=5),
-    "count_devices": lambda connection, asked, _: rows.count_devices(connection, asked, alive_at=5),
-    "list_leaves": lambda connection, asked, size: rows.list_leaves(
-        connection, asked, alive_at=5, after=-1, until=size
+    "count_selected": lambda c, asked, _: rows.count_selected(c, asked, alive_at=5),
+    "count_devices": lambda c, asked, _: rows.count_devices(c, asked, alive_at=5),
+    "list_leaves": lambda c, asked, size: rows.list_leaves(c, asked, alive_at=5, after=-1, until=size),
+    "list_late_profiles": lambda c, asked, _: rows.list_late_profiles(c, asked, alive_at=5, after=-1),
+    "count_without_self_issued": lambda c, asked, _: rows.count_without_self_issued(
+        c, asked, alive_at=5, states=rows.LIVE, is_of_authorities=True
     ),
-    "list_late_profiles": lambda connection, asked, _: rows.list_late_profiles(connection, asked, alive_at=5, after=-1),
-    "count_without_self_issued": lambda connection, asked, _: rows.count_without_self_issued(
-        connection, asked, alive_at=5, states=rows.LIVE, is_of_authorities=True
+    "list_touched": lambda c, asked, _: rows.list_touched(c, asked, range(1, AUTHORITIES + 1), alive_at=5),
+    "list_among": lambda c, asked, size: _among(c, asked, size, rows.LIVE),
+    "count_selected for a compromise": lambda c, asked, _: rows.count_selected(c, asked, alive_at=5, states=UPGRADED),
+    "list_leaves for a compromise": lambda c, asked, size: rows.list_leaves(
+        c, asked, alive_at=5, after=-1, until=size, states=UPGRADED
     ),
-    "list_touched": lambda connection, asked, _: rows.list_touched(
-        connection, asked, range(1, AUTHORITIES + 1), alive_at=5
-    ),
-    "list_among": lambda connection, asked, size: [
-        rows.list_among(connection, asked, range(at, at + 200), alive_at=5) for at in range(0, size, 200)
-    ],
-    "count_selected for a compromise": lambda connection, asked, _: rows.count_selected(
-        connection, asked, alive_at=5, states=UPGRADED
-    ),
-    "list_leaves for a compromise": lambda connection, asked, size: rows.list_leaves(
-        connection, asked, alive_at=5, after=-1, until=size, states=UPGRADED
-    ),
-    "list_among for a compromise": lambda connection, asked, size: [
-        rows.list_among(connection, asked, range(at, at + 200), alive_at=5, states=UPGRADED)
-        for at in range(0, size, 200)
-    ],
+    "list_among for a compromise": lambda c, asked, size: _among(c, asked, size, UPGRADED),
 }
 SELECTIONS = {
     "model": Selection(model=MODEL),
@@ -81,13 +79,13 @@ def _fill(connection: Connection, of_model: int, others: int, *, first: int = 0)
 
     Each second certificate is revoked, which is no compromise.
     """
+    is_postgres = connection.dialect.name == "postgresql"
     series = (
         f"generate_series({first}, {first + of_model + others - 1}) AS n"
-        if connection.dialect.name == "postgresql"
+        if is_postgres
         else f"(WITH RECURSIVE c(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM c LIMIT {of_model + others})"
         " SELECT n FROM c) AS s"
     )
-    is_postgres = connection.dialect.name == "postgresql"
     number = "lpad(n::text, 26, '0')" if is_postgres else "printf('%026d', n)"
     octets = f"decode({number} || '000000', 'hex')" if is_postgres else f"CAST({number} AS BLOB)"
     connection.exec_driver_sql(
@@ -131,18 +129,8 @@ class Work:
 
 def _work(connection: Connection, act: Callable[[], object]) -> Work:
     """What each statement of `act` did, run once more in its order under the settings that it had."""
-    asked: list[tuple[str, Any]] = []
-
-    def note(_connection: object, _cursor: object, statement: str, values: object, *_: object) -> None:
-        asked.append((statement, values))
-
-    event.listen(connection, "before_cursor_execute", note)
-    try:
-        act()
-    finally:
-        event.remove(connection, "before_cursor_execute", note)
     work = Work()
-    for statement, values in asked:
+    for statement, values in statements_of(connection, act):
         if statement.startswith("SET LOCAL"):
             connection.exec_driver_sql(statement)
             continue
@@ -156,9 +144,7 @@ def _work(connection: Connection, act: Callable[[], object]) -> Work:
 @pytest.fixture(scope="module", params=["empty", "of another kind"])
 def misled(request: pytest.FixtureRequest, postgres: str) -> Iterator[Database]:
     """A PostgreSQL that took its statistics too early, and takes no others."""
-    with fresh_database(postgres) as url:
-        made = open_database(url)
-        made.create()
+    with fresh_database(postgres) as url, created_database(url) as made:
         with made.writing() as connection:
             for name in ("devices", "certificates", "revocations"):
                 connection.exec_driver_sql(f"ALTER TABLE {name} SET (autovacuum_enabled = false)")
@@ -168,7 +154,6 @@ def misled(request: pytest.FixtureRequest, postgres: str) -> Iterator[Database]:
             connection.exec_driver_sql("ANALYZE")
             _fill(connection, OF_MODEL, OTHERS)
         yield made
-        made.close()
 
 
 @pytest.mark.interop
@@ -205,17 +190,13 @@ def test_postgresql_plans_as_before_after_a_query(misled: Database) -> None:
 
 @contextmanager
 def _misled_file(path: Path, size: int, early: int) -> Iterator[Database]:
-    made = open_database(f"sqlite:///{path}")
-    try:
-        made.create()
+    with created_database(f"sqlite:///{path}") as made:
         with made.writing() as connection:
             _prepare(connection)
             _fill(connection, early, 0, first=1_000_000)
             connection.exec_driver_sql("ANALYZE")
             _fill(connection, size, size // 2)
         yield made
-    finally:
-        made.close()
 
 
 def _steps(database: Database, question: str, selection: Selection, size: int) -> int:

@@ -15,9 +15,10 @@ import pytest
 from sqlalchemy import Connection
 
 from tests.postgres import fresh_database
+from tests.simulator.databases import created_database
 from vagus.identifiers import DeviceId
 from vagus.records import applicants, audit_rows, certificates, devices, plan_rows, tokens, work
-from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.database import Database
 from vagus.records.revocation import candidates, revocations, status_facts
 from vagus.testing import SeededEntropy
 
@@ -96,9 +97,7 @@ def _text(value: str) -> str:
 @pytest.fixture(scope="module", params=["all of others", "all of one"])
 def misled(request: pytest.FixtureRequest, postgres: str) -> Iterator[Database]:
     """A database whose statistics are those of its former rows; nothing mends them."""
-    with fresh_database(postgres) as url:
-        database = open_database(url)
-        database.create()
+    with fresh_database(postgres) as url, created_database(url) as database:
         with database.writing() as connection:
             for table in _TABLES.split(", "):
                 connection.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
@@ -108,7 +107,6 @@ def misled(request: pytest.FixtureRequest, postgres: str) -> Iterator[Database]:
             connection.exec_driver_sql(f"TRUNCATE {_TABLES} CASCADE")
             _fill(connection, believed=None)
         yield database
-        database.close()  # before it is dropped
 
 
 _READ = """SELECT sum(pg_stat_get_xact_tuples_returned(oid) + pg_stat_get_xact_tuples_fetched(oid))::int FROM pg_class
@@ -176,10 +174,7 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "nothing that waits": (16, lambda c: revocations.oldest_waiting(c, OTHER, 0, after=SIZE)),
     "the newest leaf": (6, lambda c: status_facts.find_newest_leaf(c, OTHER)),
     "the newest leaf of nobody": (6, lambda c: status_facts.find_newest_leaf(c, 77)),
-    "a leaf that is alive": (
-        1_050,
-        lambda c: status_facts.find_alive_from(c, OTHER, SIZE // 2, alive_at=NOW),
-    ),
+    "a leaf that is alive": (1_050, lambda c: status_facts.find_alive_from(c, OTHER, SIZE // 2, alive_at=NOW)),
     "no leaf behind the last": (6, lambda c: status_facts.find_alive_from(c, AUTHORITY, SIZE, alive_at=NOW)),
     "the released of a minute": (6, lambda c: status_facts.list_released(c, OTHER, since=NOW - 60)),
 }

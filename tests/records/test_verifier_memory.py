@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulator.databases import created_database
 from tests.simulator.refusals import refuses
 from vagus.errors import Malformed
 from vagus.reasons import Reason
-from vagus.records.engine.database import Connection, Database, open_database
+from vagus.records.engine.database import Connection, Database
 from vagus.records.verifier_memory import Remembered, find_remembered, remember, remember_all
 
 LARGEST = (1 << 160) - 1  # 20 octets, as RFC 5280 5.2.3 allows a CRL number
@@ -32,14 +33,11 @@ def test_a_number_of_up_to_twenty_bytes_comes_back(database: Database, number: i
 @settings(max_examples=25)
 def test_the_highest_stays_whatever_the_order(seen: list[tuple[int, int]]) -> None:
     """Of numbers and of moments alike: one CRL may have the higher number, another the later date."""
-    database = open_database("sqlite://")
-    database.create()
-    with database.writing() as connection:
+    with created_database() as database, database.writing() as connection:
         for count, (number, at) in enumerate(seen, 1):
             highest = Remembered("crl:a", max(one for one, _ in seen[:count]), max(one for _, one in seen[:count]))
             assert remember(connection, "crl:a", number, at) == highest
             assert find_remembered(connection, "crl:a") == highest
-    database.close()
 
 
 def test_many_are_remembered_as_each_would_be(database: Database) -> None:

@@ -109,9 +109,7 @@ def test_a_dead_runners_job_is_taken_over_and_its_late_effects_are_undone(bench:
         assert find_remembered(connection, "done:a") is None
     bench.finish(bench.two, taken)
     with bench.database.reading() as connection:
-        found = find_remembered(connection, "done:a")
-    assert found is not None
-    assert found.number == 2
+        assert present(find_remembered(connection, "done:a")).number == 2
 
 
 def test_the_same_runner_after_its_restart_has_lost_its_old_lease(bench: Bench) -> None:

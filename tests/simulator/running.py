@@ -64,11 +64,19 @@ def done(folder: Path, *arguments: str) -> Outcome:
     return outcome
 
 
-def denied(folder: Path, code: int, reason: str, *arguments: str) -> Outcome:
-    """A command that must fail with this exit code and reason."""
+def denied(folder: Path, code: int, reason: str, *arguments: str, says: tuple[str, ...] = ()) -> Outcome:
+    """A command that must fail with this exit code and reason, and with a message that contains all of `says`."""
     outcome = run(folder, *arguments)
     assert (outcome.code, outcome.reason) == (code, reason), (arguments, outcome)
+    assert [words for words in says if words not in outcome.err] == [], outcome
     return outcome
+
+
+def findings(folder: Path, check: str, *more: str, fails: bool | None = None) -> list[dict[str, Any]]:
+    """What the doctor finds in one of its checks; `fails` says whether any check must fail."""
+    outcome = run(folder, "doctor", "--json", *more)
+    assert fails is None or outcome.code == int(fails), outcome
+    return [one for one in outcome.facts if one["check"] == check]
 
 
 END_OF_INPUT = "\x04"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.simulator import plans
+from tests.simulator.databases import created_database
 from tests.simulator.presence import present
 from tests.simulator.queries import count_devices_by_state
 from tests.simulator.refusals import reason_of
@@ -28,7 +29,7 @@ from vagus.reasons import Reason
 from vagus.records.authorities import certify_authority, find_newest, insert_authority
 from vagus.records.certificates import CertificateRow, insert_intent
 from vagus.records.devices import DeviceFilter, DeviceRow, list_devices, set_device_unit
-from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.database import Database
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import InstallationRow, insert_installation, load_installation
 from vagus.records.log import iterate_leaves
@@ -145,15 +146,10 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    database = open_database(f"sqlite:///{tmp_path / 'vagus.sqlite3'}")
-    database.create()
-    writer = Writer(database, FrozenClock())
-    writer.submit(
-        lambda batch: insert_installation(batch.connection, InstallationRow("log.test", 0, bytes(32)))
-    ).result()
-    yield Site(tmp_path, database, writer)
-    writer.close()
-    database.close()
+    with created_database(f"sqlite:///{tmp_path}/vagus.sqlite3") as database, Writer(database, FrozenClock()) as writer:
+        row = InstallationRow("log.test", 0, bytes(32))
+        writer.submit(lambda batch: insert_installation(batch.connection, row)).result()
+        yield Site(tmp_path, database, writer)
 
 
 def test_a_plan_becomes_units_models_authorities_and_devices(site: Site) -> None:
@@ -161,8 +157,7 @@ def test_a_plan_becomes_units_models_authorities_and_devices(site: Site) -> None
     with site.database.reading() as connection:
         assert load_installation(connection).group_domain == "test.example"
         assert find_unit(connection, ICU) is not None
-        model = present(find_model(connection, "Pump"))
-        assert model.profile == "bedside"
+        assert present(find_model(connection, "Pump")).profile == "bedside"
         assert count_devices_by_state(connection, "h1") == {"received": 302}
         (one, other) = list_devices(connection, DeviceFilter(unit=ER))
         assert {one.place, other.place} == {"Bay 1"}
@@ -200,8 +195,7 @@ def test_a_change_of_words_alone_is_adopted_with_an_entry(site: Site) -> None:
 
 def test_more_devices_of_a_model_are_added_and_no_known_one_again(site: Site) -> None:
     site.apply(PLAN)
-    more = PLAN.replace("count = 2", "count = 5")
-    assert site.apply(more).devices == 3
+    assert site.apply(PLAN.replace("count = 2", "count = 5")).devices == 3
     with site.database.reading() as connection:
         assert count_devices_by_state(connection) == {"received": 305}
 
@@ -299,9 +293,7 @@ def test_a_unit_that_comes_back_gets_a_new_generation(site: Site) -> None:
     site.apply(BEFORE_ER)
     site.apply(PLAN)
     with site.database.reading() as connection:
-        row = find_newest(connection, "h1/er")
-    assert row is not None
-    assert row.generation == 2
+        assert present(find_newest(connection, "h1/er")).generation == 2
 
 
 def test_an_authority_with_live_certificates_is_not_removed(site: Site) -> None:
@@ -341,8 +333,7 @@ def test_a_device_that_was_transferred_is_noted_and_left(site: Site) -> None:
 
 def test_a_device_beside_the_plan_is_noted_and_left(site: Site) -> None:
     site.apply(PLAN)
-    found = site.changes(PLAN.replace("count = 2", "count = 1"))
-    assert found == [(Act.CHANGE, "plan", "adopted plan")]
+    assert site.changes(PLAN.replace("count = 2", "count = 1")) == [(Act.CHANGE, "plan", "adopted plan")]
 
 
 @pytest.mark.parametrize(

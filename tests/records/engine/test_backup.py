@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.refusals import refuses
+from tests.simulator.databases import created_database
+from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import Conflict, IntegrityFailure, Misconfigured
 from vagus.reasons import Reason
 from vagus.records.engine.backup import check_copy, copy_database, restore_database
@@ -79,19 +80,16 @@ def test_a_restored_database_goes_on(file_database: Database, tmp_path: Path) ->
 
 
 def test_a_database_in_memory_can_be_copied_too(tmp_path: Path) -> None:
-    database = open_database("sqlite://")
-    database.create()
-    fill(database, 3)
-    assert copy_database(database, tmp_path / "copy") == 3
+    with created_database() as database:
+        fill(database, 3)
+        assert copy_database(database, tmp_path / "copy") == 3
 
 
 def test_nothing_is_overwritten(file_database: Database, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.write_bytes(b"precious")
-    with refuses(Reason.ALREADY_EXISTS, Conflict):
-        copy_database(file_database, there)
-    with pytest.raises(Conflict):
-        restore_database(there, there)
+    for act in (lambda: copy_database(file_database, there), lambda: restore_database(there, there)):
+        assert reason_of(act, error=Conflict) is Reason.ALREADY_EXISTS
     assert there.read_bytes() == b"precious"
 
 
@@ -131,7 +129,5 @@ def test_a_sound_copy_gives_its_size(file_database: Database, tmp_path: Path) ->
 
 def test_postgresql_is_sent_to_its_own_tools(tmp_path: Path) -> None:
     pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
-    database = open_database(f"postgresql+psycopg://vagus@/vagus?host={tmp_path}")
-    with pytest.raises(Misconfigured) as caught:
-        copy_database(database, tmp_path / "copy")
-    assert "pg_dump" in caught.value.message
+    with pytest.raises(Misconfigured, match="pg_dump"):
+        copy_database(open_database(f"postgresql+psycopg://vagus@/vagus?host={tmp_path}"), tmp_path / "copy")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.postgres import fresh_database
+from tests.simulator.databases import created_database
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.planner_statistics import TableSizeCheck
 
@@ -17,15 +18,16 @@ _FILL = "INSERT INTO log_leaves SELECT n, repeat('e', 90)::bytea, '' FROM genera
 @pytest.fixture
 def loaded(postgres: str) -> Iterator[Database]:
     """A ledger of many leaves that was empty when PostgreSQL looked."""
-    with fresh_database(postgres) as url:
-        database = open_database(url)
-        database.create()
-        with database.writing() as connection:
-            connection.exec_driver_sql("ALTER TABLE log_leaves SET (autovacuum_enabled = false)")
-            connection.exec_driver_sql("ANALYZE log_leaves")
-            connection.exec_driver_sql(_FILL.format(1, 20_000))
+    with fresh_database(postgres) as url, created_database(url) as database:
+        run(database, "ALTER TABLE log_leaves SET (autovacuum_enabled = false)", "ANALYZE log_leaves")
+        run(database, _FILL.format(1, 20_000))
         yield database
-        database.close()
+
+
+def run(database: Database, *statements: str) -> None:
+    with database.writing() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
 
 
 def believed(database: Database) -> int:
@@ -44,23 +46,18 @@ def test_a_table_that_was_empty_at_its_last_analysis_is_analysed_again(loaded: D
 def test_what_is_not_far_off_is_left_to_autovacuum(loaded: Database) -> None:
     sizes = TableSizeCheck(loaded)
     sizes.analyse_misjudged()
-    with loaded.writing() as connection:
-        connection.exec_driver_sql(_FILL.format(20_001, 25_000))
+    run(loaded, _FILL.format(20_001, 25_000))
     sizes.analyse_misjudged()
     assert believed(loaded) == 20_000
 
 
 @pytest.mark.interop
 def test_many_pages_of_few_rows_are_analysed_once(loaded: Database) -> None:
-    with loaded.writing() as connection:
-        connection.exec_driver_sql("DELETE FROM log_leaves WHERE leaf_index > 20")
     sizes = TableSizeCheck(loaded)
-    sizes.analyse_misjudged()
-    assert believed(loaded) == 20
-    with loaded.writing() as connection:
-        connection.exec_driver_sql("DELETE FROM log_leaves WHERE leaf_index > 10")
-    sizes.analyse_misjudged()
-    assert believed(loaded) == 20
+    for left in (20, 10):
+        run(loaded, f"DELETE FROM log_leaves WHERE leaf_index > {left}")
+        sizes.analyse_misjudged()
+        assert believed(loaded) == 20
 
 
 def test_sqlite_is_not_asked(file_database: Database) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.postgres import fresh_database
+from tests.simulator.databases import created_database
 from tests.simulator.presence import present
 from vagus.clock import Clock
 from vagus.errors import Unavailable, VagusError
@@ -29,11 +30,8 @@ PATIENCE = 40.0
 
 @pytest.fixture
 def real(postgres: str) -> Iterator[Database]:
-    with fresh_database(postgres) as url:
-        made = open_database(url)
-        made.create()
+    with fresh_database(postgres) as url, created_database(url) as made:
         yield made
-        made.close()
 
 
 @pytest.fixture
@@ -154,12 +152,10 @@ def test_the_server_ends_an_abandoned_statement(real: Database) -> None:
     assert read(real, "SHOW statement_timeout") == "65s"
     assert ask(real, "SHOW statement_timeout") == "6s"
     assert read(real, "SHOW statement_timeout", patience=None) == "0"
-    with real.writing() as connection:  # a migration
-        settings = [connection.execute(text(f"SHOW {one}_timeout")).scalar_one() for one in ("statement", "lock")]
-    assert settings == ["0", "0"]
-    with real.open_writer() as connection:
-        settings = [connection.execute(text(f"SHOW {one}_timeout")).scalar_one() for one in ("statement", "lock")]
-    assert settings == ["0", "65s"]
+    for open_connection, limits in ((real.writing, ["0", "0"]), (real.open_writer, ["0", "65s"])):  # a migration writes
+        with open_connection() as connection:
+            shown = [connection.execute(text(f"SHOW {one}_timeout")).scalar_one() for one in ("statement", "lock")]
+        assert shown == limits
 
 
 def test_what_the_url_says_of_the_connection_is_left_so(postgres: str) -> None:
@@ -182,15 +178,11 @@ def head_held(database: Database) -> Iterator[None]:
 
 def test_a_writer_reports_a_lock_and_then_writes(postgres: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "_WRITE_SECONDS", 0.5)
-    with fresh_database(postgres) as url:
-        made = open_database(url)
-        made.create()
-        with Writer(made, clock) as writer:
-            with head_held(made):
-                error = refusal_of(lambda: writer.submit(lambda _: None).result(PATIENCE))
-            assert error.reason is Reason.DATABASE_UNAVAILABLE
-            assert writer.submit(lambda batch: batch.append(b"entry")).result(PATIENCE) == 0
-        made.close()
+    with fresh_database(postgres) as url, created_database(url) as made, Writer(made, clock) as writer:
+        with head_held(made):
+            error = refusal_of(lambda: writer.submit(lambda _: None).result(PATIENCE))
+        assert error.reason is Reason.DATABASE_UNAVAILABLE
+        assert writer.submit(lambda batch: batch.append(b"entry")).result(PATIENCE) == 0
 
 
 def test_a_commit_without_a_response_is_reported_as_committed_or_not(real: Database, clock: Clock) -> None:

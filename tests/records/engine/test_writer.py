@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from tests.simulator.presence import present
 from tests.simulator.refusals import refuses
 from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed, Misconfigured, Unavailable
 from vagus.reasons import Reason
@@ -362,8 +363,7 @@ def test_a_transaction_that_was_lost_reaches_every_future_and_the_next_batch_goe
     def end_transaction(point: str) -> None:
         if point == "before-commit" and armed:
             armed.clear()
-            assert writer._connection is not None
-            driver: Any = writer._connection.connection.driver_connection
+            driver: Any = present(writer._connection).connection.driver_connection
             driver.rollback()
 
     armed: list[bool] = []

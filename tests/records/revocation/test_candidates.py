@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.simulator.presence import present
 from tests.simulator.rows import authority, certificate
 from vagus.records.certificates import HELD, INTENDED, set_state
 from vagus.records.engine.database import Connection, Database
@@ -42,15 +43,12 @@ def test_the_key_is_known_or_not_blocked_or_not_shared_or_not(database: Database
     with database.writing() as connection:
         ca = authority(connection)
         certificate(connection, ca, 5, spki_sha256=key)
-        alone = find_revocable(connection, 5)
+        alone = present(find_revocable(connection, 5))
         insert_key(connection, key, "device:a", at=1)
         certificate(connection, authority(connection, generation=2), 9, spki_sha256=key)
-        shared = find_revocable(connection, 5)
+        shared = present(find_revocable(connection, 5))
         block_key(connection, key, "device:a", at=2)
-        blocked = find_revocable(connection, 9)
-    assert alone is not None
-    assert shared is not None
-    assert blocked is not None
+        blocked = present(find_revocable(connection, 9))
     assert [(one.key_state, one.is_key_shared) for one in (alone, shared, blocked)] == [
         (None, False),
         (ACTIVE, True),
@@ -74,14 +72,11 @@ def test_its_place_among_the_revoked_is_the_present_one(database: Database) -> N
         )
         rows.put_revocation(connection, stands)
         set_state(connection, 5, HELD)
-        held = find_revocable(connection, 5)
+        held = present(find_revocable(connection, 5))
         rows.put_revocation(connection, replace(stands, sequence=4, reason=1))
-        revoked = find_revocable(connection, 5)
+        revoked = present(find_revocable(connection, 5))
         rows.delete_revocation(connection, 5)
-        released = find_revocable(connection, 5)
-    assert held is not None
-    assert revoked is not None
-    assert released is not None
+        released = present(find_revocable(connection, 5))
     assert (held.sequence, held.reason, held.certificate.state) == (3, 6, HELD)
     assert (revoked.sequence, revoked.reason) == (4, 1)
     assert (released.sequence, released.reason) == (None, None)
