@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from tests.simulator.databases import created_database
 from tests.simulator.orders import order_for
 from vagus.authority.ceremony import Ceremony, CeremonyReport
 from vagus.authority.crls.publisher import CrlPublisher
@@ -236,12 +237,10 @@ class Installation:
 @contextmanager
 def memory_database(**row: Any) -> Iterator[Database]:
     """A database in memory with the row of an installation and nothing else; `row` are other fields of it."""
-    database = open_database("sqlite://")
-    database.create()
-    with database.writing() as connection:
-        insert_installation(connection, InstallationRow("log.test", 0, bytes(32), **row))
-    yield database
-    database.close()
+    with created_database() as database:
+        with database.writing() as connection:
+            insert_installation(connection, InstallationRow("log.test", 0, bytes(32), **row))
+        yield database
 
 
 new_installation = Installation.new

@@ -9,12 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.simulator.databases import created_database
 from tests.simulator.installation import Installation
 from vagus.fleet.devices import Inventory, NewDevice
 from vagus.fleet.tokens import TokenIssuer
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records.devices import DeviceRow, set_device_place
-from vagus.records.engine.database import Connection, Database, open_database
+from vagus.records.engine.database import Connection, Database
 from vagus.records.models import MakerAnchorRow, ModelRow, put_maker_anchor, put_model
 from vagus.records.units import UnitRow, put_unit
 from vagus.testing import SeededEntropy
@@ -58,12 +59,10 @@ def put_units_and_models(connection: Connection) -> None:
 @contextmanager
 def stocked_database() -> Iterator[Database]:
     """A database with those rows and nothing else."""
-    database = open_database("sqlite://")
-    database.create()
-    with database.writing() as connection:
-        put_units_and_models(connection)
-    yield database
-    database.close()
+    with created_database() as database:
+        with database.writing() as connection:
+            put_units_and_models(connection)
+        yield database
 
 
 def stock() -> AbstractContextManager[Stock]:
