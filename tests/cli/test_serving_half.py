@@ -131,7 +131,7 @@ def test_a_bad_list_of_a_maker_stops_no_start_and_is_told_until_it_is_gone(watch
         bad.unlink()
         served.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "waits" not in json.loads(ask(served, "/health")), "nothing to wait for")
-    assert served.log().count("makers/acme.crl: there is neither") == 1
+    assert served.log().count("makers/acme.crl: the file has neither") == 1
 
 
 def test_a_plan_in_force_with_another_status_url_is_neither_taken_nor_served(watched: Path) -> None:

@@ -170,7 +170,7 @@ def test_an_older_crl_is_reported_and_takes_nothing_back(shelf: Shelf) -> None:
     assert shelf.verdict() is Reason.REVOKED
     shelf.put("line.crl", older)
     assert shelf.verdict() is Reason.REVOKED
-    assert "older than one already seen" in shelf.crls.problems()["makers/line.crl"]
+    assert "older than a CRL already seen" in shelf.crls.problems()["makers/line.crl"]
     shelf.crls = shelf.restarted()
     assert shelf.verdict() is Reason.STATUS_UNAVAILABLE
     shelf.put("newest.crl", crl(LINE, number=6))
