@@ -39,7 +39,7 @@ class Fleet(list[IssuedCertificate]):
         return MassRevocation(built.pack, built.database, built.writer, built.clock, **extra)
 
     def propose(self, act: str = REVOKE, selection: Selection | None = None, **how: Any) -> RevocationPlanRow:
-        """A plan of Alice for the whole unit, in one stage, unless told otherwise."""
+        """A plan of Alice for the whole unit, in one stage, unless `how` says otherwise."""
         return self.plans().propose(selection or self.unit, act, self.reasons[act], by=ALICE, **{"stages": (), **how})
 
     def run(self, plan: RevocationPlanRow, **how: Any) -> RevocationPlanRow:

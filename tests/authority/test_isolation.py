@@ -10,6 +10,7 @@ import ipaddress
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.simulator.installation import ER, GROUP, H1, ICU, ROOT, SECRET, Installation, new_installation
+from tests.simulator.installation import ER, GROUP, H1, ICU, ROOT, SECRET, new_installation
 from tests.simulator.programs import run
 from vagus.errors import VagusError
 from vagus.trust.anchors import AnchorSet
@@ -65,6 +66,8 @@ def also(*names: x509.GeneralName) -> Names:
     return [x509.DNSName(OWN), *names]
 
 
+uri = x509.UniformResourceIdentifier
+REGISTERED = x509.RegisteredID(x509.ObjectIdentifier("1.3.6.1.4.1.32473.9"))
 OTHER_NAME = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), b"\x0c\x05er@h1")
 FOREIGN_DN = x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Hospital 2")]))
 LEAVES: dict[str, Leaf] = {
@@ -74,27 +77,21 @@ LEAVES: dict[str, Leaf] = {
     "own SAN, CN a foreign host name": Leaf(subject(cn="pump1.er.h1.example"), also()),
     "own SAN, O of another hospital": Leaf(subject(o="Hospital 2"), also()),
     "own SAN, OU of another unit": Leaf(subject(ou="ER"), also()),
-    "registeredID alone": Leaf(OWN_SUBJECT, [x509.RegisteredID(x509.ObjectIdentifier("1.3.6.1.4.1.32473.9"))]),
-    "own SAN and registeredID": Leaf(
-        OWN_SUBJECT, also(x509.RegisteredID(x509.ObjectIdentifier("1.3.6.1.4.1.32473.9")))
-    ),
+    "registeredID alone": Leaf(OWN_SUBJECT, [REGISTERED]),
+    "own SAN and registeredID": Leaf(OWN_SUBJECT, also(REGISTERED)),
     "otherName alone": Leaf(OWN_SUBJECT, [OTHER_NAME]),
     "own SAN and otherName": Leaf(OWN_SUBJECT, also(OTHER_NAME)),
     "own SAN and a foreign directoryName": Leaf(OWN_SUBJECT, also(FOREIGN_DN)),
     "wildcard of the own unit": Leaf(OWN_SUBJECT, [x509.DNSName(f"*.icu.h1.{GROUP}")]),
     "the bare unit name": Leaf(OWN_SUBJECT, [x509.DNSName(f"icu.h1.{GROUP}")]),
     "two own identities": Leaf(OWN_SUBJECT, also(x509.DNSName(f"{'b' * 24}aa.icu.h1.{GROUP}"))),
-    "https://none.invalid/ beside the own SAN": Leaf(
-        OWN_SUBJECT, also(x509.UniformResourceIdentifier("https://none.invalid/"))
-    ),
+    "https://none.invalid/ beside the own SAN": Leaf(OWN_SUBJECT, also(uri("https://none.invalid/"))),
     "a@none.invalid beside the own SAN": Leaf(OWN_SUBJECT, also(x509.RFC822Name("a@none.invalid"))),
     "a device of another unit": Leaf(OWN_SUBJECT, [x509.DNSName(FOREIGN)]),
     "own SAN and a device of another unit": Leaf(OWN_SUBJECT, also(x509.DNSName(FOREIGN))),
     "wildcard of the whole hospital": Leaf(OWN_SUBJECT, [x509.DNSName(f"*.h1.{GROUP}")]),
-    "a foreign URI": Leaf(OWN_SUBJECT, also(x509.UniformResourceIdentifier("https://er.h1.example/"))),
-    "urn:uuid: beside the own SAN": Leaf(
-        OWN_SUBJECT, also(x509.UniformResourceIdentifier("urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66"))
-    ),
+    "a foreign URI": Leaf(OWN_SUBJECT, also(uri("https://er.h1.example/"))),
+    "urn:uuid: beside the own SAN": Leaf(OWN_SUBJECT, also(uri("urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66"))),
     "a foreign mail address": Leaf(OWN_SUBJECT, also(x509.RFC822Name("a@er.h1.example"))),
     "an IPv4 address": Leaf(OWN_SUBJECT, also(x509.IPAddress(ipaddress.ip_address("10.0.0.7")))),
     "an IPv6 address": Leaf(OWN_SUBJECT, also(x509.IPAddress(ipaddress.ip_address("2001:db8::7")))),
@@ -132,29 +129,28 @@ class Unit(NamedTuple):
         return builder.sign(self.key, hashes.SHA256())
 
 
-def stolen_unit(installation: Installation) -> Unit:
-    issuer = installation.issuers("h1/icu")["h1/icu"]
-    pem = installation.keystore("h1/icu").export_pkcs8("ca-1", SECRET)
-    key = serialization.load_pem_private_key(pem, SECRET.unsafe_reveal())
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    chain = [x509.load_der_x509_certificate(one) for one in (issuer.certificate_der, *issuer.chain_der)]
-    return Unit(key, chain, installation.clock.now())
+@contextmanager
+def stolen_unit(folder: Path, *, constrain_dn: bool) -> Iterator[Unit]:
+    with new_installation(folder) as installation:
+        installation.build(ROOT, *(replace(one, constrain_dn=constrain_dn) for one in (H1, ICU, ER)))
+        issuer = installation.issuers("h1/icu")["h1/icu"]
+        pem = installation.keystore("h1/icu").export_pkcs8("ca-1", SECRET)
+        key = serialization.load_pem_private_key(pem, SECRET.unsafe_reveal())
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        chain = [x509.load_der_x509_certificate(one) for one in (issuer.certificate_der, *issuer.chain_der)]
+        yield Unit(key, chain, installation.clock.now())
 
 
 @pytest.fixture(scope="module")
 def unit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unit]:
-    with new_installation(tmp_path_factory.mktemp("plain")) as installation:
-        installation.build(ROOT, H1, ICU, ER)
-        yield stolen_unit(installation)
+    with stolen_unit(tmp_path_factory.mktemp("plain"), constrain_dn=False) as stolen:
+        yield stolen
 
 
 @pytest.fixture(scope="module")
 def unit_bound_by_name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unit]:
-    """The same under `constrain_dn`."""
-    with new_installation(tmp_path_factory.mktemp("bound")) as installation:
-        bound = [replace(one, constrain_dn=True) for one in (H1, ICU, ER)]
-        installation.build(ROOT, *bound)
-        yield stolen_unit(installation)
+    with stolen_unit(tmp_path_factory.mktemp("bound"), constrain_dn=True) as stolen:
+        yield stolen
 
 
 def ours(unit: Unit, leaf: x509.Certificate) -> str:

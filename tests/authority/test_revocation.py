@@ -10,7 +10,6 @@ from tests.simulator.refusals import refuses
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.revocation import Revoked
 from vagus.errors import Conflict, PolicyRefusal
-from vagus.events.revocations import RevocationFollower
 from vagus.ledger.entries import Hold, KeyBlocked, Release, Revocation
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
@@ -27,19 +26,13 @@ def certificate(built: Installation, issued: IssuedCertificate) -> rows.Certific
     return built.find(rows.find_by_leaf, issued.leaf_index)
 
 
-def following(built: Installation) -> RevocationFollower:
-    follower = RevocationFollower(built.database, built.clock)
-    follower.follow(built.writer)
-    return follower
-
-
 def entries(built: Installation) -> list[Revocation | Hold | Release | KeyBlocked]:
     return built.entries(Revocation, Hold, Release, KeyBlocked)
 
 
 def test_one_commit_writes_sequence_entry_state_and_ledger(built: Installation) -> None:
     issued = built.issue()
-    follower = following(built)
+    follower = built.follower()
     authority_id = issued.issuer.authority_id
     sequence = built.revocations.revoke(authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result()
     assert sequence == 1
@@ -87,7 +80,7 @@ def test_a_compromise_learnt_later_is_said_in_a_second_step(built: Installation)
 
 def test_a_hold_is_released_or_becomes_a_revocation(built: Installation) -> None:
     one, other = built.issue(), built.issue()
-    follower = following(built)
+    follower = built.follower()
     for issued in (one, other):
         held = built.hold(issued)
         assert built.hold(issued) == held

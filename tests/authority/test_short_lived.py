@@ -10,13 +10,13 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
+from tests.authority.test_snapshots import snapshot_maker
 from tests.simulator.installation import BY, H1, ICU, ROOT, Installation
 from tests.simulator.refusals import refuses
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
-from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key
+from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, open_snapshot_key
 from vagus.errors import NotTrusted, PolicyRefusal
-from vagus.events.revocations import RevocationFollower
 from vagus.fleet.database_status import DatabaseStatus
 from vagus.policy.packs import SHIPPED, load_pack
 from vagus.policy.values import PolicyPack
@@ -107,9 +107,7 @@ def test_the_authority_above_it_is_asked_about_all_the_same(built: Installation,
 def test_the_gateways_of_its_own_installation_refuse_it_the_moment_it_is_revoked(
     built: Installation, issued: IssuedCertificate
 ) -> None:
-    follower = RevocationFollower(built.database, built.clock)
-    follower.follow(built.writer)
-    status = DatabaseStatus(built.database, follower, bound=timedelta(seconds=2))
+    status = DatabaseStatus(built.database, built.follower(), bound=timedelta(seconds=2))
     validate(built, issued, status)
     built.revoke(issued, RevocationReason.KEY_COMPROMISE)
     with refuses(Reason.REVOKED, NotTrusted):
@@ -122,20 +120,19 @@ def test_a_snapshot_excuses_only_what_it_does_not_hold(
     """What looks revoked is refused, also if the source for hits knows nothing."""
     other = built.issue(issuers, profile="technician")
     built.revoke(issued, RevocationReason.KEY_COMPROMISE)
-    key = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
-    maker = SnapshotMaker(built.database, built.writer, built.clock, built.entropy, key)
-    made = maker.make(one_in=1 << 20, lifetime=timedelta(days=1), by=BY).snapshot_der
+    spki_der = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example").spki_der
+    made = snapshot_maker(built).make(one_in=1 << 20, lifetime=timedelta(days=1), by=BY).snapshot_der
     issuer = decode_certificate(issued.issuer.certificate_der)
     at, late = built.clock.now(), built.clock.now() + timedelta(days=2)
     for on_hit in (None, lists_above(built, issued, CrlRules())):
-        status = SnapshotStatus(key.spki_der, on_hit=on_hit)
+        status = SnapshotStatus(spki_der, on_hit=on_hit)
         status.check_status(decode_certificate(issued.der), issuer, at)  # nothing is loaded
         status.load(made, at)
         for moment in (at, late):
             status.check_status(decode_certificate(other.der), issuer, moment)
             with refuses(Reason.STATUS_DOUBTFUL, NotTrusted):
                 status.check_status(decode_certificate(issued.der), issuer, moment)
-    strict = SnapshotStatus(key.spki_der, honours_no_rev_avail=False)
+    strict = SnapshotStatus(spki_der, honours_no_rev_avail=False)
     with refuses(Reason.STATUS_UNAVAILABLE, NotTrusted):
         strict.check_status(decode_certificate(other.der), issuer, at)
 

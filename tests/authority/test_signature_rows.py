@@ -36,13 +36,11 @@ def intended(installation: Installation, count: int) -> list[int]:
     for number in range(count):
         order = installation.order(request_id=f"intended-{number}")
         assert isinstance(issuance.commit(issuance.prepare(order, issuer)).result(), IssuanceToken)
-    with installation.database.reading() as connection:
-        return [row.leaf_index for row in rows.list_intended(connection)]
+    return [row.leaf_index for row in installation.read(rows.list_intended)]
 
 
 def states(installation: Installation, leaves: list[int]) -> set[str]:
-    with installation.database.reading() as connection:
-        return {found.state for leaf in leaves if (found := rows.find_by_leaf(connection, leaf)) is not None}
+    return {installation.find(rows.find_by_leaf, leaf).state for leaf in leaves}
 
 
 def test_what_is_signed_while_the_writer_is_busy_shares_one_act(built: Installation) -> None:
@@ -75,8 +73,7 @@ def test_an_overloaded_writer_is_asked_again_with_the_next_signature(built: Inst
 def test_the_first_signature_of_a_leaf_stays(built: Installation) -> None:
     leaf = intended(built, 1)[0]
     signed = SignatureRows(built.writer)
-    signed.add(leaf, b"first")
-    built.settle()
-    signed.add(leaf, b"second")
-    built.settle()
+    for content in (b"first", b"second"):
+        signed.add(leaf, content)
+        built.settle()
     assert built.read(rows.load_bytes, leaf)[1] == b"first"

@@ -15,40 +15,35 @@ from vagus.reasons import Reason
 from vagus.wire.snapshots import decode_snapshot
 
 
-def maker(built: Installation) -> SnapshotMaker:
+def snapshot_maker(built: Installation) -> SnapshotMaker:
     key = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
     return SnapshotMaker(built.database, built.writer, built.clock, built.entropy, key)
 
 
 def test_numbers_grow_within_a_second_and_when_the_clock_was_set_back(installation: Installation) -> None:
-    built = installation
-    day = timedelta(hours=24)
-    first = maker(built).make(one_in=100, lifetime=day, by=BY)
-    second = maker(built).make(one_in=100, lifetime=day, by=BY)
-    built.advance(hours=-1)
-    third = maker(built).make(one_in=100, lifetime=day, by=BY)
-    assert first.facts.number < second.facts.number < third.facts.number
-    assert len({one.facts.salt for one in (first, second, third)}) == 3
+    made = []
+    for hours in (0, 0, -1):
+        installation.advance(hours=hours)
+        made.append(snapshot_maker(installation).make(one_in=100, lifetime=timedelta(hours=24), by=BY).facts)
+    assert made[0].number < made[1].number < made[2].number
+    assert len({one.salt for one in made}) == 3
 
 
 def test_every_authority_is_covered(built: Installation) -> None:
-    made = maker(built).make(one_in=100, lifetime=timedelta(hours=1), by=BY)
+    made = snapshot_maker(built).make(one_in=100, lifetime=timedelta(hours=1), by=BY)
     assert len(made.facts.issuers) == 6
     assert decode_snapshot(made.snapshot_der).facts == made.facts
 
 
 def test_the_ledger_commits_to_the_snapshot(installation: Installation) -> None:
-    built = installation
-    made = maker(built).make(one_in=100, lifetime=timedelta(hours=1), by=BY)
-    entry = built.entries(object)[-1]
+    made = snapshot_maker(installation).make(one_in=100, lifetime=timedelta(hours=1), by=BY)
+    entry = installation.entries(object)[-1]
     assert isinstance(entry, OperatorAct)
     assert (entry.act, entry.detail_sha256) == ("snapshot-made", hashlib.sha256(made.snapshot_der).digest())
 
 
 def test_the_key_signs_data_alone(installation: Installation) -> None:
-    built = installation
-    key = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
-    again = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
+    key, again = (open_snapshot_key(installation.keystore(SNAPSHOT_KEYSTORE), "log.group.example") for _ in range(2))
     assert key.spki_der == again.spki_der
     for purpose in set(Purpose) - {Purpose.DATA}:
         with refuses(Reason.PURPOSE_FORBIDDEN, NotAuthorised):
@@ -58,4 +53,4 @@ def test_the_key_signs_data_alone(installation: Installation) -> None:
 def test_a_snapshot_lives_at_most_a_week(installation: Installation) -> None:
     for lifetime in (timedelta(), timedelta(hours=-1), timedelta(days=7, seconds=1)):
         with refuses(Reason.POLICY_VIOLATION, PolicyRefusal):
-            maker(installation).make(one_in=100, lifetime=lifetime, by=BY)
+            snapshot_maker(installation).make(one_in=100, lifetime=lifetime, by=BY)

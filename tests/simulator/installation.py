@@ -17,6 +17,7 @@ from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate
 from vagus.authority.issuers import Issuer, OpenIssuers, open_issuers
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.authority.revocation import Revocations
+from vagus.events.revocations import RevocationFollower
 from vagus.identifiers import DeviceId
 from vagus.keystore.envelopes import EnvelopeSealer
 from vagus.keystore.passphrases import Passphrase
@@ -229,6 +230,12 @@ class Installation:
     def settle(self) -> None:
         """Wait until every act submitted so far is on the disk."""
         self.writer.submit(lambda _: None).result()
+
+    def follower(self) -> RevocationFollower:
+        """What is revoked, in step with the writer."""
+        made = RevocationFollower(self.database, self.clock)
+        made.follow(self.writer)
+        return made
 
     def advance(self, **by: float) -> None:
         self.clock.advance(**by)

@@ -21,7 +21,6 @@ from vagus.authority.ocsp.responders import OCSP_KEYSTORE, open_responders
 from vagus.authority.ocsp.responses import OcspResponses
 from vagus.endpoints.revocation_status import OCSP_STATUS, encode_ocsp_error
 from vagus.errors import Unavailable, VagusError
-from vagus.events.revocations import RevocationFollower
 from vagus.monitoring.prober import Prober, ProbeReport
 from vagus.reasons import Reason
 from vagus.records.engine.database import open_database
@@ -138,11 +137,9 @@ def make_template(folder: Path) -> Path:
 def open_publishing(built: Installation) -> PublishedHospital:
     """What an installation publishes, followed from now on."""
     database, clock = built.database, built.clock
-    follower = RevocationFollower(database, clock)
-    follower.follow(built.writer)
     with database.reading() as connection:
         responders = open_responders(connection, built.keystore(OCSP_KEYSTORE))
-    responses = OcspResponses(database, follower, built.pack.ocsp, responders)
+    responses = OcspResponses(database, built.follower(), built.pack.ocsp, responders)
     return PublishedHospital(built, built.issuers(ICU), responses, PublishedCrls(database, clock))
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.authority.test_snapshots import snapshot_maker
 from tests.simulator.installation import BY, H1, ICU, ROOT, Installation, new_installation
 from tests.simulator.refusals import reason_of, refuses
 from tests.trust.test_status import Says
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import OpenIssuers
-from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, SnapshotMaker, open_snapshot_key
+from vagus.authority.snapshots import SNAPSHOT_KEYSTORE, open_snapshot_key
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.records.authorities import find_generation
@@ -43,10 +44,7 @@ class Clinic:
         return self.built.clock.now()
 
     def make(self, *, one_in: int = 1 << 20, hours: int = 24) -> bytes:
-        built = self.built
-        key = open_snapshot_key(built.keystore(SNAPSHOT_KEYSTORE), "log.group.example")
-        maker = SnapshotMaker(built.database, built.writer, built.clock, built.entropy, key)
-        return maker.make(one_in=one_in, lifetime=timedelta(hours=hours), by=BY).snapshot_der
+        return snapshot_maker(self.built).make(one_in=one_in, lifetime=timedelta(hours=hours), by=BY).snapshot_der
 
     @property
     def spki_der(self) -> bytes:

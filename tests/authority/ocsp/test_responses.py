@@ -55,12 +55,6 @@ def renewal(built: Installation) -> ResponderRenewal:
     return ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore)
 
 
-def following(built: Installation) -> RevocationFollower:
-    follower = RevocationFollower(built.database, built.clock)
-    follower.follow(built.writer)
-    return follower
-
-
 def responders_of(built: Installation) -> tuple[Responder, ...]:
     return built.read(open_responders, built.keystore(OCSP_KEYSTORE))
 
@@ -122,7 +116,7 @@ class OcspUnit:
 @pytest.fixture
 def icu(built: Installation) -> OcspUnit:
     assert renewal(built).renew_due(built.icu)
-    return OcspUnit(built, OcspResponses(built.database, following(built), built.pack.ocsp, responders_of(built)))
+    return OcspUnit(built, OcspResponses(built.database, built.follower(), built.pack.ocsp, responders_of(built)))
 
 
 def test_a_good_certificate_is_good_and_signed_by_its_delegate(icu: OcspUnit) -> None:
@@ -289,7 +283,7 @@ def test_a_cached_response_ends_with_the_revocation_that_contradicts_it(icu: Ocs
 def test_no_cached_response_is_sent_once_the_sequence_contradicts_it(built: Installation) -> None:
     """A follower that learns of a revocation before the responses do must find nothing that contradicts it."""
     assert renewal(built).renew_due(built.icu)
-    follower = following(built)
+    follower = built.follower()
     found: list[CachedResponse | None] = []
     asked: list[bytes] = []
 
@@ -573,14 +567,12 @@ def test_a_nonce_that_an_older_client_writes_bare_comes_back_bare(icu: OcspUnit,
 def test_openssl_understands_the_responses(icu: OcspUnit, tmp_path: Path) -> None:
     good, bad = icu.issue(), icu.issue()
     icu.built.revoke(bad, RevocationReason.SUPERSEDED)
-    chain = [good.issuer.certificate_der, *good.issuer.chain_der]
-    pems = [x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in chain]
-    (tmp_path / "icu.pem").write_bytes(pems[0])
-    (tmp_path / "chain.pem").write_bytes(b"".join(pems))
+    above = (good.issuer.certificate_der, *good.issuer.chain_der)
+    for name, ders in (("icu.pem", above[:1]), ("chain.pem", above)):
+        (tmp_path / name).write_bytes(encode_certificates(ders))
     at = str(int(icu.now.timestamp()) + 1)
     for name, issued, digest in (("good", good, "-sha1"), ("revoked", bad, "-sha1"), ("good", good, "-sha256")):
-        leaf = x509.load_der_x509_certificate(issued.der)
-        (tmp_path / "leaf.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
+        (tmp_path / "leaf.pem").write_bytes(encode_certificates([issued.der]))
         base = ["openssl", "ocsp", "-issuer", "icu.pem", digest, "-cert", "leaf.pem"]
         assert run(*base, "-reqout", "request.der", cwd=tmp_path).code == 0
         request = (tmp_path / "request.der").read_bytes()
