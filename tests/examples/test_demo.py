@@ -31,9 +31,8 @@ def test_the_sixty_devices_stand_in_both_plans(tmp_path: Path) -> None:
     assert len(taking_part) == len({device.serial for device in taking_part}) == 60
     assert {(device.unit, device.model, device.serial) for device in taking_part} <= planned
     assert {device.serial for device in taking_part} <= born
-    assert [listener.address[1] for listener in hospital.listeners] == [
-        listener.port for listener in listeners.hospital_listeners
-    ]
+    ports = [listener.port for listener in listeners.hospital_listeners]
+    assert [listener.address[1] for listener in hospital.listeners] == ports
 
 
 def test_the_rogue_counts_what_it_is_given() -> None:

@@ -36,18 +36,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "go.mod").write_text(
         f"module reader\n\ngo {language}\n\nrequire golang.org/x/mod v0.0.0\n\nreplace golang.org/x/mod => ./mod\n"
     )
-    environment = {
-        "GOFLAGS": "-mod=mod",
-        "GOPROXY": "off",
-        "GOTOOLCHAIN": "local",
-        "GOCACHE": str(folder / "cache"),
-        "GOPATH": str(folder / "path"),
-        "HOME": str(folder),
-        "PATH": "/usr/bin:/bin",
-    }
-    made = subprocess.run(
-        [go, "build", "-o", "reader", "."], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    settings = {"GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOTOOLCHAIN": "local", "PATH": "/usr/bin:/bin"}
+    places = {"GOCACHE": str(folder / "cache"), "GOPATH": str(folder / "path"), "HOME": str(folder)}
+    build = [go, "build", "-o", "reader", "."]
+    made = subprocess.run(build, cwd=folder, env=settings | places, capture_output=True, text=True, check=False)
     if made.returncode:
         pytest.skip(f"the reader does not build with this Go: {made.stderr.strip()[-300:]}")
     return folder / "reader"

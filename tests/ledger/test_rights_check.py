@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, func, select
 
 from tests.ledger.test_verify import add, change, remove
 from tests.simulator.log import SALT, LogFixture
@@ -80,8 +80,7 @@ def lived(world: LogFixture) -> LogFixture:
         set_policy(batch.connection, bytes(32))
         append(batch, PolicyAdopted("pack", "1", bytes(32), BY))
         certify_authority(batch.connection, 1, AUTHORITY_DER, not_before=0, not_after=1, parent_id=None)
-        certified = AuthorityCertified("h1/icu#1", 1, hashlib.sha256(AUTHORITY_DER).digest(), None)
-        append(batch, certified)
+        append(batch, AuthorityCertified("h1/icu#1", 1, hashlib.sha256(AUTHORITY_DER).digest(), None))
 
     world.writer.submit(act).result(30)
     return world
@@ -137,6 +136,7 @@ NEW_AUTHORITY = {
     "id": 9, "name": "h1/er", "generation": 1, "kind": "issuing_ca", "is_offline": False, "state": "active",
     "key_id": "k", "keystore": "k", "spki_sha256": b"k" * 32, "constrain_dn": False,
 }  # fmt: skip
+NEW_CHAIN = {"authority_id": 1, "position": 0, "certificate_der": b"mine"}
 NEW_ANCHOR = {"sha256": digest("x"), "maker": "maker", "certificate_der": b"x", "added_at": 0}
 
 CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
@@ -171,10 +171,7 @@ CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
     "an authority of another kind": ("kind", every(authorities, kind="sdc_ca")),
     "an authority with another key": ("key", every(authorities, spki_sha256=b"k" * 32)),
     "an authority that was offline": ("offline", every(authorities, is_offline=True)),
-    "a certificate above an authority": (
-        "chain",
-        add(authority_chain, authority_id=1, position=0, certificate_der=b"mine"),
-    ),
+    "a certificate above an authority": ("chain", add(authority_chain, **NEW_CHAIN)),
     "an authority slipped in": ("h1/er#1", add(authorities, **NEW_AUTHORITY)),
     "another policy": ("policy", every(installation, policy_sha256=b"p" * 32)),
     "a revocation turned into a hold": ("state", hold_in_place_of_revocation),
@@ -218,25 +215,22 @@ def test_a_certificate_moved_to_another_crl_is_found(lived: LogFixture) -> None:
     pointer = der.octet_string(b"http://status.example/crl/h1.icu/1/0.crl")
     tbs_der = der.sequence(der.content_of(row.tbs_der, der.SEQUENCE), pointer)
     signed_der = der.sequence(tbs_der)
-    told = replace(
-        row, tbs_der=tbs_der, certificate_der=signed_der, fingerprint=hashlib.sha256(signed_der).digest(), shard=0
-    )
+    fingerprint = hashlib.sha256(signed_der).digest()
+    told = replace(row, tbs_der=tbs_der, certificate_der=signed_der, fingerprint=fingerprint, shard=0)
     assert find_fault(told, SALT) is None
     assert find_fault(replace(told, shard=7), SALT) == "its row has another CRL than its bytes"
 
 
 def test_a_gap_that_an_operator_settled_excuses_what_was_lost_in_it_and_nothing_else(lived: LogFixture) -> None:
     with lived.database.reading() as connection:
-        size = connection.execute(select(log_leaves.c.leaf_index).order_by(log_leaves.c.leaf_index.desc())).scalars()
-        start = next(iter(size)) + 1
+        start = connection.execute(select(func.max(log_leaves.c.leaf_index))).scalar_one() + 1
+    late = "later" * 6 + "aa"
     lived.add_device("e" * 26)
-    lived.writer.submit(
-        lambda batch: make_token(batch, "later" * 6 + "aa", GOOD, life=timedelta(days=1), by=BY)
-    ).result(30)
+    lived.writer.submit(lambda batch: make_token(batch, late, GOOD, life=timedelta(days=1), by=BY)).result(30)
 
     def lose(batch: Batch) -> None:
         batch.connection.execute(devices.delete().where(devices.c.id == "e" * 26))
-        batch.connection.execute(tokens.delete().where(tokens.c.token_sha256 == digest("later" * 6 + "aa")))
+        batch.connection.execute(tokens.delete().where(tokens.c.token_sha256 == digest(late)))
 
     lived.writer.submit(lose).result(30)
     assert "missing" in refused(lived).message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,7 @@ from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_status import CrlStatus
 from vagus.trust.status import FirstSource, PathStatusSource, StatusSource, UnsafeNoStatus
 from vagus.trust.validation import PURPOSES, AcceptedIdentity, Expectation, Role, Validator
-from vagus.x509.paths.rules import DEVICE as DEVICE_RULES
-from vagus.x509.paths.rules import PKIX, PathRules
+from vagus.x509.paths.rules import PKIX
 from vagus.x509.paths.search import Pool
 
 GROUP = "five-hospitals.example"
@@ -50,17 +50,11 @@ def validate(
     *,
     status: StatusSource | PathStatusSource | None = None,
     anchors: Sequence[Made] = (ROOT,),
-    profile: PathRules = DEVICE_RULES,
     known: Sequence[Made] = (),
-    floor: ClockFloor | None = None,
+    **how: Any,
 ) -> AcceptedIdentity:
-    validator = Validator(
-        AnchorSet.from_der([anchor.der for anchor in anchors]),
-        status or UnsafeNoStatus(),
-        known=[one.der for one in known],
-        floor=floor,
-        profile=profile,
-    )
+    trusted = AnchorSet.from_der([anchor.der for anchor in anchors])
+    validator = Validator(trusted, status or UnsafeNoStatus(), known=[one.der for one in known], **how)
     return validator.validate(leaf.der, [one.der for one in chain], expectation, AT)
 
 
