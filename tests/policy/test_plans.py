@@ -151,7 +151,7 @@ def test_serials_follow_from_model_and_counter() -> None:
         ('hospital = "h1"', 'hospital = "h1"\nunits = ["or"]', "listeners[0].units", "no unit of h1"),
         ('hospital = "h1"', 'hospital = "h1"\nupstream = "a:1"', "listeners[0].upstream", "correct it"),
         ('"127.0.0.1:0"', '"127.0.0.1:65536"', "listeners[0].address", "host:port"),
-        ('host_names = ["enrol.test.example"]', "", "listeners[0].host_names", "add it"),
+        ('host_names = ["enrol.test.example"]', "", "listeners[0].host_names", "add host_names to it"),
     ],
 )
 def test_a_bad_plan_is_refused_with_file_key_and_remedy(old: str, new: str, key: str, remedy: str) -> None:
