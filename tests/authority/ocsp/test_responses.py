@@ -25,7 +25,7 @@ from tests.simulator.programs import run
 from tests.simulator.queries import list_key_ids
 from tests.simulator.refusals import refuses
 from tests.simulator.status_listeners import question
-from vagus.authority.crls.published import PublishedCrls
+from vagus.authority.crls.published import PublishedCrl, PublishedCrls
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.issuers import Issuer
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, Responder, ResponderRenewal, open_responders
@@ -57,6 +57,11 @@ def renewal(built: Installation) -> ResponderRenewal:
 
 def responders_of(built: Installation) -> tuple[Responder, ...]:
     return built.read(open_responders, built.keystore(OCSP_KEYSTORE))
+
+
+def end_of(issuer: Issuer) -> datetime:
+    assert issuer.facts.not_after is not None
+    return issuer.facts.not_after
 
 
 def question_about(issuer: Issuer, *serials: int) -> bytes:
@@ -369,10 +374,8 @@ def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(icu: OcspUnit) -
 
 
 def test_the_last_responder_ends_with_its_issuer_and_none_follows_it(built: Installation) -> None:
-    issuer, found = built.icu, []
+    issuer, end, found = built.icu, end_of(built.icu), []
     assert renewal(built).renew_due(issuer)
-    end = issuer.facts.not_after
-    assert end is not None
     for left in (timedelta(days=16), timedelta(days=9), timedelta(days=2), timedelta(seconds=1), timedelta()):
         built.clock.set(end - left)
         found.append(renewal(built).renew_due(issuer))
@@ -389,9 +392,7 @@ def test_a_retired_generation_that_lost_its_responder_near_its_end_gets_one_for_
     built.hierarchy.retire("h1/icu", 1, by=BY)
     built.advance(days=8)
     assert renewal(built).renew_due(issuer), "its certificates live on, and so do responses about them"
-    end = issuer.facts.not_after
-    assert end is not None
-    built.clock.set(end - timedelta(days=3))
+    built.clock.set(end_of(issuer) - timedelta(days=3))
     keys.destroy("h1.icu.1.2")
     assert renewal(built).renew_due(issuer)
     assert keys.has("h1.icu.1.3")
@@ -523,16 +524,17 @@ def test_responding_needs_no_key_of_an_authority(icu: OcspUnit) -> None:
 
 def test_crls_and_certificates_are_found_by_name(built: Installation) -> None:
     lists = PublishedCrls(built.database, built.clock)
+
+    def find(shard: int) -> PublishedCrl:
+        found = lists.find_crl("h1/icu", 1, shard)
+        assert found is not None
+        return found
+
     assert lists.find_crl("h1/icu", 1, 0) is None
     (shard, complete) = built.publisher.publish_all(built.icu)
-    found = lists.find_crl("h1/icu", 1, 0)
-    assert found is not None
-    assert (found.crl_der, found.this_update) == (shard.crl_der, built.clock.now())
-    again = lists.find_crl("h1/icu", 1, 0)
-    assert again is found, "the bytes are not read again"
-    whole = lists.find_crl("h1/icu", 1, COMPLETE)
-    assert whole is not None
-    assert whole.crl_der == complete.crl_der
+    assert (find(0).crl_der, find(0).this_update) == (shard.crl_der, built.clock.now())
+    assert find(0) is find(0), "the bytes are not read again"
+    assert find(COMPLETE).crl_der == complete.crl_der
     assert lists.find_crl("h1/icu", 2, 0) is None
     assert lists.find_crl("h1/icu", 1, 7) is None
     assert lists.find_crl("h1/icu", 1, 0, is_delta=True) is None
@@ -540,9 +542,7 @@ def test_crls_and_certificates_are_found_by_name(built: Installation) -> None:
     assert lists.find_certificate("h9/icu", 1) is None
     built.advance(hours=6)
     built.publisher.publish_due(built.icu)
-    newer = lists.find_crl("h1/icu", 1, 0)
-    assert newer is not None
-    assert newer.this_update == built.clock.now()
+    assert find(0).this_update == built.clock.now()
 
 
 @needs_openssl
