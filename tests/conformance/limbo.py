@@ -44,7 +44,7 @@ _PURPOSES = {
     "anyExtendedKeyUsage": "2.5.29.37.0",
 }
 _NOW = "2026-11-21T12:00:00+00:00"  # what a case without a time means by now
-_USAGES = [
+_USAGES = [  # in the order of their bits
     "digitalSignature",
     "contentCommitment",
     "keyEncipherment",
