@@ -1,4 +1,4 @@
-"""Installations for the tests of the command line: a fresh one, and one whose hierarchy stands.
+"""Installations for the tests of the command line: a fresh one, and one whose hierarchy is certified.
 
 Each is founded once for each test process; a test gets a copy of its folder and may do to it what it likes.
 """
@@ -37,21 +37,14 @@ def fresh_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def hospital_once(fresh_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = copied(fresh_once, tmp_path_factory.mktemp("founded"))
-    plan = folder.parent / "plan.toml"
-    plan.write_text(PLAN)
-    done(folder, "plan", "apply", str(plan), "--yes", "--ceremony")
-    return folder
+    return apply(copied(fresh_once, tmp_path_factory.mktemp("founded")), "plan.toml", PLAN)
 
 
 @pytest.fixture(scope="session")
 def maker_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "maker"
-    plan = folder.parent / "maker.toml"
-    plan.write_text(MAKER_PLAN)
     done(folder, "init", "--kind", "maker", "--unsafe-fast-kdf")
-    done(folder, "plan", "apply", str(plan), "--yes", "--ceremony")
-    return folder
+    return apply(folder, "maker.toml", MAKER_PLAN)
 
 
 @pytest.fixture
@@ -71,6 +64,14 @@ def maker(maker_once: Path, tmp_path: Path) -> Path:
     return copied(maker_once, tmp_path)
 
 
+def apply(folder: Path, name: str, plan: str) -> Path:
+    """Write the plan beside the installation and apply it, with a ceremony."""
+    file = folder.parent / name
+    file.write_text(plan)
+    done(folder, "plan", "apply", str(file), "--yes", "--ceremony")
+    return folder
+
+
 def copied(folder: Path, place: Path) -> Path:
-    """A copy of an installation that nobody has open."""
+    """A copy of an installation that no process has open."""
     return Path(shutil.copytree(folder, place / folder.name))

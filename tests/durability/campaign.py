@@ -115,7 +115,7 @@ class Campaign:
                 time.sleep(0.1)
             clients.stop()
             issuer = x509.load_pem_x509_certificate(vagus(self.folder, "ca", "export", "h1/icu").encode())
-            oracle.check_published(server.addresses["status"], issuer, range(0, 400, 4))
+            oracle.check_published(server, issuer, range(0, 400, 4))
             assert server.stop() == 0
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import ocsp
 from sqlalchemy import text
 
 from tests.durability.journal import Journal
+from tests.simulator.processes import Served
 from vagus.records.engine.database import open_database
 
 _PUBLISHED_WITHIN = 60.0  # seconds: what policy promises; it aims for 5
@@ -67,7 +67,7 @@ class Oracle:
             database.close()
         return len(received)
 
-    def check_published(self, status: tuple[str, int], issuer: x509.Certificate, sample: Sequence[int]) -> None:
+    def check_published(self, server: Served, issuer: x509.Certificate, sample: Sequence[int]) -> None:
         """OCSP and CRL, asked over HTTP, agree with what was received; `sample` picks whom to ask about."""
         received = [
             x509.load_der_x509_certificate(bytes.fromhex(one["der"])) for one in self._journal.lines("certificate")
@@ -75,23 +75,23 @@ class Oracle:
         told = {one["device"] for one in self._journal.lines("revoked")}
         begun = {one["device"] for one in self._journal.lines("revoking")}
         of_device = dict(zip((one["device"] for one in self._journal.lines("certificate")), received, strict=True))
-        self._check_crl(status, [of_device[device] for device in told], issuer)
+        self._check_crl(server, [of_device[device] for device in told], issuer)
         for at in sample:
             device, certificate = list(of_device.items())[at % len(of_device)]
-            answer = _ask_ocsp(status, certificate, issuer)
+            answer = server.ask_ocsp(certificate, issuer).certificate_status
             if device in told:
                 assert answer is ocsp.OCSPCertStatus.REVOKED
             elif device not in begun:  # begun and unanswered: either is right
                 assert answer is ocsp.OCSPCertStatus.GOOD
 
     @staticmethod
-    def _check_crl(status: tuple[str, int], revoked: Sequence[x509.Certificate], issuer: x509.Certificate) -> None:
+    def _check_crl(server: Served, revoked: Sequence[x509.Certificate], issuer: x509.Certificate) -> None:
         """Each revoked certificate is in the list that it names itself."""
         missing = {(_list_path(certificate), certificate.serial_number) for certificate in revoked}
         deadline = time.monotonic() + _PUBLISHED_WITHIN
         while missing:
             for path in {path for path, _serial in missing}:
-                crl = x509.load_der_x509_crl(_fetch(status, path))
+                crl = x509.load_der_x509_crl(server.get(path))
                 assert crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
                 missing -= {(path, entry.serial_number) for entry in crl}
             assert not missing or time.monotonic() < deadline, f"{len(missing)} revocations are in no CRL"
@@ -103,24 +103,3 @@ def _list_path(certificate: x509.Certificate) -> str:
     names = points[0].full_name
     assert names is not None
     return str(urlsplit(names[0].value).path)
-
-
-def _fetch(status: tuple[str, int], path: str) -> bytes:
-    connection = http.client.HTTPConnection(*status, timeout=20)
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    body = answer.read()
-    connection.close()
-    assert answer.status == 200, (path, answer.status, body[:200])
-    return body
-
-
-def _ask_ocsp(status: tuple[str, int], certificate: x509.Certificate, issuer: x509.Certificate) -> ocsp.OCSPCertStatus:
-    request = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, hashes.SHA256()).build()
-    connection = http.client.HTTPConnection(*status, timeout=20)
-    headers = {"Content-Type": "application/ocsp-request"}
-    connection.request("POST", "/ocsp", request.public_bytes(serialization.Encoding.DER), headers)
-    answer = ocsp.load_der_ocsp_response(connection.getresponse().read())
-    connection.close()
-    assert answer.response_status is ocsp.OCSPResponseStatus.SUCCESSFUL, answer.response_status
-    return answer.certificate_status

@@ -37,6 +37,9 @@ def plan(upstream: int) -> str:
     """Three hospitals; the relays of the first have one upstream."""
     h1: dict[str, Any] = {"hospital": "h1", "units": ["icu"], "upstream": upstream}
     telemetry = {**h1, "function": "telemetry"}
+    er = {**telemetry, "units": ["er"]}
+    h3: dict[str, Any] = {"hospital": "h3", "upstream": upstream, "function": "telemetry"}
+    registration: dict[str, Any] = {"registration_authorities": ["Aorta IP3:AIP3-000090"]}
     return plans.hospital_plan(
         plans.hospital(
             plans.devices("icu", 1, PUMPS),
@@ -58,23 +61,13 @@ def plan(upstream: int) -> str:
         models=[plans.model(), plans.model("Borea M1", "Borea Instruments", "patient-monitor", "BM1")],
         listeners=[
             plans.STATUS,
-            plans.listener(
-                "enrol-h1",
-                "enrolment",
-                "enrol.attacked.example",
-                hospital="h1",
-                registration_authorities=["Aorta IP3:AIP3-000090"],
-            ),
+            plans.listener("enrol-h1", "enrolment", "enrol.attacked.example", hospital="h1", **registration),
             plans.listener("control-h1-icu", "relay-http", "control.attacked.example", **h1, function="control"),
             plans.listener("telemetry-h1-icu", "relay-http", "telemetry.attacked.example", **telemetry),
-            plans.listener(
-                "telemetry-h1-er", "relay-http", "telemetry-er.attacked.example", **{**telemetry, "units": ["er"]}
-            ),
+            plans.listener("telemetry-h1-er", "relay-http", "telemetry-er.attacked.example", **er),
             plans.listener("stream-h1-icu", "relay-tcp", "stream.attacked.example", **telemetry),
             plans.listener("enrol-h3", "enrolment", "enrol.h3.attacked.example", hospital="h3"),
-            plans.listener(
-                "stream-h3", "relay-tcp", "stream.h3.attacked.example", upstream, hospital="h3", function="telemetry"
-            ),
+            plans.listener("stream-h3", "relay-tcp", "stream.h3.attacked.example", **h3),
         ],
     )
 
@@ -281,20 +274,10 @@ class Hospital:
         """A connection to the status listener."""
         return Wire(self.plug("status"))
 
-    def enrol(
-        self,
-        body: bytes,
-        *,
-        token: str | None = None,
-        user: str = "",
-        who: Credential | None = None,
-        operation: str = "simpleenroll",
-        headers: Sequence[str] = (),
-        listener: str = "enrol-h1",
-    ) -> Response:
-        """One EST request on a connection of its own."""
+    def enrol(self, body: bytes, *, who: Credential | None = None, listener: str = "enrol-h1", **more: Any) -> Response:
+        """One EST request on a connection of its own; `more` is for `est`."""
         with self.connect(listener, who) as wire:
-            answer = wire.say(est(body, token=token, user=user, operation=operation, headers=headers)).hear()
+            answer = wire.say(est(body, **more)).hear()
         assert answer is not None, "no answer"
         return answer
 

@@ -21,6 +21,7 @@ SOURCE = "env:VAGUS_TEST_PASSPHRASE"
 
 def plan(count: int, upstream: int) -> str:
     """A hospital with so many pumps in its ICU and a relay to them."""
+    control = {"hospital": "h1", "units": ["icu"], "function": "control"}
     return plans.hospital_plan(
         plans.hospital(
             plans.devices("icu", 1, count), plans.devices("er", 50001, 4), title="Test Hospital", units=("icu", "er")
@@ -28,15 +29,7 @@ def plan(count: int, upstream: int) -> str:
         listeners=[
             plans.STATUS,
             plans.listener("enrol-h1", "enrolment", "enrol.test.example", hospital="h1"),
-            plans.listener(
-                "control-h1-icu",
-                "relay-http",
-                "control.test.example",
-                upstream,
-                hospital="h1",
-                units=["icu"],
-                function="control",
-            ),
+            plans.listener("control-h1-icu", "relay-http", "control.test.example", upstream, **control),
         ],
     )
 

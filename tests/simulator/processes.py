@@ -77,7 +77,7 @@ class Served:
         return ocsp.load_der_ocsp_response(body)
 
     def ask_ocsp(self, certificate: x509.Certificate, issuer: x509.Certificate) -> ocsp.OCSPResponse:
-        asked = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, hashes.SHA1()).build()
+        asked = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, hashes.SHA256()).build()
         return self.ask(asked.public_bytes(Encoding.DER))
 
     def reload(self) -> dict[str, Any]:
