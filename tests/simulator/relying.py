@@ -1,7 +1,7 @@
 """One hospital as an operator makes it, by the command line alone, serving while the tests of the session last.
 
-Its devices get their certificates over EST from the serving process. Two shards of the ICU's list are in use: the
-first is declared full before the server starts, so that devices enrolled by it are told the second.
+Its devices get their certificates over EST from the serving process. Two shards of the ICU's CRL are in use: the
+first is declared full before the server starts, so that devices enrolled by it get the second.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from tests.simulator.waiting import wait_until
 from vagus.authority.shards import SHARD_PLACES
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.operations.devices import find_named
-from vagus.records.authorities import find_newest
 from vagus.records.certificates import take_places
 from vagus.wiring import Installation
 from vagus.x509.names.distinguished import SubjectFields
@@ -69,7 +68,7 @@ def plan(upstream: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Somebody with a certificate: files that every program here can read."""
+    """The owner of a certificate: files that every program here can read."""
 
     name: str
     device: str
@@ -84,33 +83,30 @@ class Bearer:
 
     @property
     def shard_url(self) -> str:
-        """Where its revocation list is, as its own certificate says."""
-        points = self.certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-        names = points[0].full_name
-        assert names is not None
-        url: str = names[0].value
-        return url
+        """Where its CRL is, as its own certificate says."""
+        point = self.certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value[0]
+        assert point.full_name is not None
+        return str(point.full_name[0].value)
 
 
 class Hospital:
     """The installation, its serving process, and the files that relying parties get from it."""
 
-    def __init__(self, folder: Path, database: str | None = None) -> None:
+    def __init__(self, folder: Path, seen: Seen) -> None:
         self.folder = folder / "installation"
         self.files = folder / "files"
         self.files.mkdir(parents=True)
-        self.seen = Seen()
+        self.seen = seen
         self.served: Served
-        self._database = database
         self._devices: dict[str, list[str]] = {}
         self._tokens: dict[str, str] = {}
         self._bearers: dict[str, Bearer] = {}
 
     # making it
 
-    def found(self, upstream: int) -> None:
+    def found(self, upstream: int, *options: str) -> None:
         """Plan, hierarchy, inventory, and the first shard of the ICU declared full."""
-        found_hospital(self.folder, plan(upstream), *(("--database", self._database) if self._database else ()))
+        found_hospital(self.folder, plan(upstream), *options)
         for row in json.loads(self.vagus("device", "list", "--limit", "1000", "--json")):
             kind = row["unit"] + ("/gate" if row["model"] == "Keystone Gateway" else "")
             self._devices.setdefault(kind, []).append(row["id"])
@@ -129,13 +125,8 @@ class Hospital:
             self._tokens = {str(each.result().device_id): each.result().text for each in made}
             self._issue_directly(installation, "early", "h1/icu", "bedside", self._devices["h1/icu"].pop())
             self._issue_directly(installation, "sdc", "h1/sdc", "sdc-provider", self._devices["h1/icu"].pop())
-            with installation.database.reading() as connection:
-                icu = find_newest(connection, "h1/icu")
-            assert icu is not None
-            authority_id = icu.id
-            installation.writer.submit(
-                lambda batch: take_places(batch.connection, authority_id, 0, SHARD_PLACES)
-            ).result()
+            icu = installation.open_issuers(["h1/icu"])["h1/icu"].authority_id
+            installation.writer.submit(lambda batch: take_places(batch.connection, icu, 0, SHARD_PLACES)).result()
 
     def _issue_directly(self, installation: Installation, name: str, authority: str, profile: str, device: str) -> None:
         key = new_key()
@@ -201,18 +192,18 @@ class Hospital:
         return bearer
 
     def bearer(self, name: str) -> Bearer:
-        """Whoever enrolled under `name`."""
+        """The device that enrolled under `name`."""
         return self._bearers[name]
 
     def revoke(self, bearer: Bearer, reason: str = "keyCompromise") -> None:
-        """Revoke a device's certificates from another process, and wait until its list is out."""
+        """Revoke a device's certificates from another process, and wait until its CRL is out."""
         self.vagus("device", "revoke", bearer.device, "--reason", reason, "--yes")
-        wait_until(lambda: self._has(bearer.shard_url, bearer), f"{bearer.name} in its list")
+        wait_until(lambda: self._has(bearer.shard_url, bearer), f"{bearer.name} in its CRL")
 
     def await_complete_list(self, bearer: Bearer) -> None:
-        """Wait until a revoked device is in the complete list too, which gathers for half a minute."""
+        """Wait until a revoked device is in the complete CRL too, which gathers for half a minute."""
         complete = bearer.shard_url.rpartition("/")[0] + "/complete.crl"
-        wait_until(lambda: self._has(complete, bearer), f"{bearer.name} in the complete list", seconds=120)
+        wait_until(lambda: self._has(complete, bearer), f"{bearer.name} in the complete CRL", seconds=120)
 
     def _has(self, url: str, bearer: Bearer) -> bool:
         serial = bearer.certificate.serial_number
@@ -223,11 +214,11 @@ class Hospital:
         return self.served.get(path)
 
     def list_at(self, url: str) -> x509.CertificateRevocationList:
-        """The list that a certificate's distribution point names."""
+        """The CRL that a certificate's distribution point names."""
         return x509.load_der_x509_crl(self.fetch(url.removeprefix(f"http://{STATUS_HOST}")))
 
     def lists(self, name: str, *wanted: str) -> Path:
-        """A PEM file of lists, each wanted as SLUG/SHARD: `root/0`, `h1.icu/complete`."""
+        """A PEM file of CRLs, each wanted as SLUG/SHARD: `root/0`, `h1.icu/complete`."""
         path = self.files / f"{name}-crls.pem"
         ders = []
         for each in wanted:
@@ -241,9 +232,8 @@ class Hospital:
 def hospital(folder: Path, database: str | None = None) -> Iterator[Hospital]:
     """A hospital that serves while the block lasts."""
     with http_upstream() as (upstream, seen):
-        made = Hospital(folder, database)
-        made.seen = seen
-        made.found(upstream)
+        made = Hospital(folder, seen)
+        made.found(upstream, *(("--database", database) if database else ()))
         more = ("--issue-for", "all", "--passphrase-source", SOURCE)
         with serving(made.folder, *more, around=ENVIRONMENT) as made.served:
             yield made
