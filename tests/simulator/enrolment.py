@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.simulator.installation import ER as PLANNED_ER
 from tests.simulator.installation import GROUP, H1, INFRA, ROOT, STATUS_URL, Installation, pack
 from tests.simulator.installation import ICU as PLANNED_ICU
-from tests.simulator.orders import common_name, new_key, signing_request, spki
+from tests.simulator.orders import common_name, new_key, new_public_key, signing_request, spki
 from tests.simulator.stock import BY, ICU, Stock
 from vagus.authority.issuance import IssuedCertificate
 from vagus.events.revocations import RevocationFollower
@@ -39,7 +39,7 @@ from vagus.trust.anchors import AnchorSet
 from vagus.trust.status import UnsafeNoStatus
 from vagus.trust.validation import Validator
 from vagus.x509.algorithms import KeyAlgorithm
-from vagus.x509.keys import decode_public_key
+from vagus.x509.keys import PublicKey, decode_public_key
 from vagus.x509.library_certificates import decode_certificate
 from vagus.x509.names.distinguished import SubjectFields, encode_subject
 from vagus.x509.names.hardware_module import HardwareModule
@@ -94,15 +94,9 @@ class Forge:
         not_after = NOON + timedelta(days=2000)
         public = decode_public_key(key.spki_der)
         issuer = parent.facts if parent is not None else self_issuer(subject, public, not_after)
-        contents = Contents(
-            profile=pack().profiles[profile],
-            public_key=public,
-            subject_der=subject,
-            serial=draw_serial(self.entropy),
-            not_before=NOON - timedelta(days=1),
-            not_after=not_after,
-            crl_url=None if parent is None else f"{STATUS_URL}/crl/{name}.crl",
-            name_constraints=constraints,
+        url = None if parent is None else f"{STATUS_URL}/crl/{name}.crl"
+        contents = self._contents(
+            profile, public, subject, not_after=not_after, crl_url=url, name_constraints=constraints
         )
         der = self.sign(contents, issuer, (parent or Authority(key, b"", issuer)).key)
         return Authority(key, der, issuer_facts(decode_certificate(der)))
@@ -112,16 +106,9 @@ class Forge:
         key = ec.generate_private_key(ec.SECP256R1())
         public = decode_public_key(spki(key))
         subject = SubjectFields(organisation="Acme", serial_number=serial if in_subject else None)
-        contents = Contents(
-            profile=pack().profiles["idevid"],
-            public_key=public,
-            subject_der=encode_subject(subject),
-            serial=draw_serial(self.entropy),
-            not_before=NOON - timedelta(days=1),
-            not_after=None,
-            hardware_module=None if in_subject else HardwareModule(HARDWARE_TYPE, serial.encode()),
-            crl_url=f"{STATUS_URL}/crl/line/1/0.crl",
-        )
+        module = None if in_subject else HardwareModule(HARDWARE_TYPE, serial.encode())
+        url = f"{STATUS_URL}/crl/line/1/0.crl"
+        contents = self._contents("idevid", public, encode_subject(subject), hardware_module=module, crl_url=url)
         return self.sign(contents, line.facts, line.key), public.spki_der
 
     def copy(
@@ -130,10 +117,10 @@ class Forge:
         """A certificate with the same names and, unless told, serial, for another key, signed by `issuer`."""
         original = x509.load_der_x509_certificate(der)
         names = original.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        contents = Contents(
-            profile=pack().profiles["bedside"],
-            public_key=decode_public_key(spki(new_key())),
-            subject_der=original.subject.public_bytes(),
+        contents = self._contents(
+            "bedside",
+            new_public_key(),
+            original.subject.public_bytes(),
             serial=original.serial_number if serial is None else serial,
             not_before=original.not_valid_before_utc,
             not_after=original.not_valid_before_utc + (lifetime or timedelta(days=300)),
@@ -141,6 +128,15 @@ class Forge:
             crl_url=f"{STATUS_URL}/crl/h1.icu/1/0.crl",
         )
         return self.sign(contents, issuer.facts, issuer.key)
+
+    def _contents(self, profile: str, public: PublicKey, subject_der: bytes, **more: Any) -> Contents:
+        fields = {
+            "serial": draw_serial(self.entropy),
+            "not_before": NOON - timedelta(days=1),
+            "not_after": None,
+            **more,
+        }
+        return Contents(profile=pack().profiles[profile], public_key=public, subject_der=subject_der, **fields)
 
     @staticmethod
     def sign(contents: Contents, issuer: IssuerFacts, key: SigningKey) -> bytes:
@@ -231,11 +227,9 @@ def request_der(
     return signing_request(key, name, names)
 
 
-def request(
-    key: ec.EllipticCurvePrivateKey | None = None, *, subject: bytes | None = None, dns_names: tuple[str, ...] = ()
-) -> CertificateRequest:
-    """A decoded CSR, of a new key unless one is given."""
-    return decode_request(request_der(key or new_key(), subject=subject, dns_names=dns_names))
+def request(key: ec.EllipticCurvePrivateKey | None = None, **names: Any) -> CertificateRequest:
+    """A decoded CSR, of a new key unless one is given, with the `names` of `request_der`."""
+    return decode_request(request_der(key or new_key(), **names))
 
 
 def wish(token: str, **more: Any) -> EnrolmentRequest:
