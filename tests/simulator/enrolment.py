@@ -114,7 +114,7 @@ class Forge:
     def copy(
         self, der: bytes, issuer: Authority, *, serial: int | None = None, lifetime: timedelta | None = None
     ) -> bytes:
-        """A certificate with the same names and, unless told, serial, for another key, signed by `issuer`."""
+        """A certificate with the same names and, unless given, serial, for another key, signed by `issuer`."""
         original = x509.load_der_x509_certificate(der)
         names = original.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         contents = self._contents(

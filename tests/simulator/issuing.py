@@ -1,4 +1,4 @@
-"""What a serving process does to an installation, without the network: certificates, lists, the published log."""
+"""What a serving process does to an installation, without the network: certificates, CRLs, the published log."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Kept:
 
 
 def publish(folder: Path, place: str = "kept") -> Kept:
-    """Sign lists and checkpoint; gives a copy that is kept elsewhere."""
+    """Sign CRLs and checkpoint; gives a copy that is kept elsewhere."""
     with Installation.open(folder, passphrase_sources=[SOURCE]) as installation:
         publisher = CrlPublisher(
             installation.pack,
@@ -89,7 +89,7 @@ def publish(folder: Path, place: str = "kept") -> Kept:
         for issuer in installation.open_issuers(["h1/icu"]).every():
             while publisher.find_due(issuer, installation.clock.now()):
                 publisher.publish_due(issuer)
-                time.sleep(0.1)  # at most one list a second
+                time.sleep(0.1)  # at most one CRL a second
         LogPublisher(installation.database, installation.settings.log, installation.checkpoint_key()).publish()
     kept = folder.parent / place
     shutil.copytree(folder / "log", kept / "log")

@@ -1,4 +1,4 @@
-"""A gate that serves in a thread, a judge that judges real certificates, and a client that can misbehave."""
+"""A gateway that serves in a thread, a judge that judges real certificates, and a client that can misbehave."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class LogFixture:
         return LogPublisher(self.database, self.folder, self.key)
 
     def issue(self, count: int = 1) -> list[int]:
-        """Certificates with their entries, the first behind their authority's; gives their serials."""
+        """Certificates with their entries, the first after their authority's; gives their serials."""
         self.writer.submit(create_authority).result(30)
         serials = [draw_serial(self.entropy) for _ in range(count)]
         for future in [self.writer.submit(self.issuance(serial)) for serial in serials]:

@@ -1,4 +1,4 @@
-"""Finds, runs and watches the programs that others wrote; each test that misses one is skipped with its name."""
+"""Finds, runs and watches the programs of other projects; each test that misses one is skipped with its name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 PATIENCE = 30.0
 _PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/go/bin", "/usr/sbin", "/usr/local/sbin", "/sbin"])
-_TRIES = 5  # a free port may be taken by somebody else before the program binds it
+_TRIES = 5  # a free port may be taken by another program before the program binds it
 
 
 def program(name: str) -> str:
@@ -31,10 +31,10 @@ def program(name: str) -> str:
 
 @functools.cache
 def version_of(name: str, *question: str) -> tuple[int, ...]:
-    """The numbers of a program's version, as its own answer to `question` tells them first."""
+    """The numbers of a program's version, the first in what it prints for `question`."""
     done = subprocess.run([program(name), *question], capture_output=True, text=True, timeout=PATIENCE, check=False)
     found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", done.stdout + done.stderr)
-    assert found is not None, f"{name} does not tell its version"
+    assert found is not None, f"{name} does not print its version"
     return tuple(int(number) for number in found.groups(default="0"))
 
 
@@ -64,7 +64,7 @@ def run(name: str, *words: str | Path, said: bytes = b"", seconds: float = PATIE
 
 
 def converse(name: str, *words: str | Path, said: bytes, folder: Path, seconds: float = PATIENCE) -> Result:
-    """Run it with `said` and then silence, but no end of input, until it ends by itself or is told to."""
+    """Run it with `said` and then no more input, but no end of input, until it ends by itself or time is up."""
     heard = folder / f"{name}.said"
     with heard.open("wb") as stream:
         command = [program(name), *map(str, words)]
@@ -86,13 +86,13 @@ def converse(name: str, *words: str | Path, said: bytes, folder: Path, seconds: 
 
 def succeed(name: str, *words: str | Path, said: bytes = b"") -> Result:
     """Run it; anything but exit code 0 fails the test with what it said."""
-    told = run(name, *words, said=said)
-    assert told.code == 0, f"{name} {' '.join(map(str, words))}: {told.code}\n{told.text}"
-    return told
+    result = run(name, *words, said=said)
+    assert result.code == 0, f"{name} {' '.join(map(str, words))}: {result.code}\n{result.text}"
+    return result
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that nobody has at this moment."""
+    """A port that is free at this moment."""
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -101,7 +101,7 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server of somebody else's, on loopback."""
+    """A server that another project wrote, on loopback."""
 
     port: int
     process: subprocess.Popen[bytes]
@@ -148,7 +148,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, said: Path, is_ready: Cal
     while time.monotonic() < deadline and process.poll() is None:
         if is_ready(port, said):
             time.sleep(0.05)
-            return process.poll() is None  # whoever could not bind the port is gone by now
+            return process.poll() is None  # a server that could not bind the port has ended by now
         time.sleep(0.05)
     return False
 

@@ -83,7 +83,7 @@ END_OF_INPUT = "\x04"
 
 
 def answer(folder: Path, typed: str, *arguments: str) -> Outcome:
-    """A command on a terminal at which somebody types."""
+    """A command on a terminal at which a person types."""
     keyboard, terminal = pty.openpty()
     os.write(keyboard, typed.encode())
     before = sys.stdin

@@ -49,7 +49,7 @@ class Hospital:
         self.installation.writer.submit(lambda _: None).result()
 
     def intend(self) -> bytes:
-        """An intent that nobody signs; gives the question about it."""
+        """An intent that stays unsigned; gives the OCSP request for it."""
         issuer = self.installation.open_issuers(["h1/icu"])["h1/icu"]
         prepared = self.installation.issuance.prepare(self.prepare_order("unsigned"), issuer)
         assert isinstance(self.installation.issuance.commit(prepared).result(), IssuanceToken)

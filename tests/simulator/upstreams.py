@@ -1,4 +1,4 @@
-"""Upstreams for the relay's tests, each in a thread: one that answers, and ones that do as they are told."""
+"""Upstreams for the relay's tests, each in a thread: one that speaks HTTP, and ones that do what a test says."""
 
 from __future__ import annotations
 
