@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from vagus.jobs.runner import WorkRunner
+from vagus.jobs.runner import WorkRunner
 
 
 def run_due(runner: WorkRunner) -> int:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from sqlalchemy import func, select
 
+from vagus.identifiers import DeviceId
+from vagus.records.engine.database import Connection
 from vagus.records.engine.tables import certificate_bytes, certificates, devices, revocations, tokens, work
 from vagus.records.tokens import TOKEN, TokenRow
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from vagus.identifiers import DeviceId
-    from vagus.records.engine.database import Connection
 
 
 def count_open(connection: Connection, kind: str | None = None) -> int:
