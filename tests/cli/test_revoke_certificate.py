@@ -56,7 +56,7 @@ def test_a_chain_behind_a_devices_certificate_does_not_revoke_its_unit(equipped:
     bundle = tmp_path / "authorities.pem"
     bundle.write_bytes(pem(unit_der(equipped), unit_der(equipped)))
     named = ("revoke", "--certificate", str(bundle), "--yes")
-    denied(equipped, 2, "BAD_ARGUMENT", *named, says=("all 2 certificates are authorities'",))
+    denied(equipped, 2, "BAD_ARGUMENT", *named, says=("all 2 certificates belong to authorities",))
     assert set(states(equipped)) == {"issued"}
     dry = done(equipped, "revoke", "--certificate", str(alone), "--dry-run", "--json").facts
     assert (dry["certificates"], dry["waits_for_ceremony"]) == (1, ["h1#1"])

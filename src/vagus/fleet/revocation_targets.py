@@ -160,7 +160,7 @@ def _serial_of(connection: Connection, one: PathCertificate, file: str) -> str:
     row = find_certificate(connection, issuer.id, one.serial)
     stored = b"" if row is None else load_bytes(connection, row.leaf_index)[0]
     if row is None or stored not in {b"", one.tbs_der}:  # a restore may have lost the stored bytes of the certificate
-        msg = f"certificate {named} is signed with the key of {issuer.reference}, and not issued; is that key stolen?"
+        msg = f"certificate {named} is signed with the key of {issuer.reference}, which never issued it: a stolen key?"
         raise Conflict(Reason.NOT_ISSUED, msg, file=file, authority=issuer.reference)
     return f"{issuer.reference}:{one.serial:x}"
 

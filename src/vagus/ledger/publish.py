@@ -77,7 +77,7 @@ class LogPublisher:
             with lock_folder(self._folder / ".lock", seconds=_LOCK_SECONDS, mode=GROUP_FILE):
                 return self._publish()
         except FolderLocked:
-            msg = f"another process has locked log folder {self._folder} for {_LOCK_SECONDS:.0f} s; end it"
+            msg = f"another process has locked log folder {self._folder} for {_LOCK_SECONDS:.0f} s; end it if it hangs"
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg, path=str(self._folder)) from None
         except OSError as error:
             msg = f"the log cannot be published in {self._folder}: {error.strerror}; check its disk and owner"

@@ -180,7 +180,7 @@ def test_a_plan_that_is_done_says_what_was_issued_since_it(equipped: Path, monke
         issue(installation, installation.open_issuers(["h1/icu"])["h1/icu"], pump, spki_der=spki)
     ended = done(equipped, "revoke", "run", plan, "--yes", "--json")
     assert (ended.facts["state"], ended.facts["done"], ended.facts["left"]) == ("done", COUNT, 1)
-    assert "1 of the selection are left" in ended.err
+    assert "1 certificates of the selection are left" in ended.err
 
 
 def test_a_compromise_by_serial_takes_the_keys_other_certificate_with_it_and_the_ledger_agrees(equipped: Path) -> None:
@@ -276,12 +276,12 @@ def test_each_way_of_naming_selects_its_own(equipped_once: Path) -> None:
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        (("--hospital", "h9"), "there is no hospital 'h9'; there are h1"),
-        (("--unit", "h1/er"), "there is no unit 'h1/er'; there are h1/icu"),
-        (("--authority", "h1/"), "there is no authority 'h1/'; there are h1, h1/icu, h1/infra, h1/sdc, root"),
+        (("--hospital", "h9"), "hospital 'h9' does not exist; known are h1"),
+        (("--unit", "h1/er"), "unit 'h1/er' does not exist; known are h1/icu"),
+        (("--authority", "h1/"), "authority 'h1/' does not exist; known are h1, h1/icu, h1/infra, h1/sdc, root"),
         (
             ("--authority", "h1/icu#7"),
-            "there is no authority 'h1/icu#7'; there are h1, h1/icu, h1/infra, h1/sdc, root",
+            "authority 'h1/icu#7' does not exist; known are h1, h1/icu, h1/infra, h1/sdc, root",
         ),
     ],
 )
@@ -294,8 +294,11 @@ def test_a_misspelt_name_is_refused_with_what_exists(equipped_once: Path, named:
 @pytest.mark.parametrize(
     ("serial", "message"),
     [
-        ("h1/icu#7:4A", "there is no generation 7 of h1/icu, in 'h1/icu#7:4A'; there are h1/icu#1"),
-        ("h1/er#1:4A", "there is no authority 'h1/er', in 'h1/er#1:4A'; there are h1, h1/icu, h1/infra, h1/sdc, root"),
+        ("h1/icu#7:4A", "'h1/icu#7:4A' names generation 7 of h1/icu, which does not exist; known are h1/icu#1"),
+        (
+            "h1/er#1:4A",
+            "'h1/er#1:4A' names authority 'h1/er', which does not exist; known are h1, h1/icu, h1/infra, h1/sdc, root",
+        ),
         ("h1/icu:4A", "'h1/icu:4A' names no authority's serial; write it as h1/icu#1:HEX, as `vagus device show` does"),
     ],
 )
