@@ -103,7 +103,7 @@ def test_a_second_approval_by_one_person_is_refused(equipped: Path, monkeypatch:
 @pytest.mark.parametrize("act", ["approve", "run", "pause", "stop"])
 def test_a_plan_that_is_done_is_refused_before_anything_is_asked(equipped: Path, act: str) -> None:
     done(equipped, *FOUR, "--yes")
-    words = "plan 1 is done: 4 certificates are revoked, and nothing is left of it; propose a new plan"
+    words = "plan 1 is done: 4 certificates are revoked, and none of its certificates is left; propose a new plan"
     refused_unasked(equipped, "DEVICE_STATE", words, act, "1")
 
 
