@@ -99,12 +99,12 @@ def lost(lost_once: Lost, tmp_path: Path) -> Lost:
 def brought_back(lost: Lost, place: Path, *, with_log: bool = True, with_crls: bool = True) -> Path:
     back = place / "back"
     seen = ("--published", str(lost.kept.log), "--checkpoint", str(lost.kept.checkpoint)) if with_log else ()
-    done(back, "restore", str(lost.backup), *seen, *(("--crl", str(lost.kept.lists)) if with_crls else ()))
+    done(back, "restore", str(lost.backup), *seen, *(("--crl", str(lost.kept.crls)) if with_crls else ()))
     return back
 
 
 def close(back: Path, lost: Lost, *arguments: str) -> dict[str, object]:
-    evidence = ("--checkpoint", str(lost.kept.checkpoint), "--crl", str(lost.kept.lists))
+    evidence = ("--checkpoint", str(lost.kept.checkpoint), "--crl", str(lost.kept.crls))
     found: dict[str, object] = done(back, "restore-gap", *evidence, *arguments, "--yes", "--json").facts
     return found
 
@@ -156,7 +156,7 @@ def test_all_that_was_issued_in_the_gap_can_be_revoked(lost: Lost, tmp_path: Pat
     assert close(back, lost, "--revoke")["revoked"] == 1
     assert set(states(back).values()) == {"revoked"}
     published = publish(back, "next")
-    before, after = newest_list(lost.kept.lists / NEWEST_LIST), newest_list(published.lists / NEWEST_LIST)
+    before, after = newest_list(lost.kept.crls / NEWEST_LIST), newest_list(published.crls / NEWEST_LIST)
     assert is_listed(after, lost.serial(lost.behind))
     assert is_listed(after, lost.serial(lost.revoked))
     assert present(after.number) > present(before.number)
@@ -193,7 +193,7 @@ def ocsp_status(served: Served, der: bytes) -> object:
 def test_status_is_answered_as_the_world_knows_it_before_the_gap_is_closed(lost: Lost, tmp_path: Path) -> None:
     back = brought_back(lost, tmp_path)
     with serving(back, "--role", "status", "--issue-for", "h1/icu") as served:
-        assert served.get(f"/{NEWEST_LIST}") == (lost.kept.lists / NEWEST_LIST).read_bytes()
+        assert served.get(f"/{NEWEST_LIST}") == (lost.kept.crls / NEWEST_LIST).read_bytes()
         assert served.get("/log/checkpoint") == lost.kept.checkpoint.read_bytes()
         assert ocsp_status(served, lost.revoked) is ocsp.OCSPCertStatus.REVOKED
         assert ocsp_status(served, lost.behind) is ocsp.OCSPCertStatus.GOOD
@@ -208,7 +208,7 @@ def test_status_is_answered_as_the_world_knows_it_before_the_gap_is_closed(lost:
 def test_ocsp_calls_nothing_good_before_the_gap_is_known(lost: Lost, tmp_path: Path) -> None:
     back = brought_back(lost, tmp_path, with_log=False)
     with serving(back, "--role", "status", "--issue-for", "h1/icu") as served:
-        assert served.get(f"/{NEWEST_LIST}") == (lost.kept.lists / NEWEST_LIST).read_bytes()
+        assert served.get(f"/{NEWEST_LIST}") == (lost.kept.crls / NEWEST_LIST).read_bytes()
         assert ocsp_status(served, lost.revoked) is ocsp.OCSPResponseStatus.TRY_LATER
 
 
@@ -261,15 +261,15 @@ def test_a_status_node_over_an_older_database_is_blind(
                 assert served.request("GET", f"/{NEWEST_LIST}")[0] == 503
                 assert not place.exists(), "no older CRL is written"
             else:
-                assert served.get(f"/{NEWEST_LIST}") == (kept.lists / NEWEST_LIST).read_bytes()
-            lists = ("--crl", str(kept.lists)) if left == "log" else ()
+                assert served.get(f"/{NEWEST_LIST}") == (kept.crls / NEWEST_LIST).read_bytes()
+            lists = ("--crl", str(kept.crls)) if left == "log" else ()
             evidence = ("--checkpoint", str(kept.checkpoint), "--published", str(kept.log), *lists)
             patched.setenv("VAGUS_PASSPHRASE_SOURCE", SOURCE)
             done(hospital, "restore-gap", *evidence, "--accept", "--yes")
             wait_until(lambda: ocsp_status(served, stolen) is ocsp.OCSPCertStatus.REVOKED, "the revocation in OCSP")
             assert served.stop() == 0
-    before = newest_list(kept.lists / NEWEST_LIST)
-    after = newest_list(publish(hospital, "next").lists / NEWEST_LIST)
+    before = newest_list(kept.crls / NEWEST_LIST)
+    after = newest_list(publish(hospital, "next").crls / NEWEST_LIST)
     assert is_listed(before, serial)
     assert is_listed(after, serial)
     assert (after.number or 0) > (before.number or 0)
@@ -307,16 +307,16 @@ def test_a_revocation_of_the_gap_is_in_its_crl(hospital: Path, tmp_path: Path, m
     done(hospital, "device", "revoke", device_name(3), "--reason", "keyCompromise", "--yes")
     kept = publish(hospital)
     name = f"crl/h1.icu/1/{shard}"
-    assert is_listed(newest_list(kept.lists / name), stolen.serial_number)
+    assert is_listed(newest_list(kept.crls / name), stolen.serial_number)
     back, checkpoint = tmp_path / "back", ("--checkpoint", str(kept.checkpoint))
-    seen = ("--published", str(kept.log), *checkpoint, "--crl", str(kept.lists))
+    seen = ("--published", str(kept.log), *checkpoint, "--crl", str(kept.crls))
     done(back, "restore", str(tmp_path / "backup.tar"), *seen)
-    done(back, "restore-gap", *checkpoint, "--crl", str(kept.lists), "--accept", "--yes")
+    done(back, "restore-gap", *checkpoint, "--crl", str(kept.crls), "--accept", "--yes")
     for number in range(4):
         issue(back, 1, f"y{number}")
     again = publish(back, "later")
-    assert is_listed(newest_list(again.lists / name), stolen.serial_number)
-    numbers = [newest_list(place / name).number for place in (kept.lists, again.lists)]
+    assert is_listed(newest_list(again.crls / name), stolen.serial_number)
+    numbers = [newest_list(place / name).number for place in (kept.crls, again.crls)]
     assert (numbers[0] or 0) < (numbers[1] or 0)
     assert done(back, "audit", "verify", *("--against", str(kept.checkpoint)), "--json").facts["verdict"] == "sound"
 
@@ -331,14 +331,14 @@ def test_a_status_node_serves_no_crl_of_the_backup_after_a_gap_closed_without_cr
         assert served.request("GET", f"/{NEWEST_LIST}")[0] >= 400
         assert served.get("/crl/root/1/0.crl"), "no newer one is out"
     assert not (back / "published" / NEWEST_LIST).exists()
-    before, after = (newest_list(place / NEWEST_LIST) for place in (lost.kept.lists, publish(back, "next").lists))
+    before, after = (newest_list(place / NEWEST_LIST) for place in (lost.kept.crls, publish(back, "next").crls))
     assert is_listed(after, lost.serial(lost.revoked))
     assert (after.number or 0) > (before.number or 0)
 
 
 def test_without_the_published_log_nothing_goes_on_under_the_old_name(lost: Lost, tmp_path: Path) -> None:
     back = brought_back(lost, tmp_path, with_log=False)
-    evidence = ("--checkpoint", str(lost.kept.checkpoint), "--crl", str(lost.kept.lists))
+    evidence = ("--checkpoint", str(lost.kept.checkpoint), "--crl", str(lost.kept.crls))
     assert "--new-origin" in denied(back, 3, "LOG_TRUNCATED", "restore-gap", *evidence, "--accept", "--yes").err
     assert run(back, "token", "make", device_name(3)).reason == "RESTORE_UNSETTLED"
 
@@ -358,7 +358,7 @@ def test_crls_that_the_restore_was_shown_count_though_they_are_not_given_again(l
     evidence = ("--checkpoint", str(lost.kept.checkpoint), "--new-origin", "log.test/2")
     done(back, "restore-gap", *evidence, "--accept", "--yes")
     assert states(back)[lost.serial(lost.revoked)] == "revoked"
-    assert is_listed(newest_list(publish(back, "next").lists / NEWEST_LIST), lost.serial(lost.revoked))
+    assert is_listed(newest_list(publish(back, "next").crls / NEWEST_LIST), lost.serial(lost.revoked))
 
 
 def test_an_old_copy_of_the_published_log_is_not_taken_for_the_newest(lost: Lost, tmp_path: Path) -> None:

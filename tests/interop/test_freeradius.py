@@ -170,7 +170,7 @@ def bundle_of(hospital: Hospital, folder: Path, *authorities: str, lists: tuple[
     """Certificates and lists in one file, as FreeRADIUS reads them."""
     path = folder / "bundle.pem"
     pems = [hospital.authority(name).read_bytes() for name in authorities]
-    path.write_bytes(b"".join(pems) + (hospital.lists("radius", *lists).read_bytes() if lists else b""))
+    path.write_bytes(b"".join(pems) + (hospital.crls("radius", *lists).read_bytes() if lists else b""))
     return path
 
 

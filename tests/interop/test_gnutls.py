@@ -52,11 +52,11 @@ class TestCerttool:
             ("h1/infra", ("0",)),
         ):
             for shard in shards:
-                path = hospital.lists("one", f"{authority.replace('/', '.')}/{shard}")
+                path = hospital.crls("one", f"{authority.replace('/', '.')}/{shard}")
                 issuer = hospital.authority(authority)
                 told = succeed("certtool", "--verify-crl", *PROFILE, "--load-ca-certificate", issuer, "--infile", path)
                 assert "Verified. The certificate is trusted." in told
-        path = hospital.lists("one", "h1.icu/1")
+        path = hospital.crls("one", "h1.icu/1")
         other = ("--load-ca-certificate", hospital.authority("h1/er"))
         assert run("certtool", "--verify-crl", *PROFILE, *other, "--infile", path).code != 0
 
@@ -71,8 +71,8 @@ class TestCerttool:
     def test_a_good_chain_and_a_revoked_one(
         self, hospital: Hospital, pump: Bearer, early: Bearer, revoked: Bearer, lists: tuple[str, ...]
     ) -> None:
-        hospital.await_complete_list(revoked)
-        path = hospital.lists("gnutls", *lists)
+        hospital.await_complete_crl(revoked)
+        path = hospital.crls("gnutls", *lists)
         for bearer in (pump, early):
             told = verify(hospital, bearer, path)
             assert told.code == 0
@@ -85,11 +85,11 @@ class TestCerttool:
         self, hospital: Hospital, revoked: Bearer, pump: Bearer
     ) -> None:
         """It reads no issuingDistributionPoint: it must be given every shard or the complete list (docs/interop.md)."""
-        hospital.await_complete_list(revoked)
-        other_shard = hospital.lists("gnutls-other", "root/0", "h1/0", "h1.icu/0")
+        hospital.await_complete_crl(revoked)
+        other_shard = hospital.crls("gnutls-other", "root/0", "h1/0", "h1.icu/0")
         assert verify(hospital, pump, other_shard).code == 0
         assert verify(hospital, revoked, other_shard).code == 0
-        assert verify(hospital, revoked, hospital.lists("gnutls-all", "root/0", "h1/0", "h1.icu/complete")).code != 0
+        assert verify(hospital, revoked, hospital.crls("gnutls-all", "root/0", "h1/0", "h1.icu/complete")).code != 0
 
 
 class TestOcsptool:

@@ -64,8 +64,8 @@ def test_it_reads_our_lists(client: Client, hospital: Hospital, pump: Bearer, re
     issuer = hospital.authority("h1/icu")
     for name in ("h1.icu/1", "h1.icu/complete"):
         if name.endswith("complete"):
-            hospital.await_complete_list(revoked)
-        path = hospital.lists("go", name)
+            hospital.await_complete_crl(revoked)
+        path = hospital.crls("go", name)
         assert client("list", path, issuer, f"{revoked.certificate.serial_number:x}").text == "revoked 1\n"
         assert client("list", path, issuer, f"{pump.certificate.serial_number:x}").text == "good\n"
         assert client("list", path, hospital.authority("h1/er"), "1").code == 1

@@ -42,18 +42,18 @@ class TestVerify:
         self, hospital: Hospital, pump: Bearer, name: str
     ) -> None:
         bearer = hospital.bearer(name)
-        told = verify(hospital, bearer, hospital.lists("icu", *ICU_LISTS), "-purpose", "sslclient")
+        told = verify(hospital, bearer, hospital.crls("icu", *ICU_LISTS), "-purpose", "sslclient")
         assert (told.code, told.raw) == (0, f"{bearer.leaf}: OK\n".encode())
-        purpose = verify(hospital, bearer, hospital.lists("icu", *ICU_LISTS), "-purpose", "sslserver")
+        purpose = verify(hospital, bearer, hospital.crls("icu", *ICU_LISTS), "-purpose", "sslserver")
         assert "unsupported certificate purpose" in purpose.text or "unsuitable certificate purpose" in purpose.text
 
     def test_other_units(self, hospital: Hospital, er_pump: Bearer, pacemaker: Bearer) -> None:
         for bearer, shard in ((er_pump, "h1.er/0"), (pacemaker, "h1.remote-care/0")):
-            lists = hospital.lists(bearer.name, "root/0", "h1/0", shard)
+            lists = hospital.crls(bearer.name, "root/0", "h1/0", shard)
             assert verify(hospital, bearer, lists, "-purpose", "sslclient").code == 0, bearer.name
 
     def test_the_infrastructure_branch(self, hospital: Hospital, web: Bearer) -> None:
-        lists = hospital.lists("infra", "root/0", "h1.infra/0")
+        lists = hospital.crls("infra", "root/0", "h1.infra/0")
         for name in SERVER_NAMES:
             option = "-verify_ip" if name.startswith("127.") else "-verify_hostname"
             assert verify(hospital, web, lists, "-purpose", "sslserver", option, name).code == 0
@@ -62,12 +62,12 @@ class TestVerify:
         assert verify(hospital, web, lists, "-purpose", "sslclient").code != 0
 
     def test_the_sdc_branch(self, hospital: Hospital) -> None:
-        lists = hospital.lists("sdc", "root/0", "h1.sdc/0")
+        lists = hospital.crls("sdc", "root/0", "h1.sdc/0")
         for purpose in ("sslclient", "sslserver"):
             assert verify(hospital, hospital.bearer("sdc"), lists, "-purpose", purpose).code == 0
 
     def test_every_authority(self, hospital: Hospital) -> None:
-        lists = hospital.lists("authorities", "root/0", "h1/0")
+        lists = hospital.crls("authorities", "root/0", "h1/0")
         above = ("-untrusted", hospital.authority("h1"), "-CAfile", hospital.authority("root"))
         for name in ("h1", "h1/icu", "h1/er", "h1/remote-care", "h1/sdc", "h1/infra"):
             words = ("-x509_strict", "-crl_check_all", *above, "-CRLfile", lists, hospital.authority(name))
@@ -76,17 +76,17 @@ class TestVerify:
     def test_a_revoked_device_is_refused_by_its_shard_and_by_the_complete_list(
         self, hospital: Hospital, revoked: Bearer, pump: Bearer
     ) -> None:
-        hospital.await_complete_list(revoked)
+        hospital.await_complete_crl(revoked)
         for lists in (ICU_LISTS, ("root/complete", "h1/complete", "h1.icu/complete")):
-            path = hospital.lists("revoked", *lists)
+            path = hospital.crls("revoked", *lists)
             told = verify(hospital, revoked, path)
             assert told.code != 0
             assert "error 23 at 0 depth lookup: certificate revoked" in told.text
             assert verify(hospital, pump, path).code == 0
 
     def test_another_shard_says_nothing(self, hospital: Hospital, pump: Bearer, early: Bearer) -> None:
-        first = hospital.lists("first", "root/0", "h1/0", "h1.icu/0")
-        second = hospital.lists("second", "root/0", "h1/0", "h1.icu/1")
+        first = hospital.crls("first", "root/0", "h1/0", "h1.icu/0")
+        second = hospital.crls("second", "root/0", "h1/0", "h1.icu/1")
         for bearer, own, other in ((pump, second, first), (early, first, second)):
             assert verify(hospital, bearer, own).code == 0
             assert "different CRL scope" in verify(hospital, bearer, other).text
@@ -94,16 +94,16 @@ class TestVerify:
     @pytest.mark.parametrize("missing", [0, 1, 3])
     def test_every_level_needs_its_list(self, hospital: Hospital, pump: Bearer, missing: int) -> None:
         kept = [each for at, each in enumerate(ICU_LISTS) if at != missing]
-        told = verify(hospital, pump, hospital.lists("missing", *kept))
+        told = verify(hospital, pump, hospital.crls("missing", *kept))
         assert told.code != 0
         assert "unable to get certificate CRL" in told.text or "different CRL scope" in told.text
 
     def test_a_delta_brings_an_older_list_up_to_date(self, hospital: Hospital, pump: Bearer) -> None:
         bearer = hospital.enrol("in-a-delta")
-        older = hospital.lists("older", *ICU_LISTS)
+        older = hospital.crls("older", *ICU_LISTS)
         hospital.revoke(bearer)
         assert verify(hospital, bearer, older).code == 0
-        delta = hospital.lists("delta", "h1.icu/1.delta")
+        delta = hospital.crls("delta", "h1.icu/1.delta")
         both = hospital.files / "older-and-delta.pem"
         both.write_bytes(older.read_bytes() + delta.read_bytes())
         deltas = ("-extended_crl", "-use_deltas")  # without the first, openssl 3.0 takes a delta for a whole list
@@ -111,23 +111,23 @@ class TestVerify:
         assert verify(hospital, pump, both, *deltas).code == 0
 
     def test_extended_lists_and_deltas_may_be_on(self, hospital: Hospital, pump: Bearer, revoked: Bearer) -> None:
-        lists = hospital.lists("icu", *ICU_LISTS)
+        lists = hospital.crls("icu", *ICU_LISTS)
         assert verify(hospital, pump, lists, "-extended_crl", "-use_deltas").code == 0
         assert "certificate revoked" in verify(hospital, revoked, lists, "-extended_crl", "-use_deltas").text
 
     def test_the_policy_in_a_certificate_is_the_one_of_its_profile(self, hospital: Hospital, pump: Bearer) -> None:
-        lists = hospital.lists("icu", *ICU_LISTS)
+        lists = hospital.crls("icu", *ICU_LISTS)
         explicit = ("-policy_check", "-explicit_policy", "-policy")
         assert verify(hospital, pump, lists, *explicit, "1.3.6.1.4.1.32473.2.13").code == 0
         assert "no explicit policy" in verify(hospital, pump, lists, *explicit, "1.3.6.1.4.1.32473.2.10").text
 
     def test_the_issuing_authority_alone_may_be_the_anchor(self, hospital: Hospital, pump: Bearer) -> None:
-        lists = hospital.lists("icu-alone", "h1.icu/1")
+        lists = hospital.crls("icu-alone", "h1.icu/1")
         anchor = ("-partial_chain", "-crl_check", "-trusted", hospital.authority("h1/icu"), "-CRLfile", lists)
         succeed("openssl", "verify", "-x509_strict", *anchor, pump.leaf)
 
     def test_the_list_reads_and_its_signature_holds(self, hospital: Hospital, revoked: Bearer) -> None:
-        path = hospital.lists("second", "h1.icu/1")
+        path = hospital.crls("second", "h1.icu/1")
         told = succeed("openssl", "crl", "-in", path, "-noout", "-text", "-CAfile", hospital.authority("h1/icu"))
         told.must_say("verify OK", f"{revoked.certificate.serial_number:040X}", "Key Compromise")
 
@@ -222,7 +222,7 @@ class TestConnections:
 
     def test_the_gates_own_certificate_stands_up_to_its_lists(self, hospital: Hospital, pump: Bearer) -> None:
         anchors = hospital.files / "root-and-lists.pem"
-        lists = hospital.lists("infra", "root/0", "h1.infra/0")
+        lists = hospital.crls("infra", "root/0", "h1.infra/0")
         anchors.write_bytes(hospital.authority("root").read_bytes() + lists.read_bytes())
         words = ("-crl_check_all", "-x509_strict", "-purpose", "sslserver", "-CAfile", anchors)
         told = s_client(hospital, "control", *words, who=pump, said=REQUEST)

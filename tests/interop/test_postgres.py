@@ -47,7 +47,7 @@ def test_the_main_path(on_postgres: Hospital) -> None:
     wait_until(lambda: "REVOKED" in through_the_gate(hospital, pump), "refused at the gate")
     assert through_the_gate(hospital, other) == "xxxxx200"
 
-    lists = hospital.lists("icu", "root/0", "h1/0", "h1.icu/0", "h1.icu/1")
+    lists = hospital.crls("icu", "root/0", "h1/0", "h1.icu/0", "h1.icu/1")
     words = ("-x509_strict", "-crl_check_all", "-CAfile", hospital.authority("root"), "-CRLfile", lists)
     succeed("openssl", "verify", *words, "-untrusted", other.chain, other.leaf)
     assert "certificate revoked" in run("openssl", "verify", *words, "-untrusted", pump.chain, pump.leaf)
@@ -71,9 +71,9 @@ def test_the_ledger_and_the_second_apply(on_postgres: Hospital, tmp_path: Path) 
 
 def test_lists_and_numbers_agree_with_what_is_served(on_postgres: Hospital) -> None:
     hospital = on_postgres
-    first = hospital.list_at("/crl/h1.er/1/0.crl")
+    first = hospital.crl_at("/crl/h1.er/1/0.crl")
     hospital.revoke(hospital.enrol("numbered", "h1/er"))
-    second = hospital.list_at("/crl/h1.er/1/0.crl")
+    second = hospital.crl_at("/crl/h1.er/1/0.crl")
     numbers = [one.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for one in (first, second)]
     assert numbers[0] < numbers[1]
     file = hospital.folder / "published" / "crl" / "h1.er" / "1" / "0.crl"

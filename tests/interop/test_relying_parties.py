@@ -27,8 +27,8 @@ COMPLETE = ("root/complete", "h1/complete", "h1.icu/complete")
 @pytest.fixture(params=[SHARDS, COMPLETE], ids=["shards", "complete"])
 def lists(request: pytest.FixtureRequest, hospital: Hospital, revoked: Bearer) -> Path:
     """A CRL of every level, with the revoked device in it."""
-    hospital.await_complete_list(revoked)
-    return hospital.lists("relying", *request.param)
+    hospital.await_complete_crl(revoked)
+    return hospital.crls("relying", *request.param)
 
 
 def is_admitted(hospital: Hospital, server: Running, who: Bearer | None) -> bool:
@@ -106,7 +106,7 @@ class TestNginx:
     def test_without_the_roots_list_nobody_is_admitted(
         self, hospital: Hospital, web: Bearer, pump: Bearer, tmp_path: Path
     ) -> None:
-        path = hospital.lists("nginx-lame", "h1/0", "h1.icu/0", "h1.icu/1")
+        path = hospital.crls("nginx-lame", "h1/0", "h1.icu/0", "h1.icu/1")
         with nginx(hospital, web, tmp_path, f"ssl_crl {path};") as server:
             assert not is_admitted(hospital, server, pump)
             wait_until(lambda: "unable to get certificate CRL" in server.said, "nginx says why")
@@ -114,11 +114,11 @@ class TestNginx:
     def test_a_new_list_is_in_force_after_a_reload(self, hospital: Hospital, web: Bearer, tmp_path: Path) -> None:
         bearer = hospital.enrol("nginx-client")
         path = tmp_path / "lists.pem"
-        path.write_bytes(hospital.lists("nginx-before", *SHARDS).read_bytes())
+        path.write_bytes(hospital.crls("nginx-before", *SHARDS).read_bytes())
         with nginx(hospital, web, tmp_path, f"ssl_crl {path};") as server:
             assert is_admitted(hospital, server, bearer)
             hospital.revoke(bearer)
-            path.write_bytes(hospital.lists("nginx-after", *SHARDS).read_bytes())
+            path.write_bytes(hospital.crls("nginx-after", *SHARDS).read_bytes())
             server.process.send_signal(signal.SIGHUP)
             wait_until(lambda: not is_admitted(hospital, server, bearer), "refused after the reload")
 
@@ -201,7 +201,7 @@ class TestHaproxy:
     def test_without_the_roots_list_nobody_is_admitted(
         self, hospital: Hospital, credential: Path, pump: Bearer
     ) -> None:
-        lame = hospital.lists("haproxy-lame", "h1/0", "h1.icu/0", "h1.icu/1")
+        lame = hospital.crls("haproxy-lame", "h1/0", "h1.icu/0", "h1.icu/1")
         with self._haproxy(hospital, credential, lame) as server:
             assert not is_admitted(hospital, server, pump)
 
@@ -269,7 +269,7 @@ class TestMosquitto:
         self, hospital: Hospital, web: Bearer, pump: Bearer, early: Bearer, tmp_path: Path
     ) -> None:
         program("mosquitto_pub")
-        with self._mosquitto(hospital, web, early, hospital.lists("mosquitto-acl", *SHARDS), tmp_path) as server:
+        with self._mosquitto(hospital, web, early, hospital.crls("mosquitto-acl", *SHARDS), tmp_path) as server:
             words = ("-t", f"devices/{early.device}/telemetry", "-m", "rate=0")
             run("mosquitto_pub", *self._client(hospital, server, pump), *words)
             wait_until(lambda: "Denied PUBLISH" in server.said, "mosquitto denies")

@@ -11,7 +11,7 @@ from tests.simulator.log import LogFixture
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[LogFixture]:
+def log(tmp_path: Path) -> Iterator[LogFixture]:
     """An installation in memory that publishes into a folder of the test."""
     made = LogFixture.make(tmp_path)
     yield made

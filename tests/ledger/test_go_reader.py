@@ -45,36 +45,36 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "reader"
 
 
-def read(reader: Path, world: LogFixture, seed: int) -> subprocess.CompletedProcess[str]:
-    command = [str(reader), str(world.folder), world.publisher().key.encode(), str(seed)]
+def read(reader: Path, log: LogFixture, seed: int) -> subprocess.CompletedProcess[str]:
+    command = [str(reader), str(log.folder), log.publisher().key.encode(), str(seed)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_go_verifies_checkpoint_tree_and_four_hundred_proofs(reader: Path, world: LogFixture, soak_seed: int) -> None:
+def test_go_verifies_checkpoint_tree_and_four_hundred_proofs(reader: Path, log: LogFixture, soak_seed: int) -> None:
     def fill(batch: Batch) -> None:
         for number in range(SIZE):
             append(batch, TokenSpent(number.to_bytes(32, "big"), "device:a", bytes(32)))
 
-    world.writer.submit(fill).result(60)
-    published = world.publisher().publish()
-    found = read(reader, world, soak_seed)
+    log.writer.submit(fill).result(60)
+    published = log.publisher().publish()
+    found = read(reader, log, soak_seed)
     assert found.returncode == 0, found.stderr
     assert found.stdout.split() == [ORIGIN, str(SIZE), published.root.hex()]
 
-    tile = world.folder / "tile/0/100"
+    tile = log.folder / "tile/0/100"
     contents = bytearray(tile.read_bytes())
     contents[5] ^= 1
     tile.write_bytes(contents)
     # each reading draws 400 proofs, and one in five draws none that meets the changed tile
-    assert any(read(reader, world, soak_seed + more).returncode == 1 for more in range(20))
+    assert any(read(reader, log, soak_seed + more).returncode == 1 for more in range(20))
 
 
-def test_go_refuses_a_checkpoint_whose_size_was_changed(reader: Path, world: LogFixture, soak_seed: int) -> None:
-    world.note(300)
-    world.publisher().publish()
-    assert read(reader, world, soak_seed).returncode == 0
-    checkpoint = world.folder / "checkpoint"
+def test_go_refuses_a_checkpoint_whose_size_was_changed(reader: Path, log: LogFixture, soak_seed: int) -> None:
+    log.note(300)
+    log.publisher().publish()
+    assert read(reader, log, soak_seed).returncode == 0
+    checkpoint = log.folder / "checkpoint"
     checkpoint.write_bytes(checkpoint.read_bytes().replace(b"\n300\n", b"\n299\n"))
-    found = read(reader, world, soak_seed)
+    found = read(reader, log, soak_seed)
     assert found.returncode == 1
     assert "invalid signature" in found.stderr

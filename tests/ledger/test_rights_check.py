@@ -58,13 +58,13 @@ def digest(text: str) -> bytes:
 
 
 @pytest.fixture
-def lived(world: LogFixture) -> LogFixture:
+def lived(log: LogFixture) -> LogFixture:
     """Devices in several states and units, tokens of every kind, a blocked key, a policy, a certified authority."""
     for device_id in (GOOD, LOCKED, WAITING):
-        world.add_device(str(device_id), state="received" if device_id == WAITING else "in_service")
-    serials = world.issue(12)
-    world.change(serials[2], "hold")
-    world.change(serials[3])
+        log.add_device(str(device_id), state="received" if device_id == WAITING else "in_service")
+    serials = log.issue(12)
+    log.change(serials[2], "hold")
+    log.change(serials[3])
 
     def act(batch: Batch) -> None:
         for text, device_id in ((SPENT, GOOD), (UNUSED, WAITING), (ENDED, LOCKED)):
@@ -82,13 +82,13 @@ def lived(world: LogFixture) -> LogFixture:
         certify_authority(batch.connection, 1, AUTHORITY_DER, not_before=0, not_after=1, parent_id=None)
         append(batch, AuthorityCertified("h1/icu#1", 1, hashlib.sha256(AUTHORITY_DER).digest(), None))
 
-    world.writer.submit(act).result(30)
-    return world
+    log.writer.submit(act).result(30)
+    return log
 
 
-def refused(world: LogFixture) -> VagusError:
+def refused(log: LogFixture) -> VagusError:
     with refuses(Reason.LOG_TAMPERED, IntegrityFailure) as caught:
-        verify_log(world.database, public_key=world.key.public_key)
+        verify_log(log.database, public_key=log.key.public_key)
     return caught.value
 
 

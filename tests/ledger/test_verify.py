@@ -34,16 +34,16 @@ from vagus.tlog.merkle import Frontier, leaf_hash
 
 
 @pytest.fixture
-def busy(world: LogFixture) -> LogFixture:
+def busy(log: LogFixture) -> LogFixture:
     """An authority, 300 certificates, some revoked, one held and released, other entries between."""
-    serials = world.issue(150)
-    world.note(19)
+    serials = log.issue(150)
+    log.note(19)
     for serial in serials[:5]:
-        world.change(serial)
-    world.change(serials[9], "hold")
-    world.change(serials[9], "release")
-    world.issue(150)
-    return world
+        log.change(serial)
+    log.change(serials[9], "hold")
+    log.change(serials[9], "release")
+    log.issue(150)
+    return log
 
 
 def rewrite_head(connection: Connection) -> None:
@@ -270,8 +270,8 @@ def test_a_folder_without_a_checkpoint_or_of_another_key_is_refused(busy: LogFix
             verify_log(folder, public_key=key)
 
 
-def test_an_empty_log_is_sound(world: LogFixture) -> None:
-    assert verify(world).size == 0
+def test_an_empty_log_is_sound(log: LogFixture) -> None:
+    assert verify(log).size == 0
 
 
 def test_reading_and_verifying_do_not_change_the_database(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def signed(clinic: PublishedHospital, **changes: object) -> bytes:
 
 def crl_of(clinic: PublishedHospital, *, is_delta: bool = False) -> bytes:
     """The newest CRL of h1/icu, shard 0."""
-    found = present(clinic.lists.find_crl("h1/icu", 1, 0, is_delta=is_delta))
+    found = present(clinic.crls.find_crl("h1/icu", 1, 0, is_delta=is_delta))
     return found.crl_der
 
 
@@ -111,14 +111,14 @@ def test_a_crl_signed_with_another_key_is_a_defect(clinic: PublishedHospital) ->
 
 
 def test_a_crl_of_another_issuer_is_a_defect(clinic: PublishedHospital) -> None:
-    other = present(clinic.lists.find_crl("h1", 1, -1))
+    other = present(clinic.crls.find_crl("h1", 1, -1))
     assert the_only(clinic, hand_out(clinic, other.crl_der, "complete")).reason is Reason.CRL_INVALID
 
 
 def test_a_missing_or_wrong_certificate_of_an_authority_is_a_defect(clinic: PublishedHospital) -> None:
     """A client that lacks the issuer builds no path without it, however good CRLs and OCSP responses are."""
     place = f"{STATUS_URL}/ca/h1.icu/1.cer"
-    other = clinic.lists.find_certificate("h1", 1)
+    other = clinic.crls.find_certificate("h1", 1)
     clinic.spoiled[place] = lambda _: None
     assert the_only(clinic, place).reason is Reason.STATUS_UNAVAILABLE
     clinic.spoiled[place] = lambda _: other

@@ -202,7 +202,7 @@ def test_no_node_goes_on_with_a_responder_that_was_revoked(clinic: PublishedHosp
 
 def test_a_revocation_reaches_the_listener_in_a_delta_crl(clinic: PublishedHospital) -> None:
     replies = OcspReplies(clinic.responses, clinic.built.clock, timedelta(seconds=60))
-    app = status_app(publications=clinic.lists, ocsp=replies)
+    app = status_app(publications=clinic.crls, ocsp=replies)
     delta_path = "/crl/h1.icu/1/0.delta.crl"
     assert call(app, "GET", delta_path).status == 404, "no base to count from yet"
     base = x509.load_der_x509_crl(call(app, "GET", "/crl/h1.icu/1/0.crl").body)

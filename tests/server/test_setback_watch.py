@@ -43,7 +43,7 @@ class Node:
         database = self.clinic.built.database
         files = CrlFiles(database, self.published)
         self.setback_watch = SetbackWatch(database, files, self.log, is_log_longer=self._ask, mark=self._mark)
-        self.crls = GuardedCrls(self.clinic.lists, self.setback_watch, database)
+        self.crls = GuardedCrls(self.clinic.crls, self.setback_watch, database)
         self.responses = GuardedOcspResponses(self.clinic.responses, self.setback_watch)
 
     def _ask(self, log: Path) -> bool:
@@ -54,7 +54,7 @@ class Node:
         self.marks += 1
 
     def list_of(self, shard: int, *, is_delta: bool = False) -> bytes | None:
-        self.clinic.lists.refresh()
+        self.clinic.crls.refresh()
         found = self.crls.find_cached_crl(ICU, 1, shard, is_delta=is_delta)
         found = found or self.crls.find_crl(ICU, 1, shard, is_delta=is_delta)
         return None if found is None else found.crl_der

@@ -69,7 +69,7 @@ class Kept:
     """What survived elsewhere when an installation was lost."""
 
     log: Path
-    lists: Path
+    crls: Path
 
     @property
     def checkpoint(self) -> Path:

@@ -41,7 +41,7 @@ class PublishedHospital:
     built: Installation
     issuers: OpenIssuers
     responses: OcspResponses
-    lists: PublishedCrls
+    crls: PublishedCrls
     spoiled: dict[str, Callable[[bytes], bytes | None]] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
 
@@ -63,12 +63,12 @@ class PublishedHospital:
                 content = encode_ocsp_error(OCSP_STATUS[error.reason])
         elif url.startswith(f"{STATUS_URL}/ca/"):
             slug, name = url.removeprefix(f"{STATUS_URL}/ca/").split("/")
-            content = self.lists.find_certificate(slug.replace(".", "/"), int(name.removesuffix(".cer")))
+            content = self.crls.find_certificate(slug.replace(".", "/"), int(name.removesuffix(".cer")))
         else:
             slug, generation, name = url.removeprefix(f"{STATUS_URL}/crl/").split("/")
             stem, is_delta = name.removesuffix(".crl").removesuffix(".delta"), ".delta." in name
             shard = COMPLETE if stem == "complete" else int(stem)
-            found = self.lists.find_crl(slug.replace(".", "/"), int(generation), shard, is_delta=is_delta)
+            found = self.crls.find_crl(slug.replace(".", "/"), int(generation), shard, is_delta=is_delta)
             content = None if found is None else found.crl_der
         if url in self.spoiled and content is not None:
             content = self.spoiled[url](content)

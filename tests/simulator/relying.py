@@ -200,24 +200,24 @@ class Hospital:
         self.vagus("device", "revoke", bearer.device, "--reason", reason, "--yes")
         wait_until(lambda: self._has(bearer.shard_url, bearer), f"{bearer.name} in its CRL")
 
-    def await_complete_list(self, bearer: Bearer) -> None:
+    def await_complete_crl(self, bearer: Bearer) -> None:
         """Wait until a revoked device is in the complete CRL too, which gathers for half a minute."""
         complete = bearer.shard_url.rpartition("/")[0] + "/complete.crl"
         wait_until(lambda: self._has(complete, bearer), f"{bearer.name} in the complete CRL", seconds=120)
 
     def _has(self, url: str, bearer: Bearer) -> bool:
         serial = bearer.certificate.serial_number
-        return self.list_at(url).get_revoked_certificate_by_serial_number(serial) is not None
+        return self.crl_at(url).get_revoked_certificate_by_serial_number(serial) is not None
 
     def fetch(self, path: str) -> bytes:
         """A file of the status listener."""
         return self.served.get(path)
 
-    def list_at(self, url: str) -> x509.CertificateRevocationList:
+    def crl_at(self, url: str) -> x509.CertificateRevocationList:
         """The CRL that a certificate's distribution point names."""
         return x509.load_der_x509_crl(self.fetch(url.removeprefix(f"http://{STATUS_HOST}")))
 
-    def lists(self, name: str, *wanted: str) -> Path:
+    def crls(self, name: str, *wanted: str) -> Path:
         """A PEM file of CRLs, each wanted as SLUG/SHARD: `root/0`, `h1.icu/complete`."""
         path = self.files / f"{name}-crls.pem"
         ders = []

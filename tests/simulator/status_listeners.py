@@ -63,7 +63,7 @@ class StatusListeners:
         source = SheddingOcsp(self.clinic.responses, self.gauge)
         self.replies = OcspReplies(source, self.clinic.built.clock, AGE)
         self.ready = OcspCache(self.replies)
-        self.app = self._watched(status_app(publications=self.clinic.lists, ocsp=self.replies))
+        self.app = self._watched(status_app(publications=self.clinic.crls, ocsp=self.replies))
 
     def spec(self, name: str, limits: Limits = LIMITS, *, is_ready: bool = True) -> ListenerSpec:
         cache = self.ready if is_ready else None

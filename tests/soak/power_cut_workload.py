@@ -25,17 +25,17 @@ DATABASE = "vagus.sqlite3"
 
 def work(folder: Path, acts: int, seed: int, *, is_weak: bool) -> None:
     """Make an installation in `folder` and let clients work on it until `acts` answers came."""
-    world = LogFixture.make(folder, f"sqlite:///{folder / DATABASE}", is_created=not is_weak)
+    log = LogFixture.make(folder, f"sqlite:///{folder / DATABASE}", is_created=not is_weak)
     if is_weak:
 
-        @event.listens_for(world.database._writers, "connect")
+        @event.listens_for(log.database._writers, "connect")
         def weaken(connection: object, _: object) -> None:
             connection.execute("PRAGMA synchronous = OFF")  # type: ignore[attr-defined]
 
-        world.begin()
-    world.writer.submit(create_authority).result(30)
+        log.begin()
+    log.writer.submit(create_authority).result(30)
     # the write-ahead log is folded into the database often, so that cuts fall into that too
-    world.writer.submit(lambda batch: batch.connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 40")).result(10)
+    log.writer.submit(lambda batch: batch.connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 40")).result(10)
     journal = os.open(folder / JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     ended = threading.Event()
 
@@ -45,16 +45,16 @@ def work(folder: Path, acts: int, seed: int, *, is_weak: bool) -> None:
         for _ in range(acts // CLIENTS):
             if mine and chance.random() < 0.2:
                 serial = mine.pop()
-                sequence = world.change(serial)
+                sequence = log.change(serial)
                 os.write(journal, f"revoked {sequence} {serial:x}\n".encode())
             else:
                 serial = draw_serial(entropy)
-                index = world.writer.submit(world.issuance(serial)).result(30)
+                index = log.writer.submit(log.issuance(serial)).result(30)
                 os.write(journal, f"issued {index} {serial:x}\n".encode())
                 mine.append(serial)
 
     def publish() -> None:
-        publisher = world.publisher()
+        publisher = log.publisher()
         while not ended.wait(0.03):
             published = publisher.publish()
             os.write(journal, f"published {published.size} {published.root.hex()}\n".encode())
@@ -67,7 +67,7 @@ def work(folder: Path, acts: int, seed: int, *, is_weak: bool) -> None:
         thread.join()
     ended.set()
     publishing.join()
-    world.close()
+    log.close()
 
 
 if __name__ == "__main__":
