@@ -193,12 +193,16 @@ def _check_dates(path: Sequence[x509.Certificate], at: datetime) -> None:
         who = certificate.subject.rfc4514_string() or f"serial {certificate.serial_number:x}"
         if at < certificate.not_valid_before_utc:
             begin = certificate.not_valid_before_utc.isoformat()
-            msg = f"{who} is valid from {begin}, the clock says {at.isoformat()}; check the clock of this device"
+            msg = (
+                f"certificate {who} is valid from {begin}, the clock shows {at.isoformat()}; check this device's clock"
+            )
             raise NotTrusted(Reason.NOT_YET_VALID, msg, not_before=begin)
         if at > certificate.not_valid_after_utc:
             end = certificate.not_valid_after_utc.isoformat()
             reason = Reason.EXPIRED if certificate is path[0] else Reason.EXPIRED_CA
-            msg = f"{who} expired on {end}, the clock says {at.isoformat()}; check the clock, then renew it"
+            msg = (
+                f"certificate {who} expired on {end}, the clock shows {at.isoformat()}; check the clock, then renew it"
+            )
             raise NotTrusted(reason, msg, not_after=end)
 
 

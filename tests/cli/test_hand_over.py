@@ -178,7 +178,7 @@ def test_a_pause_before_a_job_begins_holds_the_stage(
     with installation.database.reading() as connection:
         waiting = connection.execute(select(work.c.last_error).where(work.c.done_at.is_(None))).scalars().all()
     (error,) = waiting
-    assert error.startswith("DEVICE_STATE: plan 1 was paused at stage 2 of 2 when it was read")
+    assert error.startswith("DEVICE_STATE: revocation plan 1 was paused at stage 2 of 2 when it was read")
 
 
 def test_an_unseen_pause_is_not_taken_back_by_handing_over(installation: Installation, row: RevocationPlanRow) -> None:

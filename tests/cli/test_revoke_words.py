@@ -92,12 +92,12 @@ def test_a_release_says_that_it_ends_holds(equipped: Path) -> None:
 
 def test_a_second_approval_by_one_person_is_refused(equipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(equipped, "revoke", "--unit", "h1/icu", "--yes").code == 3
-    refused_unasked(equipped, "ALREADY_EXISTS", "proposed plan 1 already", "approve", "1")
+    refused_unasked(equipped, "ALREADY_EXISTS", "proposed revocation plan 1 already", "approve", "1")
     refused = answer(equipped, "y\n", "revoke", "approve", "1")
     assert ("another account" in refused.err, refused.out) == (True, "")
     second_person(equipped, monkeypatch)
     done(equipped, "revoke", "approve", "1", "--yes")
-    refused_unasked(equipped, "ALREADY_EXISTS", "approved plan 1 already", "approve", "1")
+    refused_unasked(equipped, "ALREADY_EXISTS", "approved revocation plan 1 already", "approve", "1")
 
 
 @pytest.mark.parametrize("act", ["approve", "run", "pause", "stop"])
