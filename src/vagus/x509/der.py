@@ -270,13 +270,7 @@ def content_of(data: bytes, tag: int) -> bytes:
 
 def split_elements(data: bytes) -> list[tuple[int, bytes, bytes]]:
     """Copies of the elements that fill `data`: (tag, contents, whole element) of each. Raises Malformed(NON_DER)."""
-    found = []
-    start, end = 0, len(data)
-    while start < end:
-        tag, first, last = read_element(data, start, end)
-        found.append((tag, data[first:last], data[start:last]))
-        start = last
-    return found
+    return [(tag, data[first:last], data[start:last]) for tag, start, first, last in read_children(data, 0, len(data))]
 
 
 def integer_value(data: bytes, start: int, end: int, what: str, *, longest: int = MAX_INTEGER) -> int:

@@ -61,8 +61,6 @@ class UsageBit:
     KEY_AGREEMENT = 1 << 4
     KEY_CERT_SIGN = 1 << 5
     CRL_SIGN = 1 << 6
-    ENCIPHER_ONLY = 1 << 7
-    DECIPHER_ONLY = 1 << 8
 
 
 @dataclass(frozen=True, slots=True)

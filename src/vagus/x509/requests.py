@@ -1,40 +1,33 @@
-"""A PKCS#10 request as a checked value: its key is taken, the names in it are recorded and never used."""
+"""A PKCS#10 request as a checked value: its key is taken, the names in it enter no certificate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vagus.errors import LimitExceeded, Malformed, NotTrusted, VagusError
+from vagus.errors import LimitExceeded, Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.x509 import der, oids
 from vagus.x509.algorithms import find_signature_algorithm
 from vagus.x509.keys import PublicKey, check_signature, describe_algorithm, open_public_key
-from vagus.x509.names.distinguished import decode_name, read_text
-from vagus.x509.names.general import decode_general_names
+from vagus.x509.names.distinguished import read_attributes
 
 LARGEST_REQUEST = 64 * 1024
 _MOST_ATTRIBUTES = 32
-_MOST_RECORDED = 32
-_LONGEST_RECORDED = 200
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
-_CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  the attribute's OID
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateRequest:
-    """A request whose signature verified. `recorded_names` are for the ledger and for eyes alone.
+    """A request whose signature verified.
 
     `subject_der` and `alternative_names_der` (the extension's value) exist so that a renewal can be compared with the
-    certificate that it renews (RFC 7030 4.2.2); `challenge_password` so that a request can be tied to its TLS session
-    (RFC 7030 3.5). Nothing of them enters a certificate.
+    certificate that it renews (RFC 7030 4.2.2). Nothing of them enters a certificate.
     """
 
     der: bytes
     public_key: PublicKey
-    recorded_names: tuple[str, ...]
     subject_der: bytes
     alternative_names_der: bytes | None
-    challenge_password: str | None
 
 
 def decode_request(request_der: bytes) -> CertificateRequest:
@@ -76,27 +69,16 @@ def decode_request(request_der: bytes) -> CertificateRequest:
     except NotTrusted as fault:
         msg = "the request's signature does not verify with its own key; sign the request with the key that it carries"
         raise NotTrusted(Reason.POP_FAILED, msg, algorithm=algorithm.name) from fault
-    # 6. Record the names and attributes of the request; none of them is used.
-    return _record(request_der, public_key, fields[1][2], fields[3][1] if len(fields) == 4 else b"")
+    # 6. Require the subject and attributes to be readable. Nothing in them enters a certificate.
+    subject_der = fields[1][2]
+    read_attributes(subject_der)
+    alternative = _find_alternative_names(fields[3][1]) if len(fields) == 4 else None
+    return CertificateRequest(bytes(request_der), public_key, subject_der, alternative)
 
 
-def _record(request_der: bytes, public_key: PublicKey, subject_der: bytes, attributes: bytes) -> CertificateRequest:
-    names: list[str] = []
-    subject = decode_name(subject_der)
-    if not subject.is_empty:
-        names.append("subject:" + subject.describe())
+def _find_alternative_names(attributes: bytes) -> bytes | None:
+    """The value of the subjectAltName in the extensionRequest, which may be nonsense; None where there is none."""
     alternative: bytes | None = None
-    challenge: str | None = None
-    if attributes:
-        alternative, challenge = _read_attributes(attributes, names)
-    recorded = tuple(name[:_LONGEST_RECORDED] for name in names[:_MOST_RECORDED])
-    return CertificateRequest(bytes(request_der), public_key, recorded, subject_der, alternative, challenge)
-
-
-def _read_attributes(attributes: bytes, names: list[str]) -> tuple[bytes | None, str | None]:
-    """The subjectAltName asked for and the challenge password; appends every name and OID found to `names`."""
-    alternative: bytes | None = None
-    challenge: str | None = None
     found = der.split_elements(attributes)
     if len(found) > _MOST_ATTRIBUTES:
         msg = f"the certificate request has {len(found)} attributes, {_MOST_ATTRIBUTES} are allowed; send fewer"
@@ -111,16 +93,11 @@ def _read_attributes(attributes: bytes, names: list[str]) -> tuple[bytes | None,
         oid = der.decode_object_identifier(parts[0][1])
         values = der.split_elements(parts[1][1])
         if oid == _EXTENSION_REQUEST and len(values) == 1 and alternative is None:
-            alternative = _read_extensions(values[0][2], names)
-        elif oid == _CHALLENGE_PASSWORD and len(values) == 1:
-            # the challengePassword is a secret of the session, so it is not recorded
-            challenge = read_text(values[0][0], values[0][1])
-        else:
-            names.append(f"attribute:{oid}")
-    return alternative, challenge
+            alternative = _read_extensions(values[0][2])
+    return alternative
 
 
-def _read_extensions(extensions_der: bytes, names: list[str]) -> bytes | None:
+def _read_extensions(extensions_der: bytes) -> bytes | None:
     alternative: bytes | None = None
     for _, content, _ in der.split_elements(der.content_of(extensions_der, der.SEQUENCE)):
         parts = der.split_elements(content)
@@ -128,14 +105,6 @@ def _read_extensions(extensions_der: bytes, names: list[str]) -> bytes | None:
             raise Malformed(
                 Reason.BAD_ENCODING, "an extension in the certificate request is not id and value (RFC 5280 4.1.2.9)"
             )
-        oid = der.decode_object_identifier(parts[0][1])
-        if oid != oids.SUBJECT_ALT_NAME or alternative is not None:
-            names.append(f"extension:{oid}")
-            continue
-        alternative = parts[-1][1]
-        try:
-            names.extend(str(name) for name in decode_general_names(alternative))
-        except VagusError:
-            # this subjectAltName is not used, so it may be nonsense
-            names.append("subjectAltName:#" + alternative[:64].hex())
+        if der.decode_object_identifier(parts[0][1]) == oids.SUBJECT_ALT_NAME and alternative is None:
+            alternative = parts[-1][1]
     return alternative
