@@ -130,13 +130,7 @@ class Admission:
             return Admitted(credential=PeerCredential.NONE, function=rules.function, served_units=rules.units)
         # 2. Validate path (RFC 5280 section 6), names, role, unit and status, first against the anchors of this
         # installation.
-        expectation = Expectation(
-            role=rules.role,
-            group_domain=rules.group_domain,
-            units=rules.units,
-            needs_identity=True,
-            host_name=None,
-        )
+        expectation = Expectation(role=rules.role, group_domain=rules.group_domain, units=rules.units)
         try:
             identity = self._validator.validate(peer.leaf_der, peer.chain_der, expectation, at)
         except NotTrusted as error:
@@ -178,7 +172,7 @@ class Admission:
 
     def _admit_idevid(self, peer: Peer, rules: ListenerRules, makers: Validator, at: datetime) -> Admitted:
         assert peer.leaf_der is not None  # noqa: S101 step 1 of `admit` has refused a peer without a certificate
-        expectation = Expectation(role=Role.IDEVID, group_domain=None, units=None, needs_identity=False, host_name=None)
+        expectation = Expectation(role=Role.IDEVID, needs_identity=False)
         identity = makers.validate(peer.leaf_der, peer.chain_der, expectation, at)
         with self._database.reading() as connection:
             device = find_idevid_device(connection, identity)

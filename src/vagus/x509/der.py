@@ -159,6 +159,7 @@ def time(moment: datetime) -> bytes:
     return generalized_time(at)
 
 
+@lru_cache(maxsize=4096)  # OCSP responses of one round have the same dates
 def generalized_time(moment: datetime) -> bytes:
     """A GeneralizedTime in whole seconds with Z."""
     at = moment.astimezone(UTC)

@@ -220,7 +220,8 @@ class OcspResponses:
         CRLs and renews responders. Nothing is left out by a stop: what a slice does not reach is signed on request.
         """
         authority_id, after = self._place
-        for responder in self._able(at):
+        # The responders whose certificates are in date; monitoring reports the others.
+        for responder in (one for one in self._responders() if one.not_before <= at.timestamp() < one.not_after):
             # Authorities before the sweep's place are done. In those after it, the sweep begins with the first
             # certificate.
             if responder.authority_id < authority_id:
@@ -242,10 +243,6 @@ class OcspResponses:
     def _responders(self) -> tuple[Responder, ...]:
         by_id = {one.authority_id: one for one in self._by_hash.values()}
         return tuple(by_id[one] for one in sorted(by_id))
-
-    def _able(self, at: datetime) -> Iterable[Responder]:
-        """The responders whose certificates are in date; monitoring reports the others."""
-        return (one for one in self._responders() if one.not_before <= at.timestamp() < one.not_after)
 
     def _presign_page(
         self, responder: Responder, page: Sequence[certificate_rows.CertificateRow], at: datetime

@@ -114,16 +114,10 @@ def _find_registration_authorities(inputs: ListenerInputs, listener: PlannedList
 
 # The kinds of enrolment listeners.
 
-EnrolmentMount = Callable[[ListenerInputs, PlannedListener], RouteTable]
 
-
-def _enrolling_by(*mounts: EnrolmentMount) -> Callable[[ListenerInputs, PlannedListener], Service]:
-    """Several protocols on one listener; the last one responds to paths that belong to none of them."""
-    return lambda inputs, listener: Service(app=mount(*(each(inputs, listener) for each in mounts)))
-
-
-def _log_files(inputs: ListenerInputs, _listener: PlannedListener) -> RouteTable:
-    return log_files_app(inputs.installation.settings.log)
+def _enrolment(inputs: ListenerInputs, listener: PlannedListener) -> Service:
+    """The files of the log, and EST, which also responds to paths that belong to neither."""
+    return Service(app=mount(log_files_app(inputs.installation.settings.log), _est(inputs, listener)))
 
 
 def _est(inputs: ListenerInputs, listener: PlannedListener) -> RouteTable:
@@ -173,9 +167,7 @@ _HTTP: Final = ("http/1.1",)
 
 LISTENER_KINDS: Final[Mapping[ListenerKind, KindOfListener]] = MappingProxyType(
     {
-        ListenerKind.ENROLMENT: KindOfListener(
-            "optional", is_enrolment=True, alpn=_HTTP, serve=_enrolling_by(_log_files, _est)
-        ),
+        ListenerKind.ENROLMENT: KindOfListener("optional", is_enrolment=True, alpn=_HTTP, serve=_enrolment),
         ListenerKind.RELAY_HTTP: KindOfListener("required", is_enrolment=False, alpn=_HTTP, serve=_relay_http),
         ListenerKind.RELAY_TCP: KindOfListener("required", is_enrolment=False, alpn=(), serve=_relay_tcp),
     }

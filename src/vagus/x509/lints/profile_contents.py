@@ -137,7 +137,8 @@ def name_form(draft: Draft) -> str | None:
         case NameForm.SERVER:
             is_right = names.count > 0 and names.forms <= _SERVER_FORMS
         case NameForm.HARDWARE_MODULE:
-            is_right = len(names.others) == names.count == 1 and _is_hardware_module(*names.others[0])
+            is_right = len(names.others) == names.count == 1 and names.others[0][0] is Form.OTHER_NAME
+            is_right = is_right and names.others[0][1].startswith(_HARDWARE_MODULE)
         case NameForm.NONE:
             is_right = not draft.has(oids.SUBJECT_ALT_NAME)
     if is_right:
@@ -147,10 +148,6 @@ def name_form(draft: Draft) -> str | None:
 
 
 _HARDWARE_MODULE = der.object_identifier(HARDWARE_MODULE_NAME)
-
-
-def _is_hardware_module(form: Form, content: bytes) -> bool:
-    return form is Form.OTHER_NAME and content.startswith(_HARDWARE_MODULE)
 
 
 def _identity(draft: Draft) -> str | None:

@@ -86,7 +86,7 @@ def build_response_tbs(
 @lru_cache(maxsize=4096)
 def _begin(responder_key_hash: bytes, produced_at: datetime) -> bytes:
     """The responderID byKey, and the time."""
-    return der.explicit(2, der.octet_string(responder_key_hash)) + _time(produced_at)
+    return der.explicit(2, der.octet_string(responder_key_hash)) + der.generalized_time(produced_at)
 
 
 @lru_cache(maxsize=_LONGEST_VALUE)
@@ -121,7 +121,7 @@ def _status(single: SingleStatus) -> bytes:
         return _UNKNOWN
     if single.revoked_at is None:
         return _GOOD
-    info = _time(single.revoked_at)
+    info = der.generalized_time(single.revoked_at)
     if single.reason:  # reason unspecified (0) is left out of OCSP responses, as of CRLs
         info += der.explicit(0, der.encode_tlv(der.ENUMERATED, bytes((single.reason,))))
     return der.encode_tlv(0xA1, info)
@@ -130,9 +130,4 @@ def _status(single: SingleStatus) -> bytes:
 @lru_cache(maxsize=4096)
 def _times(this_update: datetime, next_update: datetime) -> bytes:
     """One round of pre-signing writes the same two into every response."""
-    return _time(this_update) + der.explicit(0, _time(next_update))
-
-
-@lru_cache(maxsize=4096)
-def _time(moment: datetime) -> bytes:
-    return der.generalized_time(moment)
+    return der.generalized_time(this_update) + der.explicit(0, der.generalized_time(next_update))
