@@ -92,7 +92,7 @@ def test_a_plan_carries_who_proposed_and_who_approved_it(hospital: Path, opened:
         (anna.id,),
         (str(find_named(opened.database, PUMP).id),),
     )
-    with pytest.raises(Conflict, match="proposed plan"):
+    with pytest.raises(Conflict, match="proposed revocation plan"):
         plans.preview_approval(anna, plan.row.id)
     assert plans.approve(ben, plan.row.id).row.approvals == (anna.id, ben.id)
     done = plans.run_stage(ben, plans.find(ben, plan.row.id), ignores_late_crls=True, advance=lambda _: None)

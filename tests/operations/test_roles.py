@@ -72,7 +72,7 @@ def test_a_narrower_scope_admits_acts_on_one_unit_and_only_on_its_units() -> Non
         if act.is_on_one_unit:
             check_may(engineer, act)
         else:
-            with pytest.raises(NotAuthorised, match="h1/icu is given"):
+            with pytest.raises(NotAuthorised, match="not h1/icu"):
                 check_may(engineer, act)
     check_scope(engineer, ICU)
     for unit in (ER, None):
