@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.simulator.attacked import Credential, Hospital, est, request
-from tests.simulator.orders import new_key
+from tests.simulator.orders import common_name, new_key
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
 from vagus.operations.devices import find_named
@@ -28,7 +29,7 @@ def _alive(hospital: Hospital, device: object) -> list[str]:
 
 
 def test_a_held_device_gets_no_way_around_its_hold(hospital: Hospital) -> None:
-    device, credential = hospital.enrolled()
+    device, _ = hospital.enrolled()
     token = hospital.token(device)
     hospital.installation.revocations.hold_device(str(device.id), by=BY).result()
     assert hospital.enrol(request(new_key()), who=hospital.aorta.idevid(device.maker_serial)).reason == "ON_HOLD"
@@ -36,14 +37,13 @@ def test_a_held_device_gets_no_way_around_its_hold(hospital: Hospital) -> None:
     hospital.installation.revocations.release_device(str(device.id), by=BY).result()
     assert hospital.enrol(request(new_key()), token=token).status == 200
     assert _alive(hospital, device.id).count("held") == 0
-    assert credential.leaf is not None
 
 
 @pytest.mark.parametrize("is_enrolled", [True, False])
 def test_a_revoked_device_is_locked_out_by_every_road(hospital: Hospital, is_enrolled: bool) -> None:
     device, credential = hospital.enrolled() if is_enrolled else (hospital.device(), None)
     token = hospital.token(device)
-    hospital.installation.operations.devices.revoke(hospital.installation.actor, str(device.id), "keyCompromise")
+    hospital.revoke(device)
     idevid = hospital.aorta.idevid(device.maker_serial)
     assert hospital.enrol(request(new_key()), who=idevid).reason == "DEVICE_STATE"
     assert hospital.enrol(request(new_key()), token=token).reason in {"TOKEN_EXPIRED", "DEVICE_STATE"}
@@ -103,7 +103,7 @@ def test_quarantine_races_with_renewals_and_nothing_is_issued_behind_it(hospital
         thread.start()
     while len(wins) < 4:
         over.wait(0.01)
-    hospital.installation.operations.devices.revoke(hospital.installation.actor, str(device.id), "keyCompromise")
+    hospital.revoke(device)
     over.wait(0.5)
     over.set()
     for thread in threads:
@@ -203,9 +203,8 @@ def test_a_birth_certificate_opens_nothing_but_enrolment(hospital: Hospital) -> 
     who = hospital.aorta.idevid(hospital.device().maker_serial)
     assert hospital.enrol(request(new_key()), who=who, operation="simplereenroll").status == 403
     for listener in ("control-h1-icu", "telemetry-h1-icu"):
-        answer = hospital.get(listener, who)
-        assert answer is not None
-        assert answer.status == 403
+        with hospital.connect(listener, who) as wire:
+            assert wire.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 403
     who = hospital.aorta.idevid(hospital.device("h2/icu").maker_serial)
     assert hospital.enrol(request(new_key()), who=who).reason == "WRONG_COMPARTMENT"
 
@@ -245,8 +244,7 @@ def test_a_decommissioned_device_comes_back_by_no_road(hospital: Hospital) -> No
 def test_a_bent_path_leads_nowhere(hospital: Hospital, path: str) -> None:
     raw = est(request(new_key()), token="x").replace(b"/.well-known/est/simpleenroll", path.encode())
     with hospital.connect("enrol-h1") as wire:
-        answer = wire.say(raw).hear()
-    assert answer is not None
+        answer = wire.ask(raw)
     # a label that stands percent-encoded is decoded once, by the server, and still needs its credential
     assert answer.status in {401, 404}, answer
 
@@ -300,13 +298,11 @@ def test_what_the_request_asks_for_is_not_in_the_certificate(hospital: Hospital)
     device, key = hospital.device(), new_key()
     builder = (
         x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root")]))
+        .subject_name(common_name("root"))
         .add_extension(x509.BasicConstraints(True, 9), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("enrol.attacked.example")]), critical=False)
     )
-    from cryptography.hazmat.primitives import hashes
-
     der = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
     got = hospital.enrol(base64.b64encode(der), token=hospital.token(device)).certificate
     names = got.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

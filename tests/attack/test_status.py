@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from tests.simulator.attacked import Hospital
 from tests.simulator.listeners import Response
+from tests.simulator.status_listeners import question_about, status_of
+from tests.simulator.waiting import wait_until
 from vagus.x509 import der
 
 BY = "operator:test"
@@ -23,9 +23,7 @@ _Error = ocsp.OCSPResponseStatus
 
 def _ask(hospital: Hospital, raw: bytes) -> Response:
     with hospital.plain() as wire:
-        answer = wire.say(raw).hear()
-    assert answer is not None
-    return answer
+        return wire.ask(raw)
 
 
 def _post(hospital: Hospital, body: bytes) -> Response:
@@ -34,40 +32,23 @@ def _post(hospital: Hospital, body: bytes) -> Response:
 
 
 def _get(hospital: Hospital, path: str, method: str = "GET") -> Response:
+    raw = f"{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode("latin-1")
+    if method != "HEAD":
+        return _ask(hospital, raw)
     with hospital.plain() as wire:
-        wire.say(f"{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode("latin-1"))
-        if method != "HEAD":
-            answer = wire.hear()
-        else:
-            wire.socket.settimeout(1)
-            head = wire.socket.recv(65536)
-            assert head.endswith(b"\r\n\r\n"), "HEAD has no body"
-            answer = Response(int(head.split()[1]), {}, b"")
-    assert answer is not None
-    return answer
-
-
-def _question(leaf: x509.Certificate, issuer: x509.Certificate, *, nonce: bytes | None = None) -> bytes:
-    builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA1())
-    if nonce is not None:
-        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
-    return builder.build().public_bytes(Encoding.DER)
+        wire.say(raw).socket.settimeout(1)
+        head = wire.socket.recv(65536)
+    assert head.endswith(b"\r\n\r\n"), "HEAD has no body"
+    return Response(int(head.split()[1]), {}, b"")
 
 
 def _wait_until_good(hospital: Hospital, question: bytes) -> None:
     """The row of a signature follows its answer by a moment; until then nobody hears anything but tryLater."""
     until = time.monotonic() + 5
-    while (status := _status_of(_post(hospital, question))) is not ocsp.OCSPCertStatus.GOOD:
+    while (status := status_of(_post(hospital, question))) is not ocsp.OCSPCertStatus.GOOD:
         assert status is ocsp.OCSPResponseStatus.TRY_LATER
         assert time.monotonic() < until
         time.sleep(0.05)
-
-
-def _status_of(answer: Response) -> ocsp.OCSPCertStatus | ocsp.OCSPResponseStatus:
-    found = ocsp.load_der_ocsp_response(answer.body)
-    if found.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
-        return found.response_status
-    return found.certificate_status
 
 
 @pytest.mark.parametrize(
@@ -90,8 +71,7 @@ def test_a_bad_question_gets_an_ocsp_error_at_once(hospital: Hospital, body: byt
     answer = _post(hospital, body)
     assert time.monotonic() - begun < 2
     assert answer.status in {200, 413}
-    found = ocsp.load_der_ocsp_response(answer.body).response_status
-    assert found is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
+    assert status_of(answer) is _Error.MALFORMED_REQUEST
 
 
 def test_many_questions_in_one_are_bounded(hospital: Hospital) -> None:
@@ -108,26 +88,22 @@ def test_many_questions_in_one_are_bounded(hospital: Hospital) -> None:
         answer = _post(hospital, body)
         assert time.monotonic() - begun < 2
         assert answer.status in {200, 413}
-        assert isinstance(_status_of(answer), ocsp.OCSPResponseStatus)  # foreign key hash: nothing authoritative
+        assert isinstance(status_of(answer), ocsp.OCSPResponseStatus)  # foreign key hash: nothing authoritative
 
 
 def test_unknown_issuers_and_serials_are_never_good(hospital: Hospital) -> None:
     _, credential = hospital.enrolled()
     unit = hospital.authority("h1/icu")
-    for leaf, issuer in (
-        (credential.leaf, hospital.aorta.root),
-        (credential.leaf, hospital.authority("h1/er")),
-        (credential.leaf, hospital.authority("h1")),
-        (hospital.aorta.root, unit),
-    ):
-        assert _status_of(_post(hospital, _question(leaf, issuer))) is not ocsp.OCSPCertStatus.GOOD
-    _wait_until_good(hospital, _question(credential.leaf, unit))
+    others = (hospital.aorta.root, hospital.authority("h1/er"), hospital.authority("h1"))
+    for leaf, issuer in (*((credential.leaf, other) for other in others), (hospital.aorta.root, unit)):
+        assert status_of(_post(hospital, question_about(leaf, issuer))) is not ocsp.OCSPCertStatus.GOOD
+    _wait_until_good(hospital, question_about(credential.leaf, unit))
 
 
 def test_an_answer_to_a_nonce_is_for_one_client_and_never_cached(hospital: Hospital) -> None:
     _, credential = hospital.enrolled()
     unit = hospital.authority("h1/icu")
-    plain, salted = _question(credential.leaf, unit), _question(credential.leaf, unit, nonce=b"n" * 32)
+    plain, salted = question_about(credential.leaf, unit), question_about(credential.leaf, unit, nonce=b"n" * 32)
     _wait_until_good(hospital, plain)
     for is_post in (True, False):
         fresh, common = (
@@ -142,20 +118,20 @@ def test_an_answer_to_a_nonce_is_for_one_client_and_never_cached(hospital: Hospi
         extensions = ocsp.load_der_ocsp_response(common.body).extensions
         assert not [one for one in extensions if isinstance(one.value, x509.OCSPNonce)]
     for size in (129, 200, 4000):
-        assert isinstance(_status_of(_post(hospital, _question(credential.leaf, unit, nonce=b"n" * size))), _Error)
+        assert isinstance(status_of(_post(hospital, question_about(credential.leaf, unit, nonce=b"n" * size))), _Error)
 
 
 def test_an_answer_leaves_before_what_follows_its_question_is_looked_at(hospital: Hospital) -> None:
     """Nonsense behind a question ends the connection, and neither delays nor marks the answer."""
     _, credential = hospital.enrolled()
-    question = _question(credential.leaf, hospital.authority("h1/icu"))
+    question = question_about(credential.leaf, hospital.authority("h1/icu"))
     _wait_until_good(hospital, question)
     head = f"POST /ocsp HTTP/1.1\r\nHost: a\r\nContent-Length: {len(question)}\r\n\r\n"
     with hospital.plain() as wire:
         wire.say(head.encode() + question + b"nonsense\r\n\r\n")
         first, second = wire.hear(), wire.hear()
     assert first is not None
-    assert _status_of(first) is ocsp.OCSPCertStatus.GOOD
+    assert status_of(first) is ocsp.OCSPCertStatus.GOOD
     assert "connection" not in first.headers
     assert second is not None
     assert (second.status, second.headers["connection"]) == (400, "close")
@@ -163,13 +139,10 @@ def test_an_answer_leaves_before_what_follows_its_question_is_looked_at(hospital
 
 def test_a_revocation_is_told_within_two_seconds(hospital: Hospital) -> None:
     device, credential = hospital.enrolled()
-    question = _question(credential.leaf, hospital.authority("h1/icu"))
+    question = question_about(credential.leaf, hospital.authority("h1/icu"))
     _wait_until_good(hospital, question)
-    hospital.installation.operations.devices.revoke(hospital.installation.actor, str(device.id), "keyCompromise")
-    until = time.monotonic() + 2
-    while _status_of(_post(hospital, question)) is not ocsp.OCSPCertStatus.REVOKED:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    hospital.revoke(device)
+    wait_until(lambda: status_of(_post(hospital, question)) is ocsp.OCSPCertStatus.REVOKED, seconds=2)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +183,7 @@ def test_a_bent_path_publishes_nothing(hospital: Hospital, path: str) -> None:
     answer = _get(hospital, path)
     if path.startswith("/ocsp"):
         assert answer.status == 200
-        assert isinstance(_status_of(answer), ocsp.OCSPResponseStatus)
+        assert isinstance(status_of(answer), ocsp.OCSPResponseStatus)
     else:
         assert answer.status in {400, 404}, answer
 
@@ -231,7 +204,6 @@ def test_lists_and_answers_survive_odd_conditions(hospital: Hospital) -> None:
         "Range: bytes=0-0",
         "Accept-Encoding: gzip",
     ):
-        raw = f"GET /crl/h1.icu/1/0.crl HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n".encode("latin-1")
-        answer = _ask(hospital, raw)
+        answer = _ask(hospital, f"GET /crl/h1.icu/1/0.crl HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n".encode("latin-1"))
         assert answer.status == 200
         assert x509.load_der_x509_crl(answer.body) is not None

@@ -166,6 +166,12 @@ class Wire(PlainClient):
             self.send(raw)
         return self
 
+    def ask(self, raw: bytes) -> Response:
+        """Bytes as they are, and the response that must come."""
+        response = self.say(raw).hear()
+        assert response is not None, "no response"
+        return response
+
     def receive(self) -> bytes:
         """What comes next; b"" where the connection ended, in whatever way."""
         try:
@@ -228,6 +234,10 @@ class Hospital:
         answer = self.enrol(request(key), token=self.token(device), listener=listener)
         return device, Credential(key, [answer.certificate, *self.above(unit)])
 
+    def revoke(self, device: DeviceRow) -> None:
+        """Revoke all its certificates, as an operator does."""
+        self.installation.operations.devices.revoke(self.installation.actor, str(device.id), "keyCompromise")
+
     def above(self, unit: str) -> list[x509.Certificate]:
         """The authorities between a device and the root, and the hospital's own."""
         return [self.authority(unit), self.authority(unit.partition("/")[0])]
@@ -277,9 +287,17 @@ class Hospital:
     def enrol(self, body: bytes, *, who: Credential | None = None, listener: str = "enrol-h1", **more: Any) -> Response:
         """One EST request on a connection of its own; `more` is for `est`."""
         with self.connect(listener, who) as wire:
-            answer = wire.say(est(body, **more)).hear()
-        assert answer is not None, "no answer"
-        return answer
+            return wire.ask(est(body, **more))
+
+    def admits(self, listener: str, who: Credential) -> bool:
+        """Whether a relay, or the enrolment listener, does what a device asks."""
+        if not listener.startswith("enrol"):
+            answer = self.get(listener, who)
+            return answer is not None and answer.status == 200
+        with suppress(OSError), self.connect(listener, who) as wire:
+            answer = wire.say(est(request(new_key()))).hear()
+            return answer is not None and answer.status == 200
+        return False
 
     def get(self, listener: str, who: Credential | None, path: str = "/") -> Response | None:
         """One GET through a relay."""

@@ -110,9 +110,21 @@ def question(
     serial: int | None = None,
 ) -> bytes:
     """As another library writes it, SHA-1 as most clients."""
-    hashed = algorithm or hashes.SHA1()
     issuer = x509.load_der_x509_certificate(issued.issuer.certificate_der)
     leaf = x509.load_der_x509_certificate(issued.der)
+    return question_about(leaf, issuer, algorithm, nonce=nonce, serial=serial)
+
+
+def question_about(
+    leaf: x509.Certificate,
+    issuer: x509.Certificate,
+    algorithm: hashes.HashAlgorithm | None = None,
+    *,
+    nonce: bytes | None = None,
+    serial: int | None = None,
+) -> bytes:
+    """The same for a certificate and its issuer; `serial` is another one to ask about."""
+    hashed = algorithm or hashes.SHA1()
     builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashed)
     if serial is not None:
         like = builder.build()
