@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulator.refusals import refuses
 from vagus.durable_files import (
     GROUP_FILE,
     PUBLIC_FILE,
@@ -93,9 +94,8 @@ def test_a_temporary_name_that_was_planted_as_a_link_is_not_followed(tmp_path: P
 
 def test_a_new_secret_never_replaces_one(tmp_path: Path) -> None:
     write_new(tmp_path / "secret", b"first")
-    with pytest.raises(Conflict) as caught:
+    with refuses(Reason.ALREADY_EXISTS, Conflict):
         write_new(tmp_path / "secret", b"second")
-    assert caught.value.reason is Reason.ALREADY_EXISTS
     assert (tmp_path / "secret").read_bytes() == b"first"
     assert mode_of(tmp_path / "secret") == 0o600
     assert names_in(tmp_path) == ["secret"]
@@ -120,24 +120,21 @@ def test_a_link_is_replaced_also_after_a_crash_in_between(tmp_path: Path) -> Non
 
 
 def test_private_means_the_owner_alone(tmp_path: Path) -> None:
-    make_private_folder(tmp_path / "a" / "keys")
-    make_private_folder(tmp_path / "a" / "keys")
-    assert mode_of(tmp_path / "a" / "keys") == 0o700
-    write_new(tmp_path / "a" / "keys" / "one", b"key")
-    check_private_file(tmp_path / "a" / "keys" / "one")
-    for path, mode, check in (
-        (tmp_path / "a" / "keys" / "one", 0o640, check_private_file),
-        (tmp_path / "a" / "keys", 0o710, check_private_folder),
-    ):
+    keys = tmp_path / "a" / "keys"
+    make_private_folder(keys)
+    make_private_folder(keys)
+    assert mode_of(keys) == 0o700
+    write_new(keys / "one", b"key")
+    check_private_file(keys / "one")
+    for path, mode, check in ((keys / "one", 0o640, check_private_file), (keys, 0o710, check_private_folder)):
         path.chmod(mode)
-        with pytest.raises(Misconfigured) as caught:
+        with refuses(Reason.PERMISSIONS_TOO_OPEN, Misconfigured):
             check(path)
-        assert caught.value.reason is Reason.PERMISSIONS_TOO_OPEN
         path.chmod(0o700)
     with pytest.raises(Misconfigured):
-        check_private_file(tmp_path / "a" / "keys")
+        check_private_file(keys)
     with pytest.raises(Misconfigured):
-        check_private_folder(tmp_path / "a" / "keys" / "one")
+        check_private_folder(keys / "one")
 
 
 def test_a_locked_folder_is_closed_to_others_until_its_holder_ends_or_dies(tmp_path: Path) -> None:

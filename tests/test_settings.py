@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.refusals import reason_of
+from tests.simulator.refusals import reason_of, refuses
 from vagus.errors import Conflict, Malformed, Misconfigured, Unavailable
 from vagus.reasons import Reason
 from vagus.settings import FILE_NAME, Settings, decode_settings, load_settings, write_settings
@@ -19,13 +19,6 @@ def begin(folder: Path, *, database: str = "sqlite:///vagus.sqlite3", unsafe_fas
     return write_settings(
         folder, kind="hospital", origin="log.example/vagus", database=database, unsafe_fast_kdf=unsafe_fast_kdf
     )
-
-
-def text_of(tmp_path: Path) -> str:
-    folder = tmp_path / "vagus"
-    if not folder.exists():
-        begin(folder)
-    return (folder / FILE_NAME).read_text()
 
 
 def test_what_init_writes_is_read_back(tmp_path: Path) -> None:
@@ -55,11 +48,9 @@ def test_an_installation_is_not_begun_twice(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "vagus"):
-        with pytest.raises(
-            Malformed, match=r"name .* for the installation|name a folder that this user owns"
-        ) as caught:
+        match = r"name .* for the installation|name a folder that this user owns"
+        with refuses(Reason.BAD_ARGUMENT, Malformed, match=match):
             begin(folder)
-        assert caught.value.reason is Reason.BAD_ARGUMENT
 
 
 def test_a_full_disk_has_another_reason_than_a_wrong_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,9 +58,8 @@ def test_a_full_disk_has_another_reason_than_a_wrong_folder(tmp_path: Path, monk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(Unavailable, match=r"No space left on device.*; make room on it") as caught:
+    with refuses(Reason.DATABASE_UNAVAILABLE, Unavailable, match=r"No space left on device.*; make room on it"):
         begin(tmp_path / "vagus")
-    assert caught.value.reason is Reason.DATABASE_UNAVAILABLE
 
 
 def test_a_folder_without_settings_says_how_to_begin(tmp_path: Path) -> None:
@@ -92,10 +82,10 @@ def test_a_folder_without_settings_says_how_to_begin(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key(tmp_path: Path, old: str, new: str, key: str) -> None:
-    text = text_of(tmp_path)
+    begin(tmp_path / "vagus")
+    text = (tmp_path / "vagus" / FILE_NAME).read_text()
     assert old in text
-    with pytest.raises(Misconfigured) as caught:
+    with refuses(Reason.BAD_SETTINGS, Misconfigured) as caught:
         decode_settings(text.replace(old, new, 1).encode(), tmp_path)
-    assert caught.value.reason is Reason.BAD_SETTINGS
     assert caught.value.facts["key"] == key
     assert FILE_NAME in str(caught.value)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.refusals import refuses
+from tests.test_wiring import new_hospital
 from vagus.errors import IntegrityFailure
 from vagus.jobs.part import Parts
 from vagus.ledger import publish
@@ -21,14 +22,7 @@ from vagus.wiring import Installation
 @pytest.fixture
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     monkeypatch.setenv("CHECKPOINT_PASSPHRASE", "correct horse battery")
-    with Installation.create(
-        tmp_path / "installation",
-        kind="hospital",
-        origin="log.test",
-        database="sqlite:///vagus.sqlite3",
-        unsafe_fast_kdf=True,
-        passphrase_sources=["env:CHECKPOINT_PASSPHRASE"],
-    ) as made:
+    with new_hospital(tmp_path / "installation", "env:CHECKPOINT_PASSPHRASE") as made:
         yield made
 
 
