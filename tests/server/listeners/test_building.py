@@ -6,32 +6,34 @@ import hashlib
 import socket
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 
-from tests.simulator.enrolment import request
+from tests.simulator.enrolment import wish
 from tests.simulator.listeners import serving
-from tests.simulator.refusals import refuses
-from tests.x509.chains import crl, root
+from tests.simulator.refusals import reason_of, refuses
+from tests.x509.chains import Made, crl, root
 from vagus.authority.crls.publisher import forget_future_dates
-from vagus.endpoints.gateway.decisions import ConnectionDecision
-from vagus.errors import Conflict, Misconfigured, NotTrusted, Unavailable, VagusError
+from vagus.authority.issuers import OpenIssuers
+from vagus.errors import Conflict, Misconfigured, NotTrusted, Unavailable
 from vagus.fleet.admission import ListenerRules
 from vagus.fleet.devices import NewDevice
-from vagus.fleet.enrolment.enrol import Enrolment, EnrolmentRequest, Kind
-from vagus.fleet.enrolment.evidence import OneTimeToken
+from vagus.fleet.enrolment.enrol import Enrolment
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
-from vagus.operations.doctor.findings import State
+from vagus.operations.doctor.findings import Finding, State
 from vagus.policy.plans import HospitalPlan, decode_plan
 from vagus.reasons import Reason
 from vagus.records.authorities import list_authorities
 from vagus.records.certificates import list_of_key
+from vagus.records.devices import DeviceRow
 from vagus.records.models import MakerAnchorRow, put_maker_anchor
 from vagus.records.publications import list_publications, put_publication
 from vagus.server.listeners.building import BuiltListeners, ListenerBuilder
@@ -54,20 +56,26 @@ class LateClock(RealClock):
         return super().now() + self.later
 
 
+def builder_of(installation: Installation, plan: HospitalPlan, issuers: OpenIssuers) -> ListenerBuilder:
+    """A builder whose listeners staple nothing."""
+    return ListenerBuilder(installation, plan, issuers, record=print, staple_of=lambda _certificate: lambda: b"")
+
+
+def adopted_plan(installation: Installation) -> HospitalPlan:
+    plan = installation.planning.load_adopted()
+    assert isinstance(plan, HospitalPlan)
+    return plan
+
+
 class Built:
     """A hospital's listeners, built and not yet open."""
 
     def __init__(self, folder: Path) -> None:
         self.installation = Installation.open(folder, passphrase_sources=[SOURCE])
         self.clock = self.installation.clock = LateClock()
-        plan = self.installation.planning.load_adopted()
-        assert isinstance(plan, HospitalPlan)
-        self.plan = plan
-        self.decisions: list[ConnectionDecision] = []
-        issuers = self.issuers = self.installation.open_issuers(["h1/icu", "h1/infra"])
-        self.builder = ListenerBuilder(
-            self.installation, plan, issuers, record=self.decisions.append, staple_of=lambda _certificate: lambda: b""
-        )
+        self.plan = adopted_plan(self.installation)
+        self.issuers = self.installation.open_issuers(["h1/icu", "h1/infra"])
+        self.builder = builder_of(self.installation, self.plan, self.issuers)
         self.listeners: BuiltListeners = self.builder.build()
 
     def changed(self, before: str, after: str) -> HospitalPlan:
@@ -86,6 +94,11 @@ def built(hospital: Path) -> Iterator[Built]:
         yield made
 
 
+def add_device(built: Built, serial: str, **more: Any) -> Future[DeviceRow]:
+    new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial=serial, **more)
+    return built.installation.inventory.add(new, by=BY)
+
+
 def connect(port: int) -> ssl.SSLSocket:
     """A client that verifies nothing: what is shown is what counts here."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -102,13 +115,18 @@ def shown_by(port: int) -> x509.Certificate:
     return x509.load_der_x509_certificate(der)
 
 
+def until_window(built: Built, shown: x509.Certificate) -> timedelta:
+    """How long it is until that certificate should be renewed."""
+    window = built.installation.pack.renewal.window_of(shown.not_valid_after_utc - shown.not_valid_before_utc)
+    return shown.not_valid_after_utc - window - built.clock.now()
+
+
 def test_a_listener_gets_a_new_certificate_in_its_window_without_a_restart(built: Built) -> None:
     (listener,) = built.listeners.tls
     with serving(*built.listeners.specs) as served, connect(served.port("enrol")) as open_before:
         first = shown_by(served.port("enrol"))
         assert not built.builder.renew(listener)
-        window = built.installation.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
-        built.clock.later = first.not_valid_after_utc - window - built.clock.now() - timedelta(hours=1)
+        built.clock.later = until_window(built, first) - timedelta(hours=1)
         assert not built.builder.renew(listener), "an hour before its window"
         built.clock.later += timedelta(hours=2)
         assert built.builder.renew(listener)
@@ -124,13 +142,12 @@ def test_a_listener_shows_no_certificate_from_a_clock_that_was_ahead(built: Buil
     """It begins in months; once the clock is right, the one before it holds again, or a new one does."""
     (listener,) = built.listeners.tls
     first = x509.load_der_x509_certificate(listener.certificate.certificate_der)
-    window = built.installation.pack.renewal.window_of(first.not_valid_after_utc - first.not_valid_before_utc)
-    built.clock.later = first.not_valid_after_utc - window - built.clock.now() + timedelta(hours=2)
+    built.clock.later = until_window(built, first) + timedelta(hours=2)
     assert built.builder.renew(listener)
     built.clock.later = timedelta()
     assert built.builder.renew(listener)
     assert listener.certificate.serial == first.serial_number
-    revoke_door(built, RevocationReason.SUPERSEDED)
+    revoke_shown(built, RevocationReason.SUPERSEDED)
     assert built.builder.renew(listener)
     third = x509.load_der_x509_certificate(listener.certificate.certificate_der)
     assert third.not_valid_before_utc <= built.clock.now() < third.not_valid_after_utc
@@ -139,7 +156,7 @@ def test_a_listener_shows_no_certificate_from_a_clock_that_was_ahead(built: Buil
 def test_a_listener_whose_certificate_was_revoked_gets_another(built: Built) -> None:
     (listener,) = built.listeners.tls
     before = listener.certificate.serial
-    key = revoke_door(built, RevocationReason.SUPERSEDED)
+    key = revoke_shown(built, RevocationReason.SUPERSEDED)
     assert built.builder.renew(listener)
     assert listener.certificate.serial != before
     assert decode_certificate(listener.certificate.certificate_der).spki_sha256 == key
@@ -148,9 +165,9 @@ def test_a_listener_whose_certificate_was_revoked_gets_another(built: Built) -> 
 def test_a_listener_whose_key_was_compromised_gets_another_key_each_time(built: Built) -> None:
     (listener,) = built.listeners.tls
     with serving(*built.listeners.specs) as served:
-        keys = {revoke_door(built, RevocationReason.KEY_COMPROMISE)}
+        keys = {revoke_shown(built, RevocationReason.KEY_COMPROMISE)}
         assert built.builder.renew(listener)
-        keys.add(revoke_door(built, RevocationReason.KEY_COMPROMISE))
+        keys.add(revoke_shown(built, RevocationReason.KEY_COMPROMISE))
         assert built.builder.renew(listener)
         newest = decode_certificate(listener.certificate.certificate_der)
         assert len({*keys, newest.spki_sha256}) == 3
@@ -160,7 +177,7 @@ def test_a_listener_whose_key_was_compromised_gets_another_key_each_time(built: 
     assert again.tls[0].certificate.serial == newest.serial, "after a restart too"
 
 
-def revoke_door(built: Built, reason: RevocationReason) -> bytes:
+def revoke_shown(built: Built, reason: RevocationReason) -> bytes:
     """Revoke the certificate that the listener shows; returns the hash of its key."""
     (listener,) = built.listeners.tls
     shown = decode_certificate(listener.certificate.certificate_der)
@@ -173,18 +190,9 @@ def revoke_door(built: Built, reason: RevocationReason) -> bytes:
 
 def test_a_renewal_without_an_open_key_names_the_authority(hospital: Path) -> None:
     with Installation.open(hospital, passphrase_sources=[SOURCE]) as installation:
-        plan = installation.planning.load_adopted()
-        assert isinstance(plan, HospitalPlan)
-        builder = ListenerBuilder(
-            installation,
-            plan,
-            installation.open_issuers(["h1/icu"]),
-            record=print,
-            staple_of=lambda _certificate: lambda: b"",
-        )
-        with pytest.raises(Unavailable, match="add it to --issue-for") as caught:
+        builder = builder_of(installation, adopted_plan(installation), installation.open_issuers(["h1/icu"]))
+        with refuses(Reason.KEY_NOT_OPEN, Unavailable, match="add it to --issue-for"):
             builder.build()
-    assert caught.value.reason is Reason.KEY_NOT_OPEN
 
 
 def test_another_plan_touches_only_the_listeners_that_it_changes(built: Built) -> None:
@@ -219,31 +227,44 @@ def test_a_plan_that_cannot_be_served_leaves_everything_as_it_was(built: Built) 
 def test_a_listener_of_old_tls_is_not_opened_to_devices_that_no_plan_names(built: Built) -> None:
     old = built.changed('host_names = ["enrol.h1.test.example"]', 'host_names = ["127.0.0.2"]\ntls_minimum = "1.2"')
     assert [one.name for one in built.builder.prepare(old, built.listeners).opened] == ["enrol"]
-    new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="WORN-1", profile="wearable")
-    worn = built.installation.inventory.add(new, by="operator:test").result(10)
+    worn = add_device(built, "WORN-1", profile="wearable").result(10)
     with refuses(Reason.BAD_PLAN, Misconfigured, match="devices of profile wearable, whose cert"):
         built.builder.prepare(old, built.listeners)
-    issuers = built.installation.open_issuers(["h1/icu", "h1/infra"])
-    started = ListenerBuilder(
-        built.installation, old, issuers, record=print, staple_of=lambda _certificate: lambda: b""
-    )
+    started = builder_of(built.installation, old, built.issuers)
     assert [one.name for one in started.build().specs] == ["enrol"], "one device keeps no hospital from starting"
     assert "wearable" in started.warnings["listener enrol"]
     built.installation.inventory.change_state(worn.id, DeviceState.DECOMMISSIONED, by="operator:test").result(10)
     assert built.builder.prepare(old, built.listeners), "what has ended shows no certificate any more"
 
 
-def test_a_makers_new_crl_is_taken_without_a_restart_and_a_bad_one_is_reported(built: Built) -> None:
+def finding_of(built: Built, check: str) -> Finding:
+    """What the doctor finds in one of its checks."""
+    every = built.installation.operations.doctor.diagnose(built.installation.actor)
+    (found,) = [one for one in every if one.check == check]
+    return found
+
+
+def add_maker(built: Built) -> Made:
+    """A maker whose root is an anchor here."""
     maker = root("O=Maker,CN=Root")
-    anchor = MakerAnchorRow(hashlib.sha256(maker.der).digest(), "Maker", maker.der, 0)
     with built.installation.database.writing() as connection:
-        put_maker_anchor(connection, anchor)
+        put_maker_anchor(connection, MakerAnchorRow(hashlib.sha256(maker.der).digest(), "Maker", maker.der, 0))
+    return maker
+
+
+def write_crl(built: Built, maker: Made) -> Path:
+    """A CRL of the maker that is current; returns the folder of such CRLs."""
+    folder, now = built.installation.settings.folder / "makers", built.installation.clock.now()
+    folder.mkdir()
+    (folder / "maker.crl").write_bytes(crl(maker, this_update=now, next_update=now + timedelta(days=1)))
+    return folder
+
+
+def test_a_makers_new_crl_is_taken_without_a_restart_and_a_bad_one_is_reported(built: Built) -> None:
+    maker = add_maker(built)
     assert built.builder.refresh(built.listeners)
     assert not built.builder.refresh(built.listeners)
-    folder = built.installation.settings.folder / "makers"
-    folder.mkdir()
-    now = built.installation.clock.now()
-    (folder / "maker.crl").write_bytes(crl(maker, this_update=now, next_update=now + timedelta(days=1)))
+    folder = write_crl(built, maker)
     assert built.builder.refresh(built.listeners)
     assert built.builder.anchors.crl_notes() == {}
     (folder / "other.crl").write_bytes(b"no list")
@@ -252,12 +273,8 @@ def test_a_makers_new_crl_is_taken_without_a_restart_and_a_bad_one_is_reported(b
     assert not built.builder.refresh(built.listeners)
     built.builder.anchors.reload_crls()
     assert built.builder.refresh(built.listeners), "an operator said so"
-    makers_lists = [
-        one
-        for one in built.installation.operations.doctor.diagnose(built.installation.actor)
-        if one.check == "makers' lists"
-    ]
-    assert [(one.state, one.finding.partition(":")[0]) for one in makers_lists] == [(State.WARNING, "makers/other.crl")]
+    found = finding_of(built, "makers' lists")
+    assert (found.state, found.finding.partition(":")[0]) == (State.WARNING, "makers/other.crl")
     Built(built.installation.settings.folder).installation.close()  # nor does it stop a start
     (folder / "other.crl").unlink()
     assert built.builder.refresh(built.listeners)
@@ -270,18 +287,10 @@ def test_an_admitted_peer_fails_the_quick_check_once_an_authority_above_is_revok
 ) -> None:
     """Also after the anchors were read again, without the revoked one."""
     installation = built.installation
-    new = NewDevice(unit=UnitName("h1", "icu"), model="Aorta IP3", maker_serial="D-1")
-    device = installation.inventory.add(new, by=BY).result()
-    enrolment = Enrolment(
-        installation.database, installation.writer, installation.issuance, built.issuers, group_domain="test.example"
-    )
-    wish = EnrolmentRequest(
-        csr=request(),
-        kind=Kind.ENROL,
-        protocol="est",
-        evidence=OneTimeToken(installation.tokens.make(device.id, by=BY).result().text),
-    )
-    issued = enrolment.enrol(wish, installation.clock.now())
+    device = add_device(built, "D-1").result(10)
+    parts = (installation.database, installation.writer, installation.issuance, built.issuers)
+    token = installation.tokens.make(device.id, by=BY).result().text
+    issued = Enrolment(*parts, group_domain="test.example").enrol(wish(token), installation.clock.now())
     (spec,) = built.listeners.specs
     assert spec.admit is not None
     peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=issued.der, chain_der=())
@@ -303,9 +312,7 @@ def why_refused(built: Built, chain_der: tuple[bytes, ...] = ()) -> Reason:
     ((_, admission),) = built.listeners.admissions
     peer = Peer(0x0304, "", None, None, None, resumed=False, leaf_der=b"0", chain_der=chain_der)
     rules = ListenerRules(function=None, group_domain="test.example", units=frozenset())
-    with pytest.raises(VagusError) as refused:
-        admission.admit(peer, rules)
-    return refused.value.reason
+    return reason_of(admission.admit, peer, rules)
 
 
 def date_ahead(built: Built) -> datetime:
@@ -328,18 +335,13 @@ def test_listeners_closed_by_the_clock_say_until_when_and_then_open_by_themselve
     built.builder.anchors.note(waits)
     assert why_refused(built) is Reason.CLOCK_ROLLBACK
     assert f"until {opens_at:%Y-%m-%d %H:%M:%S} UTC" in waits["clock"]
-    (told,) = [
-        one for one in built.installation.operations.doctor.diagnose(built.installation.actor) if one.check == "clock"
-    ]
-    assert (told.state, f"until {opens_at:%Y-%m-%d %H:%M:%S}Z" in told.finding) == (State.FAILING, True)
+    found = finding_of(built, "clock")
+    assert (found.state, f"until {opens_at:%Y-%m-%d %H:%M:%S}Z" in found.finding) == (State.FAILING, True)
     built.clock.later = opens_at - RealClock().now()
     built.builder.refresh(built.listeners)
     built.builder.anchors.note(waits)
     assert (waits, why_refused(built)) == ({}, Reason.NON_DER)
-    (told,) = [
-        one for one in built.installation.operations.doctor.diagnose(built.installation.actor) if one.check == "clock"
-    ]
-    assert told.state is State.WELL
+    assert finding_of(built, "clock").state is State.WELL
 
 
 def test_a_listener_reads_no_more_certificates_than_the_longest_chain_has(built: Built) -> None:
@@ -357,14 +359,7 @@ def test_after_forget_dates_the_listeners_admit_without_a_restart(built: Built) 
 
 def test_a_makers_crl_date_closes_the_listeners_whatever_an_operator_forgets(built: Built) -> None:
     """A clock that shows less than the date of a maker's CRL is wrong, by the maker's clock."""
-    maker = root("O=Maker,CN=Root")
-    with built.installation.database.writing() as connection:
-        put_maker_anchor(connection, MakerAnchorRow(hashlib.sha256(maker.der).digest(), "Maker", maker.der, 0))
-    (built.installation.settings.folder / "makers").mkdir()
-    now = built.installation.clock.now()
-    (built.installation.settings.folder / "makers" / "maker.crl").write_bytes(
-        crl(maker, this_update=now, next_update=now + timedelta(days=1))
-    )
+    write_crl(built, add_maker(built))
     assert built.builder.refresh(built.listeners)
     built.clock.later = -timedelta(minutes=10)
     forget_future_dates(built.installation.writer, by="operator:test")
@@ -373,7 +368,5 @@ def test_a_makers_crl_date_closes_the_listeners_whatever_an_operator_forgets(bui
 
 
 def test_no_device_is_added_under_the_name_of_a_listener_of_the_plan_in_force(built: Built) -> None:
-    unit = UnitName("h1", "icu")
-    new = NewDevice(unit=unit, model="Aorta IP3", maker_serial="D-1", host_names=("enrol.h1.test.example",))
     with pytest.raises(Conflict, match="belongs to a listener here"):
-        built.installation.inventory.add(new, by="operator:test")
+        add_device(built, "D-1", host_names=("enrol.h1.test.example",))
