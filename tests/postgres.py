@@ -17,8 +17,64 @@ from uuid import uuid4
 import pytest
 
 _USERS = ("postgres", "nobody")  # the server refuses to run as root
+KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)]
+"""The parameters of tests that run on both."""
 _LANGUAGE = ("--locale=C", "--locale-provider=icu", "--icu-locale=en-US")
 """Most databases order text as people do, so that A5 lies between a0 and a9."""
+
+
+class Cluster:
+    """A server of our own in `folder` that may be ended and begun again; skips where there is no PostgreSQL."""
+
+    def __init__(self, folder: Path) -> None:
+        pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
+        server, initdb = _binary("postgres"), _binary("initdb")
+        if server is None or initdb is None:
+            pytest.skip("no PostgreSQL: set VAGUS_TEST_POSTGRES or install its server")
+        self._folder, self._prefix, self.data = folder, _lower_rights(folder), folder / "data"
+        self.url = f"postgresql+psycopg://vagus@/postgres?host={folder}"
+        self.run_command(initdb, "-D", self.data, "-U", "vagus", "-A", "trust", "-E", "UTF8", *_LANGUAGE, "--no-sync")
+        settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "max_connections=100"]
+        self._command: list[str | Path] = [*self._prefix, server, "-D", self.data, *settings]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run_command(self, *command: str | Path) -> None:
+        """Run a command as the server's user; skips with its last line when it fails."""
+        made = subprocess.run([*self._prefix, *command], capture_output=True, text=True, check=False, cwd=self._folder)
+        if made.returncode:
+            pytest.skip(f"{command[0]} failed: {made.stderr.strip().splitlines()[-1]}")
+
+    def start(self) -> None:
+        """Begin, and wait until it accepts connections."""
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self._folder)
+        _wait(self.url, self._process, self._folder / "log")
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """SIGQUIT: as by a crash; SIGINT: in order, connections cut."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=30)
+            self._process = None
+
+    def run(self, statement: str) -> None:
+        """Execute a statement in the database "postgres"."""
+        import psycopg
+
+        with psycopg.connect(_plain(self.url), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+@contextmanager
+def own_cluster() -> Iterator[Cluster]:
+    """A fresh one that serves."""
+    with tempfile.TemporaryDirectory(prefix="vagus-postgres-") as folder:
+        cluster = Cluster(Path(folder))
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()  # nothing in it is worth an orderly end
 
 
 @contextmanager
@@ -28,33 +84,9 @@ def postgres_server() -> Iterator[str]:
     named = os.environ.get("VAGUS_TEST_POSTGRES")
     if named:
         yield named
-        return
-    server, initdb = _binary("postgres"), _binary("initdb")
-    if server is None or initdb is None:
-        pytest.skip("no PostgreSQL: set VAGUS_TEST_POSTGRES or install its server")
-    with tempfile.TemporaryDirectory(prefix="vagus-postgres-") as scratch:
-        folder = Path(scratch)
-        prefix = _lower_rights(folder)
-        data = folder / "data"
-        made = subprocess.run(
-            [*prefix, initdb, "-D", data, "-U", "vagus", "-A", "trust", "-E", "UTF8", *_LANGUAGE, "--no-sync"],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=folder,
-        )
-        if made.returncode:
-            pytest.skip(f"initdb failed: {made.stderr.strip().splitlines()[-1]}")
-        settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "max_connections=100"]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen([*prefix, server, "-D", data, *settings], stdout=log, stderr=log, cwd=folder)
-        try:
-            url = f"postgresql+psycopg://vagus@/postgres?host={folder}"
-            _wait(url, process, folder / "log")
-            yield url
-        finally:
-            process.send_signal(signal.SIGQUIT)  # nothing in it is worth an orderly end
-            process.wait(timeout=20)
+    else:
+        with own_cluster() as cluster:
+            yield cluster.url
 
 
 @contextmanager
@@ -71,6 +103,16 @@ def fresh_database(server: str) -> Iterator[str]:
     finally:
         with psycopg.connect(_plain(server), autocommit=True) as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+
+
+@contextmanager
+def database_of_kind(kind: str, folder: Path) -> Iterator[str]:
+    """The url of an empty database of a test's own, of the kind "sqlite" (in `folder`) or "postgresql"."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'shared.sqlite3'}"
+    else:
+        with postgres_server() as server, fresh_database(server) as url:
+            yield url
 
 
 def _binary(name: str) -> str | None:

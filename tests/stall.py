@@ -31,6 +31,11 @@ class StallMeter:
             time.sleep(_NAP)
             self._naps.append((begun, time.monotonic()))
 
+    @property
+    def worst(self) -> float:
+        """By how much the longest sleep was too long."""
+        return max((end - begin - _NAP for begin, end in tuple(self._naps)), default=0.0)
+
     def seconds(self, since: float, until: float) -> float:
         """By how much its sleeps between the two moments of `time.monotonic` were too long, all together."""
         time.sleep(2 * _NAP)  # the sleep that was under way at `until` has ended

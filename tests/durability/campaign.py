@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import queue
 import random
-import ssl
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from cryptography import x509
 
 from tests.durability.journal import Journal
 from tests.durability.oracle import Oracle
-from tests.simulator.clients import Clients
+from tests.simulator.clients import Clients, pinning
 from tests.simulator.commands import (
     infrastructure_anchor,
     make_installation,
@@ -54,10 +53,7 @@ class Campaign:
         tokens = make_tokens(self.folder, devices)
         journal = Journal(self.folder / "journal")
         oracle = Oracle(load_settings(self.folder).database_url, journal)
-        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        trust.load_verify_locations(cadata=infrastructure_anchor(self.folder))
-        trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the anchor is the infrastructure CA, not the root
-        clients = Clients(tokens, journal, trust)
+        clients = Clients(tokens, journal, pinning(infrastructure_anchor(self.folder)))
         clients.start()
         for kill in range(kills):
             if kill >= 10 and time.monotonic() > ends_at:
@@ -66,9 +62,8 @@ class Campaign:
             point = draw.choice(BETWEEN) if kill % 2 == 0 else draw.choice(POINTS)
             self._one_life(clients, journal, point, draw)
             clients.address = None
-            intents = oracle.open_intents()
             self.windows[point] += 1
-            self.left_open[point] += intents > 0
+            self.left_open[point] += oracle.open_intents() > 0
         self._last_life(clients, oracle)
         clients.stop()
         journal.close()

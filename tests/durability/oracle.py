@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -37,44 +38,36 @@ class Oracle:
 
     def open_intents(self) -> int:
         """Intents whose signature is not recorded: what a kill between commit and answer leaves."""
-        database = open_database(self._url)
-        try:
-            with database.reading() as connection:
-                found: int = connection.execute(_OPEN_INTENTS).scalar_one()
-                return found
-        finally:
-            database.close()
+        with closing(open_database(self._url)) as database, database.reading() as connection:
+            found: int = connection.execute(_OPEN_INTENTS).scalar_one()
+            return found
 
     def check_tables(self) -> int:
         """Every certificate received is in table and ledger, byte for byte; gives how many there are."""
-        received = [
-            x509.load_der_x509_certificate(bytes.fromhex(one["der"])) for one in self._journal.lines("certificate")
-        ]
+        received = self._received()
         revoked = {one["device"] for one in self._journal.lines("revoked")}
-        database = open_database(self._url)
-        try:
-            with database.reading() as connection:
-                for certificate in received:
-                    serial = certificate.serial_number.to_bytes(20, "big")
-                    row = connection.execute(_ONE, {"serial": serial}).one()
-                    tbs = hashlib.sha256(certificate.tbs_certificate_bytes).hexdigest()
-                    assert tbs in bytes(row.entry).decode("ascii"), "the ledger's leaf commits to another TBS"
-                    if row.state != "intended":  # its row may still be on its way when we look at a running server
-                        assert bytes(row.certificate_der) == certificate.public_bytes(serialization.Encoding.DER)
-                    assert (row.state == "revoked") or (row.device_id not in revoked), "a revocation was forgotten"
-                assert not connection.execute(_TWICE).all(), "a repeated request made a second certificate"
-        finally:
-            database.close()
+        with closing(open_database(self._url)) as database, database.reading() as connection:
+            for _device, certificate in received:
+                serial = certificate.serial_number.to_bytes(20, "big")
+                row = connection.execute(_ONE, {"serial": serial}).one()
+                tbs = hashlib.sha256(certificate.tbs_certificate_bytes).hexdigest()
+                assert tbs in bytes(row.entry).decode("ascii"), "the ledger's leaf commits to another TBS"
+                if row.state != "intended":  # its row may still be on its way when we look at a running server
+                    assert bytes(row.certificate_der) == certificate.public_bytes(serialization.Encoding.DER)
+                assert (row.state == "revoked") or (row.device_id not in revoked), "a revocation was forgotten"
+            assert not connection.execute(_TWICE).all(), "a repeated request made a second certificate"
         return len(received)
+
+    def _received(self) -> list[tuple[str, x509.Certificate]]:
+        """Each certificate that a client received, with its device."""
+        lines = self._journal.lines("certificate")
+        return [(one["device"], x509.load_der_x509_certificate(bytes.fromhex(one["der"]))) for one in lines]
 
     def check_published(self, server: Served, issuer: x509.Certificate, sample: Sequence[int]) -> None:
         """OCSP and CRL, asked over HTTP, agree with what was received; `sample` picks whom to ask about."""
-        received = [
-            x509.load_der_x509_certificate(bytes.fromhex(one["der"])) for one in self._journal.lines("certificate")
-        ]
         told = {one["device"] for one in self._journal.lines("revoked")}
         begun = {one["device"] for one in self._journal.lines("revoking")}
-        of_device = dict(zip((one["device"] for one in self._journal.lines("certificate")), received, strict=True))
+        of_device = dict(self._received())
         self._check_crl(server, [of_device[device] for device in told], issuer)
         for at in sample:
             device, certificate = list(of_device.items())[at % len(of_device)]

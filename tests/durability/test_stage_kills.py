@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,15 +13,16 @@ from uuid import uuid4
 
 import pytest
 
-from tests.postgres import fresh_database, postgres_server
+from tests.postgres import KINDS, database_of_kind
 from tests.simulator.commands import PASSPHRASE, SOURCE, make_installation, vagus
 from tests.simulator.orders import order_for
 from tests.simulator.queries import count_open
+from tests.simulator.waiting import wait_until
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.stage_jobs import hand_over_stage
 from vagus.fleet import transfers
 from vagus.identifiers import DeviceId
-from vagus.records.devices import DeviceFilter, list_devices
+from vagus.records.devices import DeviceFilter, DeviceRow, list_devices
 from vagus.records.revocation.plans import DONE, find_plan
 from vagus.records.revocation.revocations import REVOKE, list_events, newest_sequence
 from vagus.records.revocation.selections import Selection
@@ -46,10 +46,8 @@ class Hospital:
 
     def issue(self, device: DeviceId, count: int) -> list[IssuedCertificate]:
         issuer = self.installation.open_issuers(["h1/icu"])["h1/icu"]
-        found = []
-        for _ in range(count):
-            order = order_for(device, f"test-{uuid4()}")
-            found.append(self.installation.issuance.issue_now(order, issuer))
+        orders = [order_for(device, f"test-{uuid4()}") for _ in range(count)]
+        found = [self.installation.issuance.issue_now(order, issuer) for order in orders]
         self.installation.writer.submit(lambda _: None).result()
         return found
 
@@ -66,9 +64,9 @@ class Hospital:
             assert list_given_up(connection, since=0) == ()
             return count_open(connection)
 
-    def device_of(self, unit: str) -> DeviceId:
+    def device_of(self, unit: str) -> DeviceRow:
         with self.installation.database.reading() as connection:
-            return next(one.id for one in list_devices(connection, DeviceFilter()) if str(one.unit) == unit)
+            return next(one for one in list_devices(connection, DeviceFilter()) if str(one.unit) == unit)
 
     def work(self, point: str, nth: int) -> None:
         """One process after the other: the first dies at its point, the second finishes."""
@@ -84,9 +82,7 @@ class Hospital:
             cwd=Path(__file__).parents[2],
         ) as process:
             if not is_dying:
-                until = time.monotonic() + PATIENCE
-                while self.open_jobs() and time.monotonic() < until:
-                    time.sleep(0.05)
+                wait_until(lambda: not self.open_jobs())
                 assert process.stdin is not None
                 process.stdin.close()
             try:
@@ -95,14 +91,12 @@ class Hospital:
                 process.kill()
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])
+@pytest.fixture(scope="module", params=KINDS)
 def hospital(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     folder = tmp_path_factory.mktemp("stages") / "hospital"
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         patch.setenv("VAGUS_TEST_PASSPHRASE", PASSPHRASE)
-        url = None
-        if request.param == "postgresql":
-            url = stack.enter_context(fresh_database(stack.enter_context(postgres_server())))
+        url = stack.enter_context(database_of_kind(request.param, folder.parent))
         make_installation(folder, devices=1, database=url)
         installation = stack.enter_context(Installation.open(folder, passphrase_sources=[SOURCE]))
         yield Hospital(folder, installation)
@@ -122,7 +116,7 @@ def test_a_stage_that_is_killed_anywhere_is_finished_by_another_and_each_certifi
     hospital: Hospital, point: Point
 ) -> None:
     installation = hospital.installation
-    issued = hospital.issue(hospital.device_of("h1/icu"), 6)
+    issued = hospital.issue(hospital.device_of("h1/icu").id, 6)
     selection = Selection(leaves=tuple(one.leaf_index for one in issued))
     before = hospital.sequence()
     plan = installation.mass_revocation.propose(selection, REVOKE, RevocationReason.SUPERSEDED, by=BY, stages=(34,))
@@ -143,13 +137,11 @@ def test_a_stage_that_is_killed_anywhere_is_finished_by_another_and_each_certifi
 @pytest.mark.parametrize("point", [("after-commit", 1), ("before-commit", 2), ("after-commit", 2)])
 def test_a_transfers_last_act_that_is_killed_counts_once(hospital: Hospital, point: Point) -> None:
     device = hospital.device_of("h1/er")  # with certificates of the unit that it came from
-    issued = hospital.issue(device, 2)
-    before = hospital.sequence()
-    with hospital.installation.database.reading() as connection:
-        unit = next(one.unit for one in list_devices(connection, DeviceFilter()) if one.id == device)
+    issued = hospital.issue(device.id, 2)
+    before, unit = hospital.sequence(), device.unit
     assert unit is not None
     hospital.installation.writer.submit(
-        lambda batch: transfers.plan_superseding(batch.connection, device, unit, at=0, run_after=0)
+        lambda batch: transfers.plan_superseding(batch.connection, device.id, unit, at=0, run_after=0)
     ).result()
     hospital.work(*point)
     assert hospital.open_jobs() == 0

@@ -6,16 +6,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.postgres import fresh_database, postgres_server
+from tests.postgres import KINDS, database_of_kind
 from tests.simulator.queries import count_open
 from tests.simulator.waiting import wait_until
 from vagus.records.engine.database import Database, open_database
-from vagus.records.engine.writer import Batch, Writer
+from vagus.records.engine.writer import Writer
 from vagus.records.verifier_memory import find_remembered
 from vagus.records.work import add_work
 from vagus.wiring import RealClock
@@ -46,21 +45,13 @@ def kinds(writer):
 """
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])
+@pytest.fixture(params=KINDS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'vagus.sqlite3'}"
-        yield from _made(url)
-    else:
-        with postgres_server() as server, fresh_database(server) as url:
-            yield from _made(url)
-
-
-def _made(url: str) -> Iterator[Database]:
-    made = open_database(url)
-    made.create()
-    yield made
-    made.close()
+    with database_of_kind(request.param, tmp_path) as url:
+        made = open_database(url)
+        made.create()
+        yield made
+        made.close()
 
 
 @contextmanager
@@ -80,11 +71,8 @@ def worker(database: Database, node: str, source: Path) -> Iterator[subprocess.P
         assert process.stdout.readline() == "ready\n"
         yield process
     finally:
-        if process.poll() is None:
-            process.stdin.close()
-            process.wait(PATIENCE)
-        else:
-            process.stdin.close()
+        process.stdin.close()
+        process.wait(PATIENCE)
         process.stdout.close()
 
 
@@ -96,12 +84,7 @@ def write_source(folder: Path, release: str, *, steps: int, pause: float) -> Pat
 
 def add(database: Database, *keys: str) -> None:
     with Writer(database, RealClock()) as writer:
-        for key in keys:
-            writer.submit(partial(_add, key=key)).result()
-
-
-def _add(batch: Batch, key: str) -> None:
-    add_work(batch.connection, "long", key)
+        writer.submit(lambda batch: [add_work(batch.connection, "long", key) for key in keys]).result()
 
 
 def number(database: Database, name: str) -> int:

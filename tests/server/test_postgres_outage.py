@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.postgres import _binary, _lower_rights, _plain, _wait
+from tests.postgres import Cluster, own_cluster
 from tests.simulator.installation import BY, Installation, new_installation
 from tests.simulator.refusals import refuses
 from tests.simulator.waiting import wait_until
@@ -27,63 +25,10 @@ pytestmark = pytest.mark.interop
 PATIENCE = 60.0
 
 
-class Cluster:
-    """A server of our own that may be ended and begun again."""
-
-    def __init__(self, folder: Path) -> None:
-        pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
-        server, initdb = _binary("postgres"), _binary("initdb")
-        if server is None or initdb is None:
-            pytest.skip("no PostgreSQL: install its server")
-        self._folder = folder
-        self._prefix = _lower_rights(folder)
-        self.data = folder / "data"
-        self.url = f"postgresql+psycopg://vagus@/postgres?host={folder}"
-        made = [initdb, "-D", str(self.data), "-U", "vagus", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        subprocess.run([*self._prefix, *made], capture_output=True, check=True, cwd=folder)
-        self._command = [*self._prefix, server, "-D", str(self.data), "-c", "listen_addresses="]
-        self._command += ["-c", f"unix_socket_directories={folder}"]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with (self._folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self._folder)
-        _wait(self.url, self._process, self._folder / "log")
-
-    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        """SIGQUIT: as by a crash; SIGINT: in order, connections cut."""
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(timeout=30)
-            self._process = None
-
-    def become_standby(self) -> None:
-        """As a standby whose primary is gone: it lets everybody read what it has."""
-        self.stop(signal.SIGINT)
-        subprocess.run([*self._prefix, "touch", self.data / "standby.signal"], check=True, cwd=self._folder)
-        self.start()
-
-    def promote(self) -> None:
-        self.stop(signal.SIGINT)
-        (self.data / "standby.signal").unlink()
-        self.start()
-
-    def run(self, statement: str) -> None:
-        import psycopg
-
-        with psycopg.connect(_plain(self.url), autocommit=True) as connection:
-            connection.execute(statement.encode())
-
-
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    with tempfile.TemporaryDirectory(prefix="vagus-postgres-") as folder:
-        cluster = Cluster(Path(folder))
-        cluster.start()
-        try:
-            yield cluster
-        finally:
-            cluster.stop()
+    with own_cluster() as made:
+        yield made
 
 
 @pytest.fixture
@@ -151,7 +96,9 @@ def test_a_readable_standby_is_not_taken_for_the_database(cluster: Cluster, buil
     issued = built.issue()
     built.settle()
     follower = RevocationFollower(built.database, built.clock)
-    cluster.become_standby()
+    cluster.stop(signal.SIGINT)  # it becomes as a standby whose primary is gone: it lets everybody read what it has
+    cluster.run_command("touch", cluster.data / "standby.signal")
+    cluster.start()
     built.clock.advance(seconds=3)
     assert is_away(follower.catch_up)
     assert follower.is_lost(built.clock.now(), timedelta(seconds=2))
@@ -159,7 +106,9 @@ def test_a_readable_standby_is_not_taken_for_the_database(cluster: Cluster, buil
         with refuses(Reason.DATABASE_UNAVAILABLE, Unavailable, match="standby"), read():
             pass
     assert is_away(lambda: revoke(built, issued))
-    cluster.promote()
+    cluster.stop(signal.SIGINT)
+    (cluster.data / "standby.signal").unlink()
+    cluster.start()
     wait_until(lambda: not is_away(lambda: revoke(built, issued)))
     wait_until(lambda: not is_away(follower.catch_up))
     assert follower.find(issued.issuer.authority_id, issued.serial) is not None

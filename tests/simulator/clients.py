@@ -59,6 +59,13 @@ class ListenerConnection(http.client.HTTPSConnection):
         self.sock = self._trust.wrap_socket(self.sock, server_hostname=self._name)
 
 
+def pinning(anchor: str) -> ssl.SSLContext:
+    """A client that trusts servers under this authority alone, which need not be a root."""
+    context = ssl.create_default_context(cadata=anchor)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
 def enrol(connection: http.client.HTTPSConnection, wish: Wish, label: str | None = None) -> bytes:
     """The certificate's DER, requested under an EST label or under none (RFC 7030 section 3.2.2).
 

@@ -7,7 +7,7 @@ import base64
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -95,11 +95,9 @@ def status_listeners(template: Path, folder: Path) -> Iterator[StatusListeners]:
         yield StatusListeners(clinic)
 
 
-@contextmanager
-def both(status: StatusListeners, limits: Limits = LIMITS) -> Iterator[Served]:
-    """`slow` has the application alone, `fast` answers from the cache as well."""
-    with serving(status.spec("slow", limits, is_ready=False), status.spec("fast", limits)) as served:
-        yield served
+def both(status: StatusListeners, limits: Limits = LIMITS) -> AbstractContextManager[Served]:
+    """`slow` has the application alone, `fast` the cache as well."""
+    return serving(status.spec("slow", limits, is_ready=False), status.spec("fast", limits))
 
 
 def question(

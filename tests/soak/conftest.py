@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import fresh_database, postgres_server
+from tests.postgres import database_of_kind
 
 
 @pytest.fixture
@@ -16,8 +16,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     """A database on PostgreSQL where there is one, else a SQLite file."""
     with ExitStack() as stack:
         try:
-            server = stack.enter_context(postgres_server())
+            found = stack.enter_context(database_of_kind("postgresql", tmp_path))
         except pytest.skip.Exception:
-            yield f"sqlite:///{tmp_path / 'shared.sqlite3'}"
-        else:
-            yield stack.enter_context(fresh_database(server))
+            found = stack.enter_context(database_of_kind("sqlite", tmp_path))
+        yield found

@@ -14,7 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.soak.revocation_server import UNIT, Killed, ServerProcess, found_house
+from tests.simulator.installation import new_installation
+from tests.simulator.publishing import first_publication
+from tests.soak.revocation_server import UNIT, Killed, ServerProcess
 from vagus.errors import NotTrusted
 from vagus.reasons import Reason
 from vagus.records.authorities import slug_of
@@ -79,7 +81,8 @@ class Days:
         self._bad: set[int] = set()
         self._changes: deque[tuple[float, int]] = deque()
         self._lives = 0
-        found_house(self.folder, self.url)
+        with new_installation(self.folder, self.url) as built:
+            first_publication(built)
         self.servers: list[ServerProcess] = []
         try:
             for _ in range(2):

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from multiprocessing import Pipe
@@ -22,11 +22,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tests.simulator.installation import STATUS_URL, Installation, new_installation
-from tests.simulator.orders import order_for
-from tests.simulator.publishing import first_publication, open_publishing, question_der
-from vagus.authority.issuance import IssuanceOrder, IssuanceToken
-from vagus.identifiers import DeviceId
+from tests.simulator.installation import STATUS_URL, Installation
+from tests.simulator.publishing import open_publishing, question_der
+from vagus.authority.issuance import IssuanceToken
 from vagus.jobs.periodic import attempt_each
 from vagus.records.authorities import slug_of
 from vagus.records.engine.database import open_database
@@ -35,7 +33,6 @@ from vagus.records.revocation import revocations as revocation_rows
 from vagus.testing import FrozenClock, SeededEntropy
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
-from vagus.x509.names.distinguished import SubjectFields
 
 UNIT = "h1/icu"
 PATIENCE = 120.0
@@ -93,7 +90,7 @@ class Server:
 
     def issue(self, count: int) -> list[tuple[int, bytes]]:
         """So many new certificates, with their serial numbers."""
-        orders = [_order(self._draw) for _ in range(count)]
+        orders = [self._built.order(request_id=f"soak-{self._draw.getrandbits(64):x}") for _ in range(count)]
         committing = [self._issuance.commit(self._issuance.prepare(one, self._issuer)) for one in orders]
         made = []
         for one in committing:
@@ -197,33 +194,6 @@ class ServerProcess:
         self._pipe.close()
 
 
-def found_house(folder: Path, url: str) -> None:
-    """Root, hospital and unit certified, the responder made, the first lists out."""
-    with new_installation(folder, url) as built:
-        first_publication(built)
-
-
-def _order(draw: random.Random) -> IssuanceOrder:
-    """An order for a bedside device."""
-    device = DeviceId.draw(draw.randbytes)
-    return order_for(
-        device,
-        f"soak-{draw.getrandbits(64):x}",
-        subject=SubjectFields("Hospital 1", "ICU", str(device)),
-        dns_names=(f"{device}.icu.h1.group.example",),
-    )
-
-
-def _obey(pipe: Connection, server: Server, orders: Iterable[tuple[datetime, str, tuple[Any, ...]]]) -> None:
-    for at, order, arguments in orders:
-        server.set_clock(at)
-        try:
-            answer = True, getattr(server, order)(*arguments)
-        except Exception as fault:  # noqa: BLE001  its parent judges
-            answer = False, f"{order}: {fault!r}"
-        pipe.send(answer)
-
-
 def main() -> None:
     """Obey until killed, or until the parent is gone."""
     handle, folder, url, name, seed = sys.argv[1:]
@@ -231,7 +201,14 @@ def main() -> None:
     with suppress(EOFError):
         server = Server(Path(folder), url, name, int(seed), pipe.recv())
         pipe.send((True, "ready"))
-        _obey(pipe, server, iter(pipe.recv, None))
+        while True:
+            at, order, arguments = pipe.recv()
+            server.set_clock(at)
+            try:
+                answer = True, getattr(server, order)(*arguments)
+            except Exception as fault:  # noqa: BLE001  its parent judges
+                answer = False, f"{order}: {fault!r}"
+            pipe.send(answer)
     os._exit(0)
 
 

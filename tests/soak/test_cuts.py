@@ -5,10 +5,8 @@ from __future__ import annotations
 import http.client
 import random
 import ssl
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +14,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.simulator.clients import ListenerConnection, Wish, enrol
-from tests.simulator.commands import (
-    SOURCE,
-    infrastructure_anchor,
-    make_installation,
-    make_tokens,
-    server_that_dies,
-)
+from tests.simulator.clients import ListenerConnection, Wish, enrol, pinning
+from tests.simulator.commands import SOURCE, infrastructure_anchor, make_installation, make_tokens, server_that_dies
+from tests.simulator.orders import key_pem
 from tests.simulator.processes import Served
 from tests.simulator.upstreams import http_upstream
+from tests.stall import StallMeter
 from vagus.records.authorities import list_authorities
 from vagus.wiring import Installation
 from vagus.x509.crls.building import RevocationReason
@@ -37,32 +31,6 @@ BOUND = 2.0
 DEVICES = 40
 LEFT = 12  # devices that are never revoked
 BY = "operator:soak"
-
-
-@dataclass
-class Stalls:
-    """How long this machine kept a thread from running: what no server can be blamed for."""
-
-    worst: float = 0.0
-    _is_over: bool = False
-
-    def watch(self) -> None:
-        """Sleep for a hundredth, see how long that took, and again."""
-        while not self._is_over:
-            began = time.monotonic()
-            time.sleep(0.01)
-            self.worst = max(self.worst, time.monotonic() - began - 0.01)
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """While something else goes on."""
-        thread = threading.Thread(target=self.watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._is_over = True
-            thread.join()
 
 
 @dataclass
@@ -112,7 +80,7 @@ class Device:
 def test_whoever_is_revoked_is_cut_within_two_seconds_and_nobody_else(
     tmp_path: Path, url: str, soak_seconds: float, soak_seed: int
 ) -> None:
-    folder, stalls, dice = tmp_path / "hospital", Stalls(), random.Random(soak_seed)
+    folder, dice = tmp_path / "hospital", random.Random(soak_seed)
     with ExitStack() as stack:
         port, _ = stack.enter_context(http_upstream())
         names = make_installation(folder, devices=DEVICES, database=url, upstream=port)
@@ -126,36 +94,36 @@ def test_whoever_is_revoked_is_cut_within_two_seconds_and_nobody_else(
             enrolled(anchor, gates[number % 2], str(name), tokens[str(name)], tmp_path / f"{number}.pem")
             for number, name in enumerate(names)
         ]
-        cuts = watch_cuts(installation, issuer, devices, dice, stalls, soak_seconds)
+        with StallMeter() as stalls:
+            cuts = watch_cuts(installation, issuer, devices, dice, soak_seconds)
     print(f"cuts: {len(cuts)}, slowest {max(cuts):.2f} s, worst stall of the machine {stalls.worst:.2f} s")  # noqa: T201
     assert len(cuts) >= 40
     assert max(cuts) < BOUND + stalls.worst
 
 
 def watch_cuts(
-    installation: Installation, issuer: int, devices: list[Device], dice: random.Random, stalls: Stalls, seconds: float
+    installation: Installation, issuer: int, devices: list[Device], dice: random.Random, seconds: float
 ) -> list[float]:
     """Revoke, hold and release at random while all good devices go on talking; gives how long each cut took."""
     cuts: list[float] = []
     end = time.monotonic() + max(20.0, min(seconds, 90.0))
-    with stalls.watched():
-        while time.monotonic() < end or len(cuts) < 40:
-            good = [device for device in devices if not device.is_revoked]
-            for device in good:
-                assert device.talk() == 200, "a good device was refused"
-            chosen, act = dice.choice(good), "hold"
-            if len(good) > LEFT and dice.random() < 0.3:
-                act, chosen.is_revoked = "revoke", True
-                installation.revocations.revoke(issuer, chosen.serial, RevocationReason.KEY_COMPROMISE, by=BY).result()
-            else:
-                installation.revocations.hold(issuer, chosen.serial, by=BY).result()
-            cuts.append(chosen.wait_cut())
-            assert not chosen.is_let_in(), f"after {act} the device is let in again"
-            if act == "hold":
-                installation.revocations.release(issuer, chosen.serial, by=BY).result()
-                asked = time.monotonic()
-                while not chosen.is_let_in():
-                    assert time.monotonic() - asked < BOUND * 5, "a released device stays out"
+    while time.monotonic() < end or len(cuts) < 40:
+        good = [device for device in devices if not device.is_revoked]
+        for device in good:
+            assert device.talk() == 200, "a good device was refused"
+        chosen, act = dice.choice(good), "hold"
+        if len(good) > LEFT and dice.random() < 0.3:
+            act, chosen.is_revoked = "revoke", True
+            installation.revocations.revoke(issuer, chosen.serial, RevocationReason.KEY_COMPROMISE, by=BY).result()
+        else:
+            installation.revocations.hold(issuer, chosen.serial, by=BY).result()
+        cuts.append(chosen.wait_cut())
+        assert not chosen.is_let_in(), f"after {act} the device is let in again"
+        if act == "hold":
+            installation.revocations.release(issuer, chosen.serial, by=BY).result()
+            asked = time.monotonic()
+            while not chosen.is_let_in():
+                assert time.monotonic() - asked < BOUND * 5, "a released device stays out"
     for device in devices:
         if device.line is not None:
             device.line.close()
@@ -169,18 +137,6 @@ def enrolled(anchor: str, gate: Served, name: str, token: str, file: Path) -> De
     listener = ListenerConnection(gate.addresses["enrol-h1"], "enrol.test.example", trust)
     certificate = x509.load_der_x509_certificate(enrol(listener, wish))
     listener.close()
-    file.write_bytes(
-        wish.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
+    file.write_bytes(key_pem(wish.key) + certificate.public_bytes(serialization.Encoding.PEM))
     shown.load_cert_chain(file)
     return Device(certificate.serial_number, shown, gate.addresses["control-h1-icu"])
-
-
-def pinning(anchor: str) -> ssl.SSLContext:
-    """A client that trusts servers under this authority alone."""
-    context = ssl.create_default_context(cadata=anchor)
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context

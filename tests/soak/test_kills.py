@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.durability.campaign import BETWEEN, Campaign
-from tests.postgres import fresh_database, postgres_server
+from tests.postgres import database_of_kind
 from tests.simulator.clients import LEFT_OPEN
 
 pytestmark = pytest.mark.filterwarnings(LEFT_OPEN)
@@ -20,7 +20,7 @@ def test_up_to_200_kills_on_sqlite_lose_nothing(tmp_path: Path, soak_seed: int, 
 
 @pytest.mark.soak
 def test_up_to_50_kills_on_postgresql_lose_nothing(tmp_path: Path, soak_seed: int, soak_seconds: float) -> None:
-    with postgres_server() as server, fresh_database(server) as url:
+    with database_of_kind("postgresql", tmp_path) as url:
         _kill_many(Campaign(tmp_path / "hospital", kills=50, seed=soak_seed, database=url), soak_seconds)
 
 

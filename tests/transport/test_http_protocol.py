@@ -21,6 +21,18 @@ from vagus.transport.limits import Limits
 from vagus.transport.listeners import ListenerSpec
 
 
+def drip(client: Client, most: int) -> tuple[bytes, int]:
+    """Send byte after byte until a response comes, at most so many; gives its begin and how many were sent."""
+    client.socket.settimeout(0.05)
+    answer, sent = b"", 0
+    while not answer and sent < most:
+        sent += 1
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            client.send(b"b")
+            answer = client.receive()
+    return answer, sent
+
+
 class TestTimeOuts:
     @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"])
     def test_a_request_that_does_not_come_to_its_end_is_answered_408(self, judge: PeerJudge, sent: bytes) -> None:
@@ -33,28 +45,14 @@ class TestTimeOuts:
     def test_a_header_that_drips_gains_no_time(self, judge: PeerJudge) -> None:
         with serving(gate(judge, limits=SHORT)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"GET / HTTP/1.1\r\nA: ")
-            client.socket.settimeout(0.05)
-            answer = b""
-            for _ in range(200):
-                with contextlib.suppress(TimeoutError, ConnectionError):
-                    client.send(b"b")
-                    answer = answer or client.receive()
-                if answer:
-                    break
-            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert drip(client, 200)[0].startswith(b"HTTP/1.1 408 ")
 
     def test_a_body_that_trickles_gains_no_time(self, judge: PeerJudge) -> None:
         """No pause is as long as the stall limit, and each byte adds a hundredth of a second."""
         slow = Limits(stall_seconds=5, body_seconds=0.5, body_octets_per_second=100, linger_seconds=0.5)
         with serving(gate(judge, limits=slow)) as served, Client(served.port(), pump().credential) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n")
-            client.socket.settimeout(0.05)
-            answer, sent = b"", 0
-            while not answer and sent < 500:
-                with contextlib.suppress(TimeoutError, ConnectionError):
-                    client.send(b"b")
-                    sent += 1
-                    answer = client.receive()
+            answer, sent = drip(client, 500)
             assert answer.startswith(b"HTTP/1.1 408 ")
             assert sent < 100, "0.5 s and a hundredth for each byte do not last for so many pauses of 0.05 s"
 
