@@ -10,8 +10,9 @@ import pytest
 from tests.simulator.listeners import judge
 from tests.simulator.relying import Bearer, Hospital
 from tests.simulator.relying import hospital as made_hospital
+from tests.simulator.upstreams import seen, upstream
 
-__all__ = ["judge"]
+__all__ = ["judge", "seen", "upstream"]
 
 
 @pytest.fixture(scope="session")

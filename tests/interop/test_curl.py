@@ -58,10 +58,7 @@ def curl(*words: str | Path, folder: Path) -> Answer:
 def https(hospital: Hospital, listener: str, path: str, *words: str | Path, who: Bearer | None) -> Answer:
     """A request to a listener under its own name, trusting the root alone."""
     name, port = f"{listener}.test.example", hospital.port(listener)
-    command: list[str | Path] = ["--cacert", hospital.authority("root"), "--resolve", f"{name}:{port}:127.0.0.1"]
-    if who is not None:
-        command += ["--cert", who.chain, "--key", who.key]
-    return curl(*command, *words, f"https://{name}:{port}{path}", folder=hospital.files)
+    return curl(*hospital.curl_words(name, port, who), *words, f"https://{name}:{port}{path}", folder=hospital.files)
 
 
 def http(hospital: Hospital, path: str, *words: str | Path) -> Answer:
@@ -280,8 +277,7 @@ class TestGate:
     def test_one_connection_carries_many_requests(self, hospital: Hospital, pump: Bearer) -> None:
         name, port = "control.test.example", hospital.port("control")
         urls = [f"https://{name}:{port}/{length}" for length in range(1, 30)]
-        words = ("--cacert", hospital.authority("root"), "--resolve", f"{name}:{port}:127.0.0.1")
-        told = succeed("curl", "-sS", "-v", *words, "--cert", pump.chain, "--key", pump.key, *urls)
+        told = succeed("curl", "-v", *hospital.curl_words(name, port, pump), *urls)
         assert told.raw == b"x" * sum(range(1, 30))
         assert told.text.count("SSL certificate verify ok") == 1
 
@@ -312,10 +308,8 @@ class TestGate:
         hospital.vagus("device", "release", bearer.device)
         wait_until(lambda: https(hospital, "control", "/5", who=bearer).status == 200, "admitted again")
 
-    def test_the_door_is_not_taken_for_another(self, hospital: Hospital, pump: Bearer) -> None:
-        port = hospital.port("control")
-        words = ("--resolve", f"enrol.test.example:{port}:127.0.0.1", "--cacert", hospital.authority("root"))
-        url = f"https://enrol.test.example:{port}/5"
-        answer = curl(*words, "--cert", pump.chain, "--key", pump.key, url, folder=hospital.files)
+    def test_a_listener_is_not_taken_for_another(self, hospital: Hospital, pump: Bearer) -> None:
+        name, port = "enrol.test.example", hospital.port("control")
+        answer = curl(*hospital.curl_words(name, port, pump), f"https://{name}:{port}/5", folder=hospital.files)
         assert answer.status == 0
         assert "no alternative certificate subject name matches" in answer.said

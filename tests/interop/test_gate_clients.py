@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from tests.simulator.certificates import authority, pump, server_credential, stranger
 from tests.simulator.listeners import PeerJudge, Served, serving
 from tests.simulator.programs import Result, program, run
-from tests.simulator.upstreams import Seen, http_upstream
+from tests.simulator.upstreams import Seen
 from tests.transport.test_listeners import gate
 from vagus.endpoints.gateway.decisions import Outcome
 from vagus.endpoints.gateway.http_relay import HttpRelay
@@ -40,23 +40,16 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def seen() -> Seen:
-    return Seen()
-
-
-@pytest.fixture
-def served(judge: PeerJudge, seen: Seen) -> Iterator[Served]:
+def served(judge: PeerJudge, upstream: tuple[int, Seen]) -> Iterator[Served]:
     def spec(name: str, relay: HttpRelay, **settings: object) -> ListenerSpec:
         tls = ServerContext(server_credential(), ServerTls(**settings))  # type: ignore[arg-type]
         return gate(judge, name=name, app=relay, tls=tls, close=relay.close, limits=Limits(linger_seconds=0.5))
 
-    with http_upstream() as (port, upstream_saw):
-        upstream_saw.headers = seen.headers
-        relays = [HttpRelay(Upstream("127.0.0.1", port), judge.decisions.append) for _ in range(2)]
-        modern = spec("gate", relays[0], client_auth="optional")
-        legacy = spec("legacy", relays[1], client_auth="required", minimum_version=TLS_1_2)
-        with serving(modern, legacy, judges=[judge]) as running:
-            yield running
+    relays = [HttpRelay(Upstream("127.0.0.1", upstream[0]), judge.decisions.append) for _ in range(2)]
+    modern = spec("gate", relays[0], client_auth="optional")
+    legacy = spec("legacy", relays[1], client_auth="required", minimum_version=TLS_1_2)
+    with serving(modern, legacy, judges=[judge]) as running:
+        yield running
 
 
 def curl(files: Path, port: int, *words: str, who: str | None = "pump", path: str = "/5") -> tuple[int, bytes]:

@@ -31,9 +31,8 @@ def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
 def through_the_gate(hospital: Hospital, who: Bearer) -> str:
     """Status and body of a request to the control gate."""
     name, port = "control.test.example", hospital.port("control")
-    trust = ("--cacert", hospital.authority("root"), "--resolve", f"{name}:{port}:127.0.0.1")
-    words = ("-sS", "--max-time", "20", "-w", "%{http_code}", "--cert", who.chain, "--key", who.key)
-    return run("curl", *words, *trust, f"https://{name}:{port}/5").raw.decode()
+    words = ("--max-time", "20", "-w", "%{http_code}", f"https://{name}:{port}/5")
+    return run("curl", *hospital.curl_words(name, port, who), *words).raw.decode()
 
 
 def test_the_main_path(on_postgres: Hospital) -> None:

@@ -33,11 +33,9 @@ def lists(request: pytest.FixtureRequest, hospital: Hospital, revoked: Bearer) -
 
 def is_admitted(hospital: Hospital, server: Running, who: Bearer | None) -> bool:
     """Whether a client that trusts the root alone gets the page, which names the client."""
-    words: list[str | Path] = ["-sS", "--max-time", "20", "--cacert", hospital.authority("root")]
-    words += ["--resolve", f"web.test.example:{server.port}:127.0.0.1"]
-    if who is not None:
-        words += ["--cert", who.chain, "--key", who.key]
-    told = run("curl", *words, "-w", "\n%{http_code}", f"https://web.test.example:{server.port}/")
+    name, port = "web.test.example", server.port
+    words = ("--max-time", "20", "-w", "\n%{http_code}", f"https://{name}:{port}/")
+    told = run("curl", *hospital.curl_words(name, port, who), *words)
     if not told.raw.endswith(b"\n200"):
         return False
     assert who is not None

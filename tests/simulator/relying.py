@@ -157,6 +157,11 @@ class Hospital:
         """The status listener as a URL."""
         return f"http://127.0.0.1:{self.port('status')}"
 
+    def curl_words(self, host: str, port: int, who: Bearer | None) -> list[str | Path]:
+        """The arguments of curl for a server of that name on loopback; the root alone is trusted."""
+        shown: list[str | Path] = [] if who is None else ["--cert", who.chain, "--key", who.key]
+        return ["-sS", "--cacert", self.authority("root"), "--resolve", f"{host}:{port}:127.0.0.1", *shown]
+
     def authority(self, name: str) -> Path:
         """An authority's certificate, PEM."""
         return self.files / f"ca-{name.replace('/', '.')}.pem"

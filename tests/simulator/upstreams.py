@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.simulator.listeners import Client
 
@@ -119,6 +121,19 @@ def http_upstream() -> Iterator[tuple[int, Seen]]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def upstream() -> Iterator[tuple[int, Seen]]:
+    """The port of an upstream, and what it saw."""
+    with http_upstream() as found:
+        yield found
+
+
+@pytest.fixture
+def seen(upstream: tuple[int, Seen]) -> Seen:
+    """What reached the upstream."""
+    return upstream[1]
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""A judge for each gateway."""
+"""A judge for each gateway, and the upstream after it."""
 
 from __future__ import annotations
 
 from tests.simulator.listeners import judge
+from tests.simulator.upstreams import seen, upstream
 
-__all__ = ["judge"]
+__all__ = ["judge", "seen", "upstream"]

@@ -16,7 +16,6 @@ from tests.simulator.programs import free_port
 from tests.simulator.upstreams import (
     Seen,
     check_stops,
-    http_upstream,
     raw_upstream,
     read_head,
     reset_at_close,
@@ -44,17 +43,6 @@ def client_of(act: Callable[[socket.socket], None], judge: PeerJudge, **bounds: 
         Client(served.port(), pump().credential) as client,
     ):
         yield client
-
-
-@pytest.fixture
-def upstream() -> Iterator[tuple[int, Seen]]:
-    with http_upstream() as (port, seen):
-        yield port, seen
-
-
-@pytest.fixture
-def seen(upstream: tuple[int, Seen]) -> Seen:
-    return upstream[1]
 
 
 @pytest.fixture
