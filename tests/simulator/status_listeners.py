@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from cryptography import x509
@@ -64,6 +64,15 @@ class StatusListeners:
         self.replies = OcspReplies(source, self.clinic.built.clock, AGE)
         self.ready = OcspCache(self.replies)
         self.app = self._watched(status_app(publications=self.clinic.crls, ocsp=self.replies))
+
+    @cached_property
+    def issued(self) -> IssuedCertificate:
+        """A good certificate to ask about."""
+        return self.clinic.issue()
+
+    def question(self, nonce: bytes | None = None) -> bytes:
+        """A request about that certificate."""
+        return question(self.issued, nonce=nonce)
 
     def spec(self, name: str, limits: Limits = LIMITS, *, is_ready: bool = True) -> ListenerSpec:
         cache = self.ready if is_ready else None

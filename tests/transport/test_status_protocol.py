@@ -34,7 +34,6 @@ from tests.simulator.status_listeners import (
     status_of,
 )
 from tests.simulator.waiting import wait_until
-from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.ocsp.responses import CachedResponse, SignedResponse
 from vagus.endpoints.revocation_status import OcspReplies
 from vagus.errors import Misconfigured
@@ -57,11 +56,6 @@ SLOW_FIELD = 'If-None-Match: "none"\r\n'
 def status(template: Path, tmp_path: Path) -> Iterator[StatusListeners]:
     with status_listeners(template, tmp_path) as made:
         yield made
-
-
-@pytest.fixture
-def issued(status: StatusListeners) -> IssuedCertificate:
-    return status.clinic.issue()
 
 
 @pytest.fixture
@@ -248,12 +242,10 @@ class TestSameWords:
         pieces[-1] += LAST
         assert say_cut(asked.served.port("fast"), *pieces) == say_cut(asked.served.port("slow"), *pieces)
 
-    def test_a_listener_with_tighter_bounds_keeps_them(
-        self, status: StatusListeners, issued: IssuedCertificate
-    ) -> None:
+    def test_a_listener_with_tighter_bounds_keeps_them(self, status: StatusListeners) -> None:
         for limits in (Limits(header_bytes=100), Limits(header_fields=3)):
             with both(status, limits) as served:
-                stream = post(question(issued), "User-Agent: a\r\nAccept: */*\r\n") + LAST
+                stream = post(status.question(), "User-Agent: a\r\nAccept: */*\r\n") + LAST
                 assert Pair(status, served, []).check(stream).startswith(b"HTTP/1.1 431 ")
 
 
@@ -275,24 +267,22 @@ class _Broken:
 
 
 class TestCached:
-    def test_an_ocsp_request_reaches_no_application(
-        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
-    ) -> None:
-        for stream in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
+    def test_an_ocsp_request_reaches_no_application(self, status: StatusListeners, client: PlainClient) -> None:
+        for stream in (post(status.question()), get(status.question()), post(status.question(nonce=b"n" * 32))):
             for _ in range(2):
                 assert ask(client, stream) is GOOD
         assert status.seen == []
         assert client.get("/crl/h1.icu/1/0.crl").status == 200
-        assert ask(client, post(question(issued))) is GOOD
+        assert ask(client, post(status.question())) is GOOD
         assert status.seen == ["/crl/h1.icu/1/0.crl"]
 
     def test_an_ocsp_request_whose_body_comes_apart_reaches_no_application(
-        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
+        self, status: StatusListeners, client: PlainClient
     ) -> None:
-        stream = post(question(issued))
+        stream = post(status.question())
         body = stream.index(b"\r\n\r\n") + 4
         for at in (body, body + 1, len(stream) - 1):
-            for before in (b"", get(question(issued))):
+            for before in (b"", get(status.question())):
                 client.send(before + stream[:at])
                 time.sleep(0.005)
                 client.send(stream[at:])
@@ -303,49 +293,47 @@ class TestCached:
         assert status_of(client.read_response()) is GOOD
         assert status.seen == []
 
-    def test_a_revocation_reaches_open_connections_at_once(
-        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
-    ) -> None:
-        for stream in (post(question(issued)), get(question(issued))):
+    def test_a_revocation_reaches_open_connections_at_once(self, status: StatusListeners, client: PlainClient) -> None:
+        for stream in (post(status.question()), get(status.question())):
             assert ask(client, stream) is GOOD
-        status.clinic.revoke(issued)
-        for stream in (post(question(issued)), get(question(issued)), post(question(issued, nonce=b"n" * 32))):
+        status.clinic.revoke(status.issued)
+        for stream in (post(status.question()), get(status.question()), post(status.question(nonce=b"n" * 32))):
             assert ask(client, stream) is REVOKED
         assert status.seen == []
 
     def test_a_responder_that_lost_the_sequence_says_try_later(
-        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
+        self, status: StatusListeners, client: PlainClient
     ) -> None:
-        assert ask(client, post(question(issued))) is GOOD
+        assert ask(client, post(status.question())) is GOOD
         status.clinic.built.advance(seconds=10)
-        assert ask(client, post(question(issued))) is TRY_LATER
+        assert ask(client, post(status.question())) is TRY_LATER
         status.clinic.responses._follower.catch_up()
-        assert ask(client, post(question(issued))) is GOOD
+        assert ask(client, post(status.question())) is GOOD
 
     def test_under_load_cached_responses_go_out_and_what_must_be_signed_gets_try_later(
-        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
+        self, status: StatusListeners, client: PlainClient
     ) -> None:
-        assert ask(client, post(question(issued))) is GOOD
+        assert ask(client, post(status.question())) is GOOD
         status.gauge.now = True
-        assert ask(client, post(question(issued)) + post(question(issued, nonce=b"n" * 32))) is GOOD
+        assert ask(client, post(status.question()) + post(status.question(nonce=b"n" * 32))) is GOOD
         assert status_of(client.read_response()) is TRY_LATER
         assert status.gauge.turned_away == 1
 
     def test_a_fault_of_ours_is_an_ocsp_error_and_cuts_no_connection(
-        self, status: StatusListeners, issued: IssuedCertificate, caplog: pytest.LogCaptureFixture
+        self, status: StatusListeners, caplog: pytest.LogCaptureFixture
     ) -> None:
         replies = OcspReplies(_Broken(), status.clinic.built.clock, AGE)
         spec = ListenerSpec("fast", "127.0.0.1", 0, app=status.app, ocsp_cache=OcspCache(replies))
         with serving(spec) as served, PlainClient(served.port("fast")) as client:
             for _ in range(2):
-                assert ask(client, post(question(issued))) is ocsp.OCSPResponseStatus.INTERNAL_ERROR
+                assert ask(client, post(status.question())) is ocsp.OCSPResponseStatus.INTERNAL_ERROR
         assert "the disk is gone" in caplog.text
 
-    def test_max_age_falls_as_the_end_comes_near(self, status: StatusListeners, issued: IssuedCertificate) -> None:
+    def test_max_age_falls_as_the_end_comes_near(self, status: StatusListeners) -> None:
         responses = status.clinic.responses
         whole = responses._rules.presigned_lifetime
         responses._rules = responses._rules.model_copy(update={"renew_after": whole})
-        stream, found = post(question(issued)), []
+        stream, found = post(status.question()), []
         for wait in (0, 11 * 3600 + 59 * 60 - 1, 1, 1, 1, 57):
             status.clinic.advance(seconds=wait)
             answer = status.ready.find_response(stream, 0)
@@ -361,18 +349,14 @@ class TestCached:
             assert status.ready.find_response(stream, 0) == status.ready.find_response(stream, 0)
         assert len(status.ready._ready) == 3
 
-    def test_the_forms_of_headers_that_are_remembered_have_a_bound(
-        self, status: StatusListeners, issued: IssuedCertificate
-    ) -> None:
+    def test_the_forms_of_headers_that_are_remembered_have_a_bound(self, status: StatusListeners) -> None:
         for number in range(3000):
-            assert status.ready.find_response(post(question(issued), f"User-Agent: {number}\r\n"), 0) is not None
+            assert status.ready.find_response(post(status.question(), f"User-Agent: {number}\r\n"), 0) is not None
             assert len(status.ready._forms) <= 1024
 
-    def test_the_path_of_the_status_url_comes_before_the_ocsp_request(
-        self, status: StatusListeners, issued: IssuedCertificate
-    ) -> None:
+    def test_the_path_of_the_status_url_comes_before_the_ocsp_request(self, status: StatusListeners) -> None:
         under = type(status.ready)(status.replies, "/pki")
-        for stream in (post(question(issued)), get(question(issued))):
+        for stream in (post(status.question()), get(status.question())):
             assert under.find_response(stream, 0) is None
             assert under.find_response(stream.replace(b"/ocsp", b"/pki/ocsp", 1), 0) is not None
 
@@ -393,8 +377,8 @@ def protocol_of(connection: PlainConnection) -> StatusHttp:
 
 
 class TestConnections:
-    def test_a_request_may_be_cut_anywhere(self, issued: IssuedCertificate, client: PlainClient) -> None:
-        stream = post(question(issued)) + get(question(issued))
+    def test_a_request_may_be_cut_anywhere(self, status: StatusListeners, client: PlainClient) -> None:
+        stream = post(status.question()) + get(status.question())
         client.send(stream)
         whole = [client.read_response() for _ in range(2)]
         for at in range(1, len(stream)):
@@ -403,16 +387,14 @@ class TestConnections:
             client.send(stream[at:])
             assert [client.read_response() for _ in range(2)] == whole
 
-    def test_byte_by_byte(self, issued: IssuedCertificate, client: PlainClient) -> None:
-        for byte in post(question(issued)):
+    def test_byte_by_byte(self, status: StatusListeners, client: PlainClient) -> None:
+        for byte in post(status.question()):
             client.send(bytes((byte,)))
         assert status_of(client.read_response()) is GOOD
 
-    def test_responses_come_in_the_order_of_requests_of_every_kind(
-        self, status: StatusListeners, issued: IssuedCertificate, fast: int
-    ) -> None:
+    def test_responses_come_in_the_order_of_requests_of_every_kind(self, status: StatusListeners, fast: int) -> None:
         status.clinic.revoke(other := status.clinic.issue())
-        good, bad = question(issued), question(other)
+        good, bad = status.question(), question(other)
         wishes = [post(good), get(bad), post(bad, SLOW_FIELD), post(good, "Accept: a\r\n"), get(good)]
         with PlainClient(fast) as client:
             client.send(b"".join(wishes * 4) + b"GET /crl/h1.icu/1/0.crl HTTP/1.1\r\nHost: a\r\n\r\n" + get(bad))
@@ -422,39 +404,37 @@ class TestConnections:
             assert status_of(client.read_response()) is REVOKED
             assert ask(client, post(good)) is GOOD
 
-    def test_a_burst_beyond_what_may_wait_is_not_answered_to_its_end(
-        self, issued: IssuedCertificate, fast: int
-    ) -> None:
+    def test_a_burst_beyond_what_may_wait_is_not_answered_to_its_end(self, status: StatusListeners, fast: int) -> None:
         answered = 0
         with PlainClient(fast) as client, contextlib.suppress(ConnectionError):
-            client.send(post(question(issued)) * 300)
+            client.send(post(status.question()) * 300)
             while True:
                 assert status_of(client.read_response()) is GOOD
                 answered += 1
         assert 60 < answered < 300
 
-    def test_close_and_http_1_0_end_the_connection(self, issued: IssuedCertificate, fast: int) -> None:
-        for stream in (post(question(issued), "Connection: close\r\n"), get(question(issued), version="1.0")):
+    def test_close_and_http_1_0_end_the_connection(self, status: StatusListeners, fast: int) -> None:
+        for stream in (post(status.question(), "Connection: close\r\n"), get(status.question(), version="1.0")):
             with PlainClient(fast) as client:
-                client.send(get(question(issued)) + stream)
+                client.send(get(status.question()) + stream)
                 assert "connection" not in client.read_response().headers
                 last = client.read_response()
                 assert (status_of(last), last.headers["connection"]) == (GOOD, "close")
                 assert client.is_closed()
 
-    def test_a_client_that_has_the_answer_gets_304(self, issued: IssuedCertificate, client: PlainClient) -> None:
-        client.send(get(question(issued)))
+    def test_a_client_that_has_the_answer_gets_304(self, status: StatusListeners, client: PlainClient) -> None:
+        client.send(get(status.question()))
         etag = client.read_response().headers["etag"]
-        client.send(get(question(issued), f"If-None-Match: {etag}\r\n") + get(question(issued)))
+        client.send(get(status.question(), f"If-None-Match: {etag}\r\n") + get(status.question()))
         assert client.read_response().status == 304
         assert client.read_response().status == 200
 
     @pytest.mark.parametrize("before", [b"", b"fast", b"slow"])
     def test_a_header_that_does_not_come_to_its_end_is_cut_wherever_it_begins(
-        self, issued: IssuedCertificate, fast: int, before: bytes
+        self, status: StatusListeners, fast: int, before: bytes
     ) -> None:
-        whole = post(question(issued))
-        good = {b"": b"", b"fast": whole, b"slow": post(question(issued), SLOW_FIELD)}[before]
+        whole = post(status.question())
+        good = {b"": b"", b"fast": whole, b"slow": post(status.question(), SLOW_FIELD)}[before]
         for begun in (b"POST /ocsp HTT", whole[:-1], whole[: whole.index(b"\r\n\r\n") + 4], b"G"):
             with PlainClient(fast) as client:
                 client.send(good + begun)
@@ -464,9 +444,9 @@ class TestConnections:
                 assert client.is_closed()
 
     def test_a_body_that_comes_byte_by_byte_does_not_move_its_deadline(
-        self, status: StatusListeners, issued: IssuedCertificate, fast: int
+        self, status: StatusListeners, fast: int
     ) -> None:
-        stream = post(question(issued))
+        stream = post(status.question())
         with PlainClient(fast) as client, contextlib.suppress(ConnectionError):
             client.socket.settimeout(0.02)
             client.send(stream[:-80])
@@ -480,10 +460,8 @@ class TestConnections:
             assert heard.startswith(b"HTTP/1.1 408 ")
         assert status.seen in ([], ["/ocsp"])
 
-    def test_what_was_asked_in_part_when_the_server_ends_is_answered(
-        self, status: StatusListeners, issued: IssuedCertificate
-    ) -> None:
-        stream = post(question(issued))
+    def test_what_was_asked_in_part_when_the_server_ends_is_answered(self, status: StatusListeners) -> None:
+        stream = post(status.question())
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
             client.send(stream[:-5])
             http = protocol_of(connection_of(served))
@@ -492,18 +470,16 @@ class TestConnections:
             assert ask(client, stream[-5:]) is GOOD
             assert client.is_closed()
 
-    def test_an_idle_connection_is_closed_in_time_and_an_asking_one_is_not(
-        self, status: StatusListeners, issued: IssuedCertificate
-    ) -> None:
+    def test_an_idle_connection_is_closed_in_time_and_an_asking_one_is_not(self, status: StatusListeners) -> None:
         short = Limits(keep_alive_seconds=1.5, linger_seconds=0.2, header_seconds=0.4)
         with serving(status.spec("fast", short)) as served, PlainClient(served.port("fast")) as client:
             for _ in range(10):
-                assert ask(client, get(question(issued))) is GOOD
+                assert ask(client, get(status.question())) is GOOD
                 time.sleep(0.2)
             assert client.receive() == b""
 
-    def test_a_request_inside_the_body_of_another_is_none(self, issued: IssuedCertificate, fast: int) -> None:
-        inner = post(question(issued))
+    def test_a_request_inside_the_body_of_another_is_none(self, status: StatusListeners, fast: int) -> None:
+        inner = post(status.question())
         for size in (len(inner), len(inner) + 10):
             with PlainClient(fast) as client:
                 client.send(post(b"x" * size)[:-size])
@@ -515,8 +491,8 @@ class TestConnections:
                 assert client.read_response().status == 404
                 assert client.is_closed()
 
-    def test_a_body_of_a_refused_request_is_no_request(self, issued: IssuedCertificate, client: PlainClient) -> None:
-        inner = post(question(issued))
+    def test_a_body_of_a_refused_request_is_no_request(self, status: StatusListeners, client: PlainClient) -> None:
+        inner = post(status.question())
         client.send(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(inner))
         assert client.read_response().status == 404
         client.send(inner)
@@ -526,18 +502,16 @@ class TestConnections:
         assert client.is_closed()
 
     def test_an_ocsp_request_waits_for_the_response_of_the_application(
-        self, status: StatusListeners, issued: IssuedCertificate, client: PlainClient
+        self, status: StatusListeners, client: PlainClient
     ) -> None:
         client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         wait_until(lambda: status.seen == ["/slow"])
-        client.send(post(question(issued)))
+        client.send(post(status.question()))
         assert client.read_response().body == b"slow"
         assert status_of(client.read_response()) is GOOD
 
-    def test_what_follows_the_last_request_of_a_connection_is_not_parsed(
-        self, status: StatusListeners, issued: IssuedCertificate
-    ) -> None:
-        slow, more = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", post(question(issued), SLOW_FIELD)
+    def test_what_follows_the_last_request_of_a_connection_is_not_parsed(self, status: StatusListeners) -> None:
+        slow, more = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", post(status.question(), SLOW_FIELD)
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
             client.send(slow + more * 200)
             wait_until(lambda: status.seen == ["/slow"])
@@ -549,22 +523,18 @@ class TestConnections:
             assert last.headers["connection"] == "close"
             assert client.is_closed()
 
-    def test_an_answer_that_takes_longer_than_idleness_may_is_waited_for(
-        self, status: StatusListeners, issued: IssuedCertificate
-    ) -> None:
+    def test_an_answer_that_takes_longer_than_idleness_may_is_waited_for(self, status: StatusListeners) -> None:
         short = Limits(keep_alive_seconds=SLOW_SECONDS / 4, linger_seconds=0.2)
         with serving(status.spec("fast", short)) as served, PlainClient(served.port("fast")) as client:
-            assert ask(client, post(question(issued)) + b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n") is GOOD
+            assert ask(client, post(status.question()) + b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n") is GOOD
             assert client.read_response().body == b"slow"
 
-    def test_what_is_asked_while_answers_wait_to_be_taken_is_not_answered_yet(
-        self, status: StatusListeners, issued: IssuedCertificate
-    ) -> None:
+    def test_what_is_asked_while_answers_wait_to_be_taken_is_not_answered_yet(self, status: StatusListeners) -> None:
         with serving(status.spec("fast", Limits())) as served, PlainClient(served.port("fast")) as client:
-            assert ask(client, post(question(issued))) is GOOD
+            assert ask(client, post(status.question())) is GOOD
             connection = connection_of(served)
             served.on_loop(connection.pause_writing)
-            client.send(post(question(issued)))
+            client.send(post(status.question()))
             wait_until(lambda: status.seen == ["/ocsp"])
             client.socket.settimeout(0.05)
             with pytest.raises(TimeoutError):
@@ -572,53 +542,49 @@ class TestConnections:
             served.on_loop(connection.resume_writing)
             client.socket.settimeout(PATIENCE)
             assert status_of(client.read_response()) is GOOD
-            assert ask(client, post(question(issued))) is GOOD
+            assert ask(client, post(status.question())) is GOOD
             assert status.seen == ["/ocsp"]
 
-    def test_a_client_that_takes_nothing_is_cut_and_holds_a_bounded_share(
-        self, status: StatusListeners, issued: IssuedCertificate
-    ) -> None:
+    def test_a_client_that_takes_nothing_is_cut_and_holds_a_bounded_share(self, status: StatusListeners) -> None:
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.socket.settimeout(0.2)
             with contextlib.suppress(ConnectionError, TimeoutError):
                 for _ in range(2000):
-                    client.send(post(question(issued)) * 60)
+                    client.send(post(status.question()) * 60)
             wait_until(lambda: served.running.counts()["fast"][0] == 0)
 
-    def test_caps_hold_and_count(self, status: StatusListeners, issued: IssuedCertificate) -> None:
+    def test_caps_hold_and_count(self, status: StatusListeners) -> None:
         limits = Limits(connections=3, connections_per_source=2)
         with serving(status.spec("fast", limits)) as served:
             with PlainClient(served.port("fast")) as one, PlainClient(served.port("fast")) as two:
                 for client in (one, two):
-                    assert ask(client, post(question(issued))) is GOOD
+                    assert ask(client, post(status.question())) is GOOD
                 with PlainClient(served.port("fast")) as third, contextlib.suppress(ConnectionError):
-                    third.send(post(question(issued)))
+                    third.send(post(status.question()))
                     assert third.receive() == b""
                 assert served.running.counts()["fast"] == (2, 1)
             wait_until(lambda: served.running.counts()["fast"] == (0, 1))
 
-    def test_requests_are_counted_with_and_without_the_cache(
-        self, status: StatusListeners, issued: IssuedCertificate
-    ) -> None:
+    def test_requests_are_counted_with_and_without_the_cache(self, status: StatusListeners) -> None:
         with serving(status.spec("fast")) as served, PlainClient(served.port("fast")) as client:
-            client.send(post(question(issued)) * 3 + post(question(issued), SLOW_FIELD))
+            client.send(post(status.question()) * 3 + post(status.question(), SLOW_FIELD))
             for _ in range(4):
                 client.read_response()
             state = served.running._every["fast"].state
             assert state is not None
             wait_until(lambda: state.total_requests == 4)
 
-    def test_the_date_is_the_listeners(self, issued: IssuedCertificate, client: PlainClient) -> None:
-        client.send(post(question(issued)) + post(question(issued), SLOW_FIELD))
+    def test_the_date_is_the_listeners(self, status: StatusListeners, client: PlainClient) -> None:
+        client.send(post(status.question()) + post(status.question(), SLOW_FIELD))
         first, second = client.read_response(), client.read_response()
         assert first == second
         assert next(iter(first.headers)) == "date"
 
-    def test_a_stop_ends_idle_connections(self, status: StatusListeners, issued: IssuedCertificate) -> None:
+    def test_a_stop_ends_idle_connections(self, status: StatusListeners) -> None:
         with serving(status.spec("fast"), grace=10 * PATIENCE) as served:
             client = PlainClient(served.port("fast"))
-            assert ask(client, post(question(issued))) is GOOD
+            assert ask(client, post(status.question())) is GOOD
         with client:
             assert client.is_closed()
 
