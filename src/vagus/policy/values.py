@@ -93,6 +93,17 @@ class DeviceClass(StrEnum):
     III = "III"
 
 
+class KeyState(StrEnum):
+    """States of a key (NIST SP 800-57 part 1 section 7)."""
+
+    PRE_ACTIVE = "pre-active"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DEACTIVATED = "deactivated"
+    COMPROMISED = "compromised"
+    DESTROYED = "destroyed"
+
+
 class Rule(Document):
     """Who may obtain certificates of the profile that the rule is named after, and how their devices are treated."""
 
