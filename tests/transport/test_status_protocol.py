@@ -332,7 +332,7 @@ class TestCached:
     def test_max_age_falls_as_the_end_comes_near(self, status: StatusListeners) -> None:
         responses = status.clinic.responses
         whole = responses._rules.presigned_lifetime
-        responses._rules = responses._rules.model_copy(update={"renew_after": whole})
+        responses._rules = type(responses._rules)(**{**dict(responses._rules), "renew_after": whole})
         stream, found = post(status.question()), []
         for wait in (0, 11 * 3600 + 59 * 60 - 1, 1, 1, 1, 57):
             status.clinic.advance(seconds=wait)
