@@ -6,6 +6,8 @@ is keyed by the index of its issuance entry in the ledger: the one order of the 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     DDL,
     BigInteger,
@@ -32,14 +34,17 @@ ByteOrdered = String(80).with_variant(String(80, collation="C"), "postgresql")
 """Text that is compared in ranges: by its bytes, not by the rules of the database's language."""
 
 
+def _table(name: str, *parts: Column[Any] | UniqueConstraint | Index) -> Table:
+    return Table(name, metadata, *parts)
+
+
 def _index_where(condition: str, name: str, *columns: str) -> Index:
     """An index of only those rows for which `condition` holds."""
     return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
-installation = Table(  # one row, which says what this database is
+installation = _table(  # one row, which says what this database is
     "installation",
-    metadata,
     Column("id", Integer, primary_key=True),
     Column("origin", String(200), nullable=False),  # the origin line of the ledger's checkpoints
     Column("created_at", Seconds, nullable=False),
@@ -51,9 +56,8 @@ installation = Table(  # one row, which says what this database is
     Column("group_domain", String(100)),
 )
 
-log_head = Table(  # one row, which each batch locks: leaf indexes and revocation steps get their numbers without a gap
+log_head = _table(  # one row, which each batch locks: leaf indexes and revocation steps get their numbers without a gap
     "log_head",
-    metadata,
     Column("id", Integer, primary_key=True),
     Column("size", Number, nullable=False),
     # the Merkle tree's frontier: concatenated 32-byte hashes, the largest subtree first
@@ -63,17 +67,15 @@ log_head = Table(  # one row, which each batch locks: leaf indexes and revocatio
     Column("device_sequence", Number, nullable=False),
 )
 
-log_leaves = Table(
+log_leaves = _table(
     "log_leaves",
-    metadata,
     Column("leaf_index", Number, primary_key=True, autoincrement=False),
     Column("entry", LargeBinary, nullable=False),
     Column("leaf_hash", LargeBinary, nullable=False),
 )
 
-authorities = Table(
+authorities = _table(
     "authorities",
-    metadata,
     Column("id", Integer, primary_key=True),
     Column("name", String(80), nullable=False),  # an authority's name: root, h1, h1/icu, h1/@sdc, h1/@infra, line
     Column("generation", Integer, nullable=False),  # 1, 2 ...: each re-key makes a new generation
@@ -93,26 +95,23 @@ authorities = Table(
     UniqueConstraint("name", "generation"),
 )
 
-authority_chain = Table(  # certificates above an imported authority, and cross-signatures of other generations
+authority_chain = _table(  # certificates above an imported authority, and cross-signatures of other generations
     "authority_chain",
-    metadata,
     Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("certificate_der", LargeBinary, nullable=False),
 )
 
-units = Table(
+units = _table(
     "units",
-    metadata,
     Column("name", String(80), primary_key=True),  # a unit's name, as in h1/icu
     Column("hospital", String(20), nullable=False),
     Column("organisation", Text, nullable=False),  # organisation (O) in the subject of the unit's certificates
     Column("title", Text, nullable=False),  # organizational unit (OU) in the subject of the unit's certificates
 )
 
-models = Table(
+models = _table(
     "models",
-    metadata,
     Column("name", String(80), primary_key=True),
     Column("maker", String(80), nullable=False),
     # a device category of the policy pack: infusion-pump, pacemaker ...
@@ -121,18 +120,16 @@ models = Table(
     Column("anchor_sha256", LargeBinary),  # SHA-256 of the maker's anchor that may vouch for devices of this model
 )
 
-maker_anchors = Table(
+maker_anchors = _table(
     "maker_anchors",
-    metadata,
     Column("sha256", LargeBinary, primary_key=True),
     Column("maker", String(80), nullable=False),
     Column("certificate_der", LargeBinary, nullable=False),
     Column("added_at", Seconds, nullable=False),
 )
 
-devices = Table(
+devices = _table(
     "devices",
-    metadata,
     Column("id", String(26), primary_key=True),
     Column("unit", String(80), ForeignKey("units.name"), nullable=False),
     Column("model", String(80), ForeignKey("models.name"), nullable=False),
@@ -156,9 +153,8 @@ devices = Table(
     _index_where("host_names IS NOT NULL", "devices_with_host_names", "id"),
 )
 
-keys = Table(  # each public key belongs to one owner for ever; `records.keys` enforces it
+keys = _table(  # each public key belongs to one owner for ever; `records.keys` enforces it
     "keys",
-    metadata,
     Column("spki_sha256", LargeBinary, primary_key=True),
     # owner of a key: device:<id>, authority:<name>#<generation>, ocsp:..., maker:...
     Column("owner", String(100), nullable=False),
@@ -166,9 +162,8 @@ keys = Table(  # each public key belongs to one owner for ever; `records.keys` e
     Column("since", Seconds, nullable=False),
 )
 
-certificates = Table(
+certificates = _table(
     "certificates",
-    metadata,
     Column("leaf_index", Number, primary_key=True, autoincrement=False),
     Column("authority_id", Integer, ForeignKey("authorities.id"), nullable=False),
     Column("serial", LargeBinary, nullable=False),
@@ -195,17 +190,15 @@ certificates = Table(
 )
 
 # the certificates' bytes, in a table of their own: whole scans read the narrow table `certificates` alone
-certificate_bytes = Table(
+certificate_bytes = _table(
     "certificate_bytes",
-    metadata,
     Column("leaf_index", Number, ForeignKey("certificates.leaf_index"), primary_key=True, autoincrement=False),
     Column("tbs_der", LargeBinary, nullable=False),
     Column("certificate_der", LargeBinary),
 )
 
-revocations = Table(
+revocations = _table(
     "revocations",
-    metadata,
     Column("leaf_index", Number, ForeignKey("certificates.leaf_index"), primary_key=True, autoincrement=False),
     # the revocation's step in the gapless sequence that every gateway follows
     Column("sequence", Number, nullable=False, unique=True),
@@ -222,9 +215,8 @@ revocations = Table(
 )
 
 # every step of the gapless revocation sequence: revocations, holds and releases; `revoked` has the present state alone
-revocation_events = Table(
+revocation_events = _table(
     "revocation_events",
-    metadata,
     Column("sequence", Number, primary_key=True, autoincrement=False),
     Column("authority_id", Integer, nullable=False),
     Column("serial", LargeBinary, nullable=False),
@@ -235,17 +227,15 @@ revocation_events = Table(
 )
 
 # the gapless sequence of changes that give rights to devices or take them; gateways follow it too
-device_changes = Table(
+device_changes = _table(
     "device_changes",
-    metadata,
     Column("sequence", Number, primary_key=True, autoincrement=False),
     Column("device_id", String(26), nullable=False),
     Column("at", Seconds, nullable=False),
 )
 
-crl_publications = Table(  # the newest CRL of each shard; CRL numbers never go back, also after a restore
+crl_publications = _table(  # the newest CRL of each shard; CRL numbers never go back, also after a restore
     "crl_publications",
-    metadata,
     Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
     Column("shard", Integer, primary_key=True),  # CRL shard; -1: the complete CRL, without issuingDistributionPoint
     Column("number", BigInteger, nullable=False),
@@ -255,9 +245,8 @@ crl_publications = Table(  # the newest CRL of each shard; CRL numbers never go 
     Column("crl_der", LargeBinary, nullable=False),
 )
 
-crl_deltas = Table(  # delta CRLs (RFC 5280 5.2.4): what changed since the base CRL that the delta names
+crl_deltas = _table(  # delta CRLs (RFC 5280 5.2.4): what changed since the base CRL that the delta names
     "crl_deltas",
-    metadata,
     Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
     Column("shard", Integer, primary_key=True),
     Column("base_number", BigInteger, nullable=False),
@@ -276,25 +265,22 @@ _STORED_AS_IT_IS = DDL(  # type: ignore[no-untyped-call]
 for _lists in (crl_publications, crl_deltas):
     event.listen(_lists, "after_create", _STORED_AS_IT_IS)
 
-crl_shards = Table(  # places given out in each CRL shard, in blocks; a certificate never changes its shard
+crl_shards = _table(  # places given out in each CRL shard, in blocks; a certificate never changes its shard
     "crl_shards",
-    metadata,
     Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
     Column("shard", Integer, primary_key=True),
     Column("places_taken", Integer, nullable=False),
 )
 
-leases = Table(  # leases: which process may do what only one may do at a time, and until when
+leases = _table(  # leases: which process may do what only one may do at a time, and until when
     "leases",
-    metadata,
     Column("name", String(80), primary_key=True),
     Column("holder", String(80), nullable=False),
     Column("until", Seconds, nullable=False),
 )
 
-revocation_plans = Table(  # mass revocations, which are counted, approved, run in stages, paused and resumed
+revocation_plans = _table(  # mass revocations, which are counted, approved, run in stages, paused and resumed
     "revocation_plans",
-    metadata,
     Column("id", Integer, primary_key=True),
     Column("selection", Text, nullable=False),  # JSON: which certificates the plan selects
     Column("act", String(8), nullable=False),  # the act of a revocation plan: revoke, hold, release
@@ -316,9 +302,8 @@ revocation_plans = Table(  # mass revocations, which are counted, approved, run 
     Column("stopped_because", Text),
 )
 
-ocsp_responders = Table(
+ocsp_responders = _table(
     "ocsp_responders",
-    metadata,
     Column("authority_id", Integer, ForeignKey("authorities.id"), primary_key=True),
     Column("key_id", String(80), nullable=False),
     Column("keystore", String(80), nullable=False),
@@ -326,9 +311,8 @@ ocsp_responders = Table(
     Column("not_after", Seconds, nullable=False),
 )
 
-tokens = Table(  # one-time enrolment tokens, of which only the hash is stored
+tokens = _table(  # one-time enrolment tokens, of which only the hash is stored
     "tokens",
-    metadata,
     Column("token_sha256", LargeBinary, primary_key=True),
     Column("device_id", String(26), ForeignKey("devices.id"), nullable=False),
     Column("made_at", Seconds, nullable=False),
@@ -339,9 +323,8 @@ tokens = Table(  # one-time enrolment tokens, of which only the hash is stored
     Index("tokens_by_device", "device_id"),
 )
 
-verifier_memory = Table(  # what a verifier must remember over a restart: highest CRL numbers, latest times
+verifier_memory = _table(  # what a verifier must remember over a restart: highest CRL numbers, latest times
     "verifier_memory",
-    metadata,
     Column("name", String(120), primary_key=True),
     Column("number", BigInteger, nullable=False),  # the remembered number, clipped to 63 bits, for people
     Column("octets", LargeBinary, nullable=False),  # the remembered number itself, big-endian, up to 20 bytes
@@ -349,9 +332,8 @@ verifier_memory = Table(  # what a verifier must remember over a restart: highes
 )
 
 # durable jobs: business code inserts them in its own transaction, and server/jobs runs them under a lease
-work = Table(
+work = _table(
     "work",
-    metadata,
     Column("id", Integer, primary_key=True),
     Column("kind", String(40), nullable=False),
     Column("key", String(120), nullable=False),
