@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from vagus.authority.crls import emergency
@@ -23,14 +23,9 @@ from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records import certificates as certificate_rows
 from vagus.records.installation import load_installation
+from vagus.x509 import templates
 from vagus.x509.names import distinguished
 from vagus.x509.requests import CertificateRequest, decode_request
-from vagus.x509.templates import (
-    NameConstraintSpec,
-    device_subtree_constraints,
-    sdc_constraints,
-    self_issuer,
-)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +36,6 @@ if TYPE_CHECKING:
     from vagus.keystore.signing import SigningKey
     from vagus.keystore.software import SoftwareKeystore
     from vagus.policy.values import PolicyPack
-    from vagus.records.authorities import AuthorityRow
     from vagus.records.engine.database import Connection, Database
     from vagus.records.engine.writer import Batch, Writer
 
@@ -73,6 +67,7 @@ class _Journal:
         self.writer.submit(lambda batch: append(batch, entry)).result()
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Ceremony:
     """A ceremony over one installation.
 
@@ -80,38 +75,23 @@ class Ceremony:
     made). `advance` is called after each finished step. `is_maker` as for Hierarchy.
     """
 
-    def __init__(
-        self,
-        pack: PolicyPack,
-        database: Database,
-        writer: Writer,
-        entropy: Entropy,
-        *,
-        issuance: Issuance,
-        publisher: CrlPublisher,
-        keystore_of: Callable[[str], SoftwareKeystore],
-        status_url: str,
-        by: str,
-        sealer: EnvelopeSealer | None = None,
-        is_maker: bool = False,
-        advance: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._pack = pack
-        self._database = database
-        self._writer = writer
-        self._entropy = entropy
-        self._issuance = issuance
-        self._publisher = publisher
-        self._keystore_of = keystore_of
-        self._status_url = status_url
-        self._by = by
-        self._sealer = sealer
-        self._is_maker = is_maker
-        self._advance = advance
+    pack: PolicyPack
+    database: Database
+    writer: Writer
+    entropy: Entropy
+    _: KW_ONLY
+    issuance: Issuance
+    publisher: CrlPublisher
+    keystore_of: Callable[[str], SoftwareKeystore]
+    status_url: str
+    by: str
+    sealer: EnvelopeSealer | None = None
+    is_maker: bool = False
+    advance: Callable[[str], None] = lambda _: None
 
-    def find_pending(self) -> tuple[AuthorityRow, ...]:
+    def find_pending(self) -> tuple[rows.AuthorityRow, ...]:
         """The requests that this ceremony would certify, parents first: those whose parent is an authority here."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return find_pending(connection)
 
     def hold(self) -> CeremonyReport:
@@ -120,7 +100,7 @@ class Ceremony:
         Raises NotTrusted(POP_FAILED), IntegrityFailure(KEY_MISMATCH) for a request that is not what its row says,
         and what issuing, keystores and publishing raise. Authorities certified before an error stay certified.
         """
-        journal = _Journal(self._writer, f"ceremony-{self._entropy(8).hex()}", self._by)
+        journal = _Journal(self.writer, f"ceremony-{self.entropy(8).hex()}", self.by)
         journal.note("begin")
         certified: list[str] = []
         crls: list[str] = []
@@ -129,22 +109,22 @@ class Ceremony:
         for row in self.find_pending():
             self._certify(row, journal)
             certified.append(row.reference)
-            self._advance(row.reference)
+            self.advance(row.reference)
         # 2. Sign the CRLs of every live offline authority, also where nothing was revoked: each CRL has a nextUpdate
         # that only a ceremony can renew.
         for issuer in self._offline_issuers():
-            for publication in self._publisher.publish_all(issuer):
+            for publication in self.publisher.publish_all(issuer):
                 journal.note("sign-list", issuer.reference, publication.crl_der)
                 crls.append(f"{issuer.reference}/{publication.shard}")
             # 3. While the offline keys are open, also sign and seal one emergency CRL for each subordinate, which
             # revokes that subordinate.
-            if self._sealer is not None:
-                sealed.extend(self._seal(issuer, self._sealer, journal))
-            self._advance(f"{issuer.reference} CRLs")
+            if self.sealer is not None:
+                sealed.extend(self._seal(issuer, self.sealer, journal))
+            self.advance(f"{issuer.reference} CRLs")
         journal.note("end")
         return CeremonyReport(journal.ceremony, tuple(certified), tuple(crls), tuple(sealed))
 
-    def _certify(self, row: AuthorityRow, journal: _Journal) -> None:
+    def _certify(self, row: rows.AuthorityRow, journal: _Journal) -> None:
         # 1. The certificate request belongs to the authority's row: its signature verifies, and it carries the key that
         # the row names.
         if row.request_der is None:
@@ -157,7 +137,7 @@ class Ceremony:
         journal.note("open-request", row.reference, row.request_der)
         # 2. Choose the key that signs the authority's certificate: its own for a root, else that of the newest
         # generation of its parent.
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             issuer = self._issuer_for(connection, row, request)
             constraints = self._constraints(connection, row, request)
         journal.note("open-key", issuer.reference)
@@ -165,19 +145,19 @@ class Ceremony:
         # gives the same certificate.
         order = IssuanceOrder(
             request_id=f"authority:{row.reference}",
-            profile=self._pack.authorities.of_kind(row.kind, is_maker=self._is_maker).profile,
+            profile=self.pack.authorities.of_kind(row.kind, is_maker=self.is_maker).profile,
             owner=f"authority:{row.reference}",
             public_key=request.public_key,
             subject=None,
             subject_der=request.subject_der,
             name_constraints=constraints,
         )
-        issued = self._issuance.issue_now(order, issuer)
+        issued = self.issuance.issue_now(order, issuer)
         # 4. Mark the authority's row as active, so that it may issue from now on.
-        self._writer.submit(lambda batch: self._activate(batch, row, issuer, issued)).result()
+        self.writer.submit(lambda batch: self._activate(batch, row, issuer, issued)).result()
         journal.note("certify", row.reference, issued.der)
 
-    def _activate(self, batch: Batch, row: AuthorityRow, issuer: Issuer, issued: IssuedCertificate) -> None:
+    def _activate(self, batch: Batch, row: rows.AuthorityRow, issuer: Issuer, issued: IssuedCertificate) -> None:
         found = certificate_rows.find_by_leaf(batch.connection, issued.leaf_index)
         if found is None:
             msg = f"the certificate of authority {row.reference} has no row in the database; run: vagus audit verify"
@@ -194,7 +174,7 @@ class Ceremony:
         above = None if parent_id is None else issuer.reference
         append(batch, AuthorityCertified(row.reference, issued.serial, hashlib.sha256(issued.der).digest(), above))
 
-    def _issuer_for(self, connection: Connection, row: AuthorityRow, request: CertificateRequest) -> Issuer:
+    def _issuer_for(self, connection: Connection, row: rows.AuthorityRow, request: CertificateRequest) -> Issuer:
         if row.kind == AuthorityKind.ROOT:
             key = self._key(row)
             return Issuer(
@@ -205,9 +185,11 @@ class Ceremony:
                 certificate=None,
                 certificate_der=b"",
                 chain_der=(),
-                facts=self_issuer(request.subject_der, request.public_key, None, signature_algorithm=key.algorithm),
+                facts=templates.self_issuer(
+                    request.subject_der, request.public_key, None, signature_algorithm=key.algorithm
+                ),
                 key=key,
-                status_url=self._status_url,
+                status_url=self.status_url,
                 shards=ShardPlan(row.id),
             )
         parent = None if row.parent_id is None else rows.find_by_id(connection, row.parent_id)
@@ -215,14 +197,14 @@ class Ceremony:
         if newest is None:
             msg = f"the parent of authority {row.reference} has no certificate yet; certify the parent first"
             raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
-        return make_issuer(connection, newest, self._key(newest), status_url=self._status_url)
+        return make_issuer(connection, newest, self._key(newest), status_url=self.status_url)
 
-    def _key(self, row: AuthorityRow) -> SigningKey:
-        return self._keystore_of(row.name).load(row.key_id)
+    def _key(self, row: rows.AuthorityRow) -> SigningKey:
+        return self.keystore_of(row.name).load(row.key_id)
 
     def _constraints(
-        self, connection: Connection, row: AuthorityRow, request: CertificateRequest
-    ) -> NameConstraintSpec | None:
+        self, connection: Connection, row: rows.AuthorityRow, request: CertificateRequest
+    ) -> templates.NameConstraintSpec | None:
         """The names that an authority may certify: they follow from its own name, not from its request.
 
         docs/isolation.md shows what these constraints (RFC 5280 4.2.1.10) hold apart.
@@ -236,32 +218,32 @@ class Ceremony:
             raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
         hospital, _, unit = row.name.partition("/")
         if kind is AuthorityKind.SDC_CA:
-            return sdc_constraints((f"{hospital}.{group_domain}",))
+            return templates.sdc_constraints((f"{hospital}.{group_domain}",))
         domain = f"{unit}.{hospital}.{group_domain}" if unit else f"{hospital}.{group_domain}"
         fields = _directory_fields(request.subject_der, with_unit=bool(unit)) if row.constrain_dn else None
-        return device_subtree_constraints(domain, constrain_dn=fields)
+        return templates.device_subtree_constraints(domain, constrain_dn=fields)
 
     def _offline_issuers(self) -> tuple[Issuer, ...]:
-        at = int(self._publisher.now().timestamp())
-        with self._database.reading() as connection:
+        at = int(self.publisher.now().timestamp())
+        with self.database.reading() as connection:
             live = [row for row in rows.list_authorities(connection) if row.is_offline and is_live(row, at)]
         found: list[Issuer] = []
         for row in live:
             key = self._key(row)
-            with self._database.reading() as connection:
-                found.append(make_issuer(connection, row, key, status_url=self._status_url))
+            with self.database.reading() as connection:
+                found.append(make_issuer(connection, row, key, status_url=self.status_url))
         return tuple(found)
 
     def _seal(self, issuer: Issuer, sealer: EnvelopeSealer, journal: _Journal) -> tuple[Path, ...]:
-        folder = self._keystore_of(issuer.name).folder / "emergency"
-        made = emergency.seal_emergency_crls(self._database, self._publisher, issuer, sealer, folder)
+        folder = self.keystore_of(issuer.name).folder / "emergency"
+        made = emergency.seal_emergency_crls(self.database, self.publisher, issuer, sealer, folder)
         for place, content in made.items():
             journal.note("seal-emergency-list", issuer.reference, content)
-            self._advance(place.name)
+            self.advance(place.name)
         return tuple(made)
 
 
-def find_pending(connection: Connection) -> tuple[AuthorityRow, ...]:
+def find_pending(connection: Connection) -> tuple[rows.AuthorityRow, ...]:
     """Requests that a ceremony can certify, parents first.
 
     Requests for a CA elsewhere are not among them, nor those below an authority without a certificate.
@@ -270,7 +252,7 @@ def find_pending(connection: Connection) -> tuple[AuthorityRow, ...]:
     order: Mapping[str, int] = {AuthorityKind.ROOT: 0, AuthorityKind.DEVICE_CA: 1}
     waiting = [row for row in every if row.state == rows.REQUESTED and row.request_der is not None]
     can_sign = {row.id for row in every if row.certificate_der is not None}
-    found: list[AuthorityRow] = []
+    found: list[rows.AuthorityRow] = []
     for row in sorted(waiting, key=lambda row: (order.get(row.kind, 2), row.id)):
         if row.kind == AuthorityKind.ROOT or row.parent_id in can_sign:
             found.append(row)

@@ -18,18 +18,9 @@ from vagus.ledger.append import append
 from vagus.ledger.entries import IssuanceRecorded
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
+from vagus.records import certificates as rows
 from vagus.records import keys as key_rows
 from vagus.records.authorities import AuthorityRow
-from vagus.records.certificates import (
-    EVERY_SHARD,
-    ISSUED,
-    NO_EXPIRY,
-    CertificateRow,
-    fill_shard,
-    find_certificate,
-    find_shard,
-    insert_intent,
-)
 from vagus.records.engine.database import Connection
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.lost_certificates import set_known_shard, take_place
@@ -46,8 +37,8 @@ ELSEWHERE = "elsewhere"
 
 def find_known_shard(connection: Connection, authority: AuthorityRow, serial: int) -> int | None:
     """The shard of a certificate that is known here, if that is known."""
-    row = find_certificate(connection, authority.id, serial)
-    return None if row is None or row.shard == EVERY_SHARD else row.shard
+    row = rows.find_certificate(connection, authority.id, serial)
+    return None if row is None or row.shard == rows.EVERY_SHARD else row.shard
 
 
 def record_crls(batch: Batch, *crls: ForeignCrl, since: str, by: str) -> int:
@@ -97,10 +88,10 @@ def record_entry(
     `is_of_ours` as in `record_combined`.
     """
     reason, shard = said.reason, said.shard
-    row = find_certificate(batch.connection, authority.id, serial)
+    row = rows.find_certificate(batch.connection, authority.id, serial)
     if row is None:
         row = _insert_row(batch, authority, serial, since, shard, is_of_ours=is_of_ours)
-    elif row.shard == EVERY_SHARD and shard is not None:
+    elif row.shard == rows.EVERY_SHARD and shard is not None:
         set_known_shard(batch.connection, row, shard)
     before = find_revocation(batch.connection, row.leaf_index)
     if before is not None and gravity(reason) <= gravity(RevocationReason(before.reason)):
@@ -114,7 +105,7 @@ def record_entry(
 
 def _insert_row(
     batch: Batch, authority: AuthorityRow, serial: int, since: str, shard: int | None, *, is_of_ours: bool
-) -> CertificateRow:
+) -> rows.CertificateRow:
     """Insert the row of a certificate that only a CRL names: its key, owner and bytes are not known."""
     request_id = f"{since}:{authority.id}:{serial:x}"
     owner = f"rule:{since}"
@@ -135,7 +126,7 @@ def _insert_row(
             shard=shard,
         ),
     )
-    row = CertificateRow(
+    row = rows.CertificateRow(
         leaf_index=leaf_index,
         authority_id=authority.id,
         serial=serial,
@@ -145,11 +136,11 @@ def _insert_row(
         spki_sha256=spki_sha256,
         request_id=request_id,
         not_before=batch.at,
-        not_after=authority.not_after or NO_EXPIRY,
+        not_after=authority.not_after or rows.NO_EXPIRY,
         shard=_choose_shard(batch.connection, authority, is_of_ours=is_of_ours) if shard is None else shard,
-        state=ISSUED,
+        state=rows.ISSUED,
     )
-    insert_intent(batch.connection, row, b"")
+    rows.insert_intent(batch.connection, row, b"")
     take_place(batch.connection, authority.id, row.shard)
     return row
 
@@ -159,8 +150,8 @@ def _choose_shard(connection: Connection, authority: AuthorityRow, *, is_of_ours
     if authority.is_offline:  # an offline authority has one CRL shard for ever
         return 0
     if is_of_ours:
-        return EVERY_SHARD
-    shard, taken = find_shard(connection, authority.id) or (0, 0)
+        return rows.EVERY_SHARD
+    shard, taken = rows.find_shard(connection, authority.id) or (0, 0)
     return shard if taken < shards.SHARD_PLACES else shard + 1
 
 
@@ -178,7 +169,7 @@ def adopt_crl(batch: Batch, foreign: ForeignCrl) -> bool:
     is_news = False
     for shard in places:
         if shard >= 0 and not authority.is_offline:
-            fill_shard(batch.connection, authority.id, shard, shards.SHARD_PLACES)
+            rows.fill_shard(batch.connection, authority.id, shard, shards.SHARD_PLACES)
         newest = find_facts(batch.connection, authority.id, shard)
         if newest is not None and newest.number > crl.number:
             continue

@@ -6,7 +6,7 @@ A request is a key in a keystore and a row with a CSR. A ceremony, or a CA elsew
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from vagus.authority import earlier_revocations, imports
@@ -23,7 +23,7 @@ from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records import keys as key_rows
 from vagus.records.authorities import AuthorityRow, slug_of
-from vagus.x509.crls.decoding import decode_crl
+from vagus.x509.crls.decoding import Crl, decode_crl
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import SubjectFields, encode_subject
 from vagus.x509.pem import encode_block
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from vagus.policy.values import AuthorityRule, PolicyPack
     from vagus.records.engine.writer import Batch, Writer
     from vagus.x509.algorithms import KeyAlgorithm
-    from vagus.x509.crls.decoding import Crl
 
 __all__ = ["Hierarchy", "Issuer", "OpenIssuers", "make_issuer", "open_issuers"]
 
@@ -54,30 +53,23 @@ class RequestedAuthority:
     request_der: bytes
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Hierarchy:
     """The acts that add, change and retire authorities. `is_maker`: a maker's root has rules of its own.
 
     `keystore_or_new` opens the keystore of an authority by its name, and makes it if there is none.
     """
 
-    def __init__(
-        self,
-        pack: PolicyPack,
-        writer: Writer,
-        *,
-        keystore_or_new: Callable[[str], SoftwareKeystore],
-        requests: Path,
-        is_maker: bool = False,
-    ) -> None:
-        self._pack = pack
-        self._writer = writer
-        self._keystore_or_new = keystore_or_new
-        self._requests = requests
-        self._is_maker = is_maker
+    pack: PolicyPack
+    writer: Writer
+    _: KW_ONLY
+    keystore_or_new: Callable[[str], SoftwareKeystore]
+    requests: Path
+    is_maker: bool = False
 
     def rule(self, kind: AuthorityKind) -> AuthorityRule:
         """What the policy says of this kind of authority here."""
-        return self._pack.authorities.of_kind(kind, is_maker=self._is_maker)
+        return self.pack.authorities.of_kind(kind, is_maker=self.is_maker)
 
     def request(
         self,
@@ -107,7 +99,7 @@ class Hierarchy:
         # never covers the certificates of another (RFC 5280 5: the scope of a CRL depends on its issuer's name).
         request_der = sign_request(key, _subject_der(planned, generation))
         # 4. Store the authority's row, the owner of its key and the ledger entry in one transaction.
-        authority_id = self._writer.submit(
+        authority_id = self.writer.submit(
             lambda batch: self._record(batch, planned, generation, key, request_der, by)
         ).result()
         self._write_request(planned.name, generation, request_der)
@@ -139,7 +131,7 @@ class Hierarchy:
             msg = f"the certificate is not for the key of {row.reference}; have the request of that authority certified"
             raise Conflict(Reason.KEY_MISMATCH, msg, authority=row.reference)
         imports.check_authority(found, self._profile_keys(AuthorityKind(row.kind)))
-        self._writer.submit(lambda batch: _certify(batch, row.id, row.reference, found, by=by)).result()
+        self.writer.submit(lambda batch: _certify(batch, row.id, row.reference, found, by=by)).result()
         return row.reference
 
     def import_authority(
@@ -174,7 +166,7 @@ class Hierarchy:
         generation = 1 if newest is None else newest.generation + 1
         # 2. Check that the private key belongs to the imported certificate.
         imports.check_key_pair(found, key_pem, password)
-        keystore, key_id = self._keystore_or_new(planned.name), _key_id(generation)
+        keystore, key_id = self.keystore_or_new(planned.name), _key_id(generation)
         if keystore.has(key_id):  # the key is there already: an earlier import was interrupted
             key = keystore.load(key_id)
         else:
@@ -195,7 +187,7 @@ class Hierarchy:
                 batch, *(one for one in read if one is not None), since=earlier_revocations.ELSEWHERE, by=by
             )
 
-        self._writer.submit(act).result()
+        self.writer.submit(act).result()
         return f"{planned.name}#{generation}"
 
     def retire(self, name: str, generation: int, *, by: str) -> None:
@@ -209,17 +201,17 @@ class Hierarchy:
             rows.set_authority_state(batch.connection, row.id, rows.RETIRED)
             append(batch, OperatorAct("authority-retired", by, subject=f"authority:{row.reference}"))
 
-        self._writer.submit(act).result()
+        self.writer.submit(act).result()
 
     def _profile_keys(self, kind: AuthorityKind) -> frozenset[KeyAlgorithm]:
-        return self._pack.profile(self.rule(kind).profile).key_algorithms
+        return self.pack.profile(self.rule(kind).profile).key_algorithms
 
     def _find_newest(self, name: str) -> AuthorityRow | None:
-        return self._writer.submit(lambda batch: rows.find_newest(batch.connection, name, state=None)).result()
+        return self.writer.submit(lambda batch: rows.find_newest(batch.connection, name, state=None)).result()
 
     def _key(self, name: str, generation: int, algorithm: KeyAlgorithm) -> SoftwareSigningKey:
         owner = f"authority:{name}#{generation}"
-        return self._keystore_or_new(name).load_or_generate(_key_id(generation), algorithm, _CA_PURPOSES, owner)
+        return self.keystore_or_new(name).load_or_generate(_key_id(generation), algorithm, _CA_PURPOSES, owner)
 
     def _record(
         self,
@@ -259,8 +251,8 @@ class Hierarchy:
         return authority_id
 
     def _write_request(self, name: str, generation: int, request_der: bytes) -> None:
-        self._requests.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place = self._requests / f"{slug_of(name)}.{generation}.csr"
+        self.requests.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place = self.requests / f"{slug_of(name)}.{generation}.csr"
         replace_durably(place, encode_block(request_der, "CERTIFICATE REQUEST"), has_rivals=True)
 
 

@@ -23,7 +23,6 @@ from vagus.x509.tbs import TbsFields, decode_tbs
 
 if TYPE_CHECKING:
     from vagus.keystore.passphrases import Passphrase
-    from vagus.records.authorities import AuthorityRow
     from vagus.records.engine.database import Connection
     from vagus.records.engine.writer import Batch
     from vagus.x509.algorithms import KeyAlgorithm
@@ -132,7 +131,7 @@ def check_key_pair(found: ImportedChain, key_pem: bytes, password: Passphrase | 
         raise Conflict(Reason.KEY_MISMATCH, msg)
 
 
-def find_row_of(connection: Connection, certificate_der: bytes) -> AuthorityRow | None:
+def find_row_of(connection: Connection, certificate_der: bytes) -> rows.AuthorityRow | None:
     """The authority here whose certificate this is, or whose key it carries."""
     spki = decode_tbs(decode_certificate(certificate_der).tbs_certificate_bytes).spki_der
     row = rows.find_by_key(connection, hashlib.sha256(spki).digest())

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from vagus.authority import revocation
@@ -39,7 +39,6 @@ from vagus.x509.crls.building import RevocationReason
 if TYPE_CHECKING:
     from vagus.clock import Clock
     from vagus.policy.values import PolicyPack
-    from vagus.records.certificates import CertificateRow
     from vagus.records.engine.database import Connection, Database
     from vagus.records.engine.writer import Batch, Writer
 
@@ -78,24 +77,17 @@ StopCondition = Callable[[RevocationPlanRow], str | None]
 """Why the plan must stop now, as a word such as `lists-behind`, or None. Checked before each stage, after each step."""
 
 
+@dataclass(eq=False, repr=False)
 class MassRevocation:
     """The acts on plans. `by` names the operator; each operator approves once."""
 
-    def __init__(
-        self,
-        pack: PolicyPack,
-        database: Database,
-        writer: Writer,
-        clock: Clock,
-        *,
-        lock_out: LockOut = lambda *_: None,
-    ) -> None:
-        """`lock_out` is what the inventory does to devices whose plan says so."""
-        self._pack = pack
-        self._database = database
-        self._writer = writer
-        self._clock = clock
-        self._lock_out = lock_out
+    pack: PolicyPack
+    database: Database
+    writer: Writer
+    clock: Clock
+    _: KW_ONLY
+    lock_out: LockOut = lambda *_: None
+    """What the inventory does to devices whose plan says so."""
 
     def forecast(self, selection: Selection, act: str, reason: RevocationReason) -> Forecast:
         """The counts; nothing is written. Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything.
@@ -103,17 +95,17 @@ class MassRevocation:
         A compromise also counts what is revoked for another reason: its keys may be certified until they are blocked.
         """
         _check_selection(selection)
-        at, states = int(self._clock.now().timestamp()), _states_before(act, reason)
-        with self._database.reading() as connection:
-            return make_forecast(connection, self._pack, selection, act, states=states, at=at)
+        at, states = int(self.clock.now().timestamp()), _states_before(act, reason)
+        with self.database.reading() as connection:
+            return make_forecast(connection, self.pack, selection, act, states=states, at=at)
 
     def count_left(self, row: RevocationPlanRow) -> int:
         """How many certificates of a plan's selection its act has not reached, whenever they were issued.
 
         For a plan that is done: those issued since it was proposed, and those changed back since.
         """
-        at = int(self._clock.now().timestamp())
-        with self._database.reading() as connection:
+        at = int(self.clock.now().timestamp())
+        with self.database.reading() as connection:
             return selections.count_without_self_issued(
                 connection,
                 row.selection,
@@ -138,7 +130,7 @@ class MassRevocation:
         Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything, an odd reason or odd stages, and
         Conflict(NOT_FOUND) when there is nothing to do.
         """
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             counted_until = selections.newest_leaf(connection)
             newest_step = revocation_rows.newest_sequence(connection)
         forecast = self.forecast(selection, act, reason)
@@ -163,7 +155,7 @@ class MassRevocation:
                 reason=int(reason),
                 counts={name: count for name, count in asdict(forecast).items() if name not in _NOT_STORED},
                 stages=tuple(sorted(ends)),
-                approvals_needed=max(forecast.approvals_needed, *(count_approvals(self._pack, one) for one in late), 1),
+                approvals_needed=max(forecast.approvals_needed, *(count_approvals(self.pack, one) for one in late), 1),
                 approvals=(by,),
                 state=rows.PROPOSED,
                 made_by=by,
@@ -180,7 +172,7 @@ class MassRevocation:
             _log(batch, "mass-revocation-proposed", made, by)
             return made
 
-        return self._writer.submit(write).result()
+        return self.writer.submit(write).result()
 
     def approve(self, plan_id: int, *, by: str) -> RevocationPlanRow:
         """One more approval. Raises Conflict(NOT_FOUND, DEVICE_STATE: has ended, ALREADY_EXISTS: of this operator)."""
@@ -193,7 +185,7 @@ class MassRevocation:
                 raise Conflict(Reason.ALREADY_EXISTS, msg, plan=plan_id)
             return _store(batch, replace(row, approvals=(*row.approvals, by)), "mass-revocation-approved", by)
 
-        return self._writer.submit(write).result()
+        return self.writer.submit(write).result()
 
     def run(
         self,
@@ -212,8 +204,8 @@ class MassRevocation:
         """
         seen = seen or self._read(plan_id)
         self._check_may_begin(seen, stop)
-        row = self._writer.submit(lambda batch: _begin(batch, seen, by)).result()
-        remaining = _Remaining(self._database, self._clock, row)
+        row = self.writer.submit(lambda batch: _begin(batch, seen, by)).result()
+        remaining = _Remaining(self.database, self.clock, row)
         while row.state == rows.RUNNING:
             before, row = row, self._submit_step(plan_id, by, remaining.choose(row))
             # no progress: another process ran or paused the plan, or no certificate was left
@@ -230,17 +222,17 @@ class MassRevocation:
 
         A plan that has paused after a stage gets the mark, so that a stage handed over to a job does not begin.
         """
-        return self._writer.submit(lambda batch: _move(batch, plan_id, rows.PAUSED, by, PAUSED_BY_OPERATOR)).result()
+        return self.writer.submit(lambda batch: _move(batch, plan_id, rows.PAUSED, by, PAUSED_BY_OPERATOR)).result()
 
     def stop(self, plan_id: int, *, by: str, because: str | None = None) -> RevocationPlanRow:
         """End a plan for good. What it did is not undone."""
-        return self._writer.submit(lambda batch: _move(batch, plan_id, rows.STOPPED, by, because)).result()
+        return self.writer.submit(lambda batch: _move(batch, plan_id, rows.STOPPED, by, because)).result()
 
     def _submit_step(self, plan_id: int, by: str, chosen: _Candidates) -> RevocationPlanRow:
-        return self._writer.submit(lambda batch: _step(batch, plan_id, by, chosen, self._lock_out)).result()
+        return self.writer.submit(lambda batch: _step(batch, plan_id, by, chosen, self.lock_out)).result()
 
     def _read(self, plan_id: int) -> RevocationPlanRow:
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return _find(connection, plan_id)
 
     def _check_may_begin(self, row: RevocationPlanRow, stop: StopCondition) -> None:
@@ -382,7 +374,7 @@ def _step(batch: Batch, plan_id: int, by: str, chosen: _Candidates, lock_out: Lo
     return _store(batch, replace(row, state=rows.PAUSED, stage=row.stage + 1), "mass-revocation-stage-done", by)
 
 
-def _lives(batch: Batch, one: CertificateRow) -> bool:
+def _lives(batch: Batch, one: certificate_rows.CertificateRow) -> bool:
     """Whether it, or another certificate for its key, is alive and not revoked.
 
     Only then is its device locked out: a revoked certificate of a unit may be of a device that has left the unit.
@@ -393,7 +385,7 @@ def _lives(batch: Batch, one: CertificateRow) -> bool:
     return any(other.not_after > batch.at and other.state != certificate_rows.REVOKED for other in others)
 
 
-def _apply(batch: Batch, row: RevocationPlanRow, one: CertificateRow, reference: str, by: str) -> bool:
+def _apply(batch: Batch, row: RevocationPlanRow, one: certificate_rows.CertificateRow, reference: str, by: str) -> bool:
     """Whether it was done; a hold that began after the proposal is not released, for no one approved that."""
     if row.act == revocation_rows.RELEASE:
         return revocation.release_row(batch, one, by=by, held_until=row.newest_step) is not None
@@ -431,9 +423,8 @@ def _log(batch: Batch, act: str, row: RevocationPlanRow, by: str) -> None:
 def _find(connection: Connection, plan_id: int) -> RevocationPlanRow:
     row = rows.find_plan(connection, plan_id)
     if row is None:
-        raise Conflict(
-            Reason.NOT_FOUND, f"revocation plan {plan_id} does not exist; see `vagus revoke list`", plan=plan_id
-        )
+        msg = f"revocation plan {plan_id} does not exist; see `vagus revoke list`"
+        raise Conflict(Reason.NOT_FOUND, msg, plan=plan_id)
     return row
 
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
-    from vagus.records.certificates import CertificateRow
     from vagus.records.engine.writer import Batch, Writer
 
 
@@ -109,7 +108,7 @@ def block_key(batch: Batch, spki_sha256: bytes, *, by: str) -> bool:
     return is_news
 
 
-def revoke_row(batch: Batch, row: CertificateRow, reason: RevocationReason, *, by: str) -> int:
+def revoke_row(batch: Batch, row: certificate_rows.CertificateRow, reason: RevocationReason, *, by: str) -> int:
     """Revoke the certificate of `row`, in its present state; gives its number in the sequence.
 
     A compromise concerns the key: its other unexpired certificates, of any issuer, are revoked in the same act.
@@ -119,7 +118,7 @@ def revoke_row(batch: Batch, row: CertificateRow, reason: RevocationReason, *, b
     return _revoke(batch, _read_again(batch, row), reason, by=by)
 
 
-def hold_row(batch: Batch, row: CertificateRow, *, by: str) -> int:
+def hold_row(batch: Batch, row: certificate_rows.CertificateRow, *, by: str) -> int:
     """Suspend the certificate of `row`; gives its number in the sequence. A second hold changes nothing.
 
     Raises Conflict(REVOKED), and PolicyRefusal(POLICY_VIOLATION) for an authority: with its release all that it signed
@@ -128,7 +127,7 @@ def hold_row(batch: Batch, row: CertificateRow, *, by: str) -> int:
     return _hold(batch, _read_again(batch, row), by=by)
 
 
-def release_row(batch: Batch, row: CertificateRow, *, by: str, held_until: int) -> int | None:
+def release_row(batch: Batch, row: certificate_rows.CertificateRow, *, by: str, held_until: int) -> int | None:
     """End the hold on the certificate of `row`; gives its number in the sequence.
 
     None, and nothing changes, if it was held by a step after `held_until`. Raises Conflict(REVOKED or NOT_FOUND).
@@ -251,7 +250,7 @@ def _event(batch: Batch, one: Revocable, sequence: int, act: str, reason: Revoca
     return event
 
 
-def _note_authority(batch: Batch, row: CertificateRow) -> None:
+def _note_authority(batch: Batch, row: certificate_rows.CertificateRow) -> None:
     """An authority whose certificate is revoked issues nothing more from this commit on."""
     if not row.owner.startswith("authority:"):
         return
@@ -269,7 +268,7 @@ def _find(batch: Batch, authority_id: int, serial: int) -> Revocable:
     return found
 
 
-def _read_again(batch: Batch, row: CertificateRow) -> Revocable:
+def _read_again(batch: Batch, row: certificate_rows.CertificateRow) -> Revocable:
     """`row` as it is in this transaction: this act may have changed it since it was read."""
     found = find_revocable(batch.connection, row.leaf_index)
     if found is None:
@@ -283,11 +282,11 @@ def _is_root_itself(one: Revocable) -> bool:
     return one.certificate.owner == f"authority:{one.reference}"
 
 
-def _list_alive(batch: Batch, device_id: str) -> tuple[CertificateRow, ...]:
+def _list_alive(batch: Batch, device_id: str) -> tuple[certificate_rows.CertificateRow, ...]:
     return certificate_rows.list_of_device(batch.connection, device_id, alive_at=batch.at)
 
 
-def _each(batch: Batch, found: Iterable[CertificateRow], act: Callable[[Revocable], int]) -> Revoked:
+def _each(batch: Batch, found: Iterable[certificate_rows.CertificateRow], act: Callable[[Revocable], int]) -> Revoked:
     begun_at = rows.newest_sequence(batch.connection)
     places = [act(_read_again(batch, row)) for row in found]
     count = sum(place > begun_at for place in places)

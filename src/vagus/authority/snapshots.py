@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import PolicyRefusal
 from vagus.identifiers import serial_contents
-from vagus.keystore.signing import Purpose
+from vagus.keystore.signing import Purpose, SigningKey
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
@@ -23,7 +23,6 @@ from vagus.x509.crls.building import next_crl_number
 
 if TYPE_CHECKING:
     from vagus.clock import Clock, Entropy
-    from vagus.keystore.signing import SigningKey
     from vagus.keystore.software import SoftwareKeystore
     from vagus.records.engine.database import Connection, Database
     from vagus.records.engine.writer import Batch, Writer
@@ -51,15 +50,15 @@ def open_snapshot_key(keystore: SoftwareKeystore, origin: str) -> SigningKey:
     return keystore.load_or_generate(_KEY, KeyAlgorithm.P256, [Purpose.DATA], f"snapshot:{origin}")
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SnapshotMaker:
     """Makes the snapshots of one installation."""
 
-    def __init__(self, database: Database, writer: Writer, clock: Clock, entropy: Entropy, key: SigningKey) -> None:
-        self._database = database
-        self._writer = writer
-        self._clock = clock
-        self._entropy = entropy
-        self._key = key
+    database: Database
+    writer: Writer
+    clock: Clock
+    entropy: Entropy
+    key: SigningKey
 
     def make(self, *, one_in: int, lifetime: timedelta, by: str) -> MadeSnapshot:
         """Everything that is revoked or held now and has not expired, of every authority; noted in the ledger.
@@ -71,22 +70,22 @@ class SnapshotMaker:
             msg = f"a snapshot lifetime of {lifetime} is not between 0 and {LONGEST_LIFETIME}; choose a shorter one"
             raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
         # 1. Read what is revoked in one transaction, so that the snapshot is of one moment.
-        made_at = self._clock.now().replace(microsecond=0)
-        with self._database.reading() as connection:
+        made_at = self.clock.now().replace(microsecond=0)
+        with self.database.reading() as connection:
             seen = verifier_memory.find_remembered(connection, _NUMBER)
             issuers, revoked = _read_revoked(connection, made_at)
         # 2. Encode the snapshot and sign it.
         facts = SnapshotFacts(
-            number=next_crl_number(0 if seen is None else seen.number, self._clock.now()),
+            number=next_crl_number(0 if seen is None else seen.number, self.clock.now()),
             made_at=made_at,
             next_update=made_at + lifetime,
-            key_sha256=hashlib.sha256(self._key.spki_der).digest(),
-            salt=self._entropy(SALT),
+            key_sha256=hashlib.sha256(self.key.spki_der).digest(),
+            salt=self.entropy(SALT),
             one_in=one_in,
             issuers=frozenset(issuers),
         )
         content_der = encode_content(facts, revoked)
-        whole = sign_snapshot(content_der, self._key.algorithm.identifier_der, partial(self._key.sign, Purpose.DATA))
+        whole = sign_snapshot(content_der, self.key.algorithm.identifier_der, partial(self.key.sign, Purpose.DATA))
         # 3. Commit the snapshot's number and ledger entry before the snapshot leaves this process: no number is ever
         # used twice.
         digest = hashlib.sha256(whole).digest()
@@ -95,7 +94,7 @@ class SnapshotMaker:
             verifier_memory.remember(batch.connection, _NUMBER, facts.number, batch.at)
             append(batch, OperatorAct("snapshot-made", by, detail_sha256=digest))
 
-        self._writer.submit(act).result()
+        self.writer.submit(act).result()
         return MadeSnapshot(whole, facts, len(revoked))
 
 

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Final
 from vagus.authority.mass_revocation import PAUSED_BY_OPERATOR, check_as_seen
 from vagus.errors import Malformed
 from vagus.reasons import Reason
-from vagus.records.revocation.plans import PAUSED, find_plan, update_plan
-from vagus.records.work import add_work
+from vagus.records.revocation.plans import PAUSED, RevocationPlanRow, find_plan, update_plan
+from vagus.records.work import Job, add_work
 
 if TYPE_CHECKING:
     from vagus.records.engine.database import Connection
-    from vagus.records.revocation.plans import RevocationPlanRow
-    from vagus.records.work import Job
 
 REVOCATION_STAGE: Final = "revocation-stage"
 """The kind of these jobs."""

@@ -9,12 +9,11 @@ import typer
 
 from vagus.cli.files import decode_file
 from vagus.cli.options import add_group, open_installation
-from vagus.cli.output import JsonOption, Output, facts_of, spell_time
+from vagus.cli.output import JsonOption, Output, Row, facts_of, spell_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vagus.cli.output import Row
     from vagus.tlog.checkpoint import Checkpoint
 
 

@@ -13,12 +13,11 @@ from vagus.cli.ceremony import spell_crl
 from vagus.cli.failures import STATE
 from vagus.cli.files import naming, read_blocks, write_pem
 from vagus.cli.options import REASONS, OutOption, PassphraseOption, add_group, open_installation
-from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, facts_of, spell_time
+from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
-    from vagus.cli.output import Row
     from vagus.operations.authorities import Authority
 
 NameArgument = Annotated[str, typer.Argument(metavar="AUTHORITY", help="h1/icu, or h1/icu#2 for one generation.")]

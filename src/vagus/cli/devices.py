@@ -9,10 +9,9 @@ import typer
 
 from vagus.cli.files import naming, read_blocks
 from vagus.cli.options import REASONS, add_group, open_installation
-from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, facts_of, spell_time
+from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 
 if TYPE_CHECKING:
-    from vagus.cli.output import Row
     from vagus.operations.devices import Device, DeviceOutcome
 
 DeviceArgument = Annotated[

@@ -18,28 +18,19 @@ import traceback
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from vagus.errors import (
-    Conflict,
-    IntegrityFailure,
-    LimitExceeded,
-    Malformed,
-    Misconfigured,
-    Refused,
-    Unavailable,
-    VagusError,
-)
+from vagus import errors
 from vagus.reasons import Reason
 
 DONE, REFUSED, USAGE, STATE, UNAVAILABLE, INTEGRITY, DEFECT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 70, 130
 
-_CODES: tuple[tuple[type[VagusError], int], ...] = (
-    (Malformed, USAGE),
-    (Misconfigured, USAGE),
-    (Conflict, STATE),
-    (Refused, REFUSED),
-    (LimitExceeded, USAGE),
-    (Unavailable, UNAVAILABLE),
-    (IntegrityFailure, INTEGRITY),
+_CODES: tuple[tuple[type[errors.VagusError], int], ...] = (
+    (errors.Malformed, USAGE),
+    (errors.Misconfigured, USAGE),
+    (errors.Conflict, STATE),
+    (errors.Refused, REFUSED),
+    (errors.LimitExceeded, USAGE),
+    (errors.Unavailable, UNAVAILABLE),
+    (errors.IntegrityFailure, INTEGRITY),
 )
 
 
@@ -49,7 +40,7 @@ _WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 def exit_code(error: BaseException) -> int:
     """The exit code that shows a script what kind of error this was."""
-    if isinstance(error, VagusError):
+    if isinstance(error, errors.VagusError):
         return next((code for kind, code in _CODES if isinstance(error, kind)), DEFECT)
     if isinstance(error, _WRONG_PATH) or _wrong_use(error) is not None:
         return USAGE
@@ -58,7 +49,7 @@ def exit_code(error: BaseException) -> int:
 
 def describe(error: BaseException, *, is_json: bool) -> str:
     """What goes to standard error: sentence and reason for people, one JSON object for programs; never a traceback."""
-    if isinstance(error, VagusError):
+    if isinstance(error, errors.VagusError):
         reason, message, facts = error.reason.value, error.message, dict(error.facts)
     elif (wrong := _wrong_use(error)) is not None:
         reason, message, facts = Reason.BAD_ARGUMENT.value, wrong, {}
@@ -80,8 +71,8 @@ def _wrong_use(error: BaseException) -> str | None:
     if spell is None:
         return None
     message = str(spell()).rstrip(".")
-    errors = getattr(error.__cause__, "errors", None)
-    found = errors() if errors is not None else ()
+    list_errors = getattr(error.__cause__, "errors", None)
+    found = list_errors() if list_errors is not None else ()
     if found:  # pydantic's message leaves out the value that was given
         message = message.replace("Input should", f"{found[0].get('input')!r} should").replace("Value error, ", "")
     context = getattr(error, "ctx", None)

@@ -12,14 +12,13 @@ from vagus.cli.certificate_text import certificate_facts, find_labelled
 from vagus.cli.failures import REFUSED
 from vagus.cli.files import decode_file, naming, read_blocks
 from vagus.cli.options import example
-from vagus.cli.output import JsonOption, Output, facts_of
+from vagus.cli.output import JsonOption, Output, Row, facts_of
 from vagus.errors import Malformed, NotTrusted
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vagus.cli.output import Row
     from vagus.trust.anchors import AnchorSet
     from vagus.trust.snapshot_status import SnapshotStatus
     from vagus.trust.status import PathStatusSource, StatusSource

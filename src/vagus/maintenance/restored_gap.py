@@ -27,17 +27,8 @@ from vagus.authority.earlier_revocations import LOST, adopt_crl, find_known_shar
 from vagus.authority.revocation import revoke_row
 from vagus.durable_files import GROUP_FILE, replace_durably
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
+from vagus.ledger import entries
 from vagus.ledger.append import append
-from vagus.ledger.entries import (
-    CrlPublished,
-    GapAccepted,
-    Hold,
-    IssuanceRecorded,
-    Release,
-    Restored,
-    Revocation,
-    decode_entry,
-)
 from vagus.ledger.publish import load_published
 from vagus.ledger.recover import RecoveredGap, recover_leaves
 from vagus.ledger.verify import verify_log, verify_published
@@ -282,7 +273,7 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
     connection = batch.connection
     by_reference = {row.reference: row for row in list_authorities(connection)}
     restored = load_installation(connection)
-    append(batch, Restored(restored.restored_from or bytes(32), gap.start, by))
+    append(batch, entries.Restored(restored.restored_from or bytes(32), gap.start, by))
     # 1. Record every revocation and hold of the CRLs, whether its certificate is known here or not.
     revoked = record_combined(batch, by_reference, gap.combined, since=LOST, by=by, is_of_ours=True)
     # 2. Revoke what was issued in the gap, if the operator does not trust it.
@@ -299,7 +290,7 @@ def _settle(batch: Batch, gap: Gap, *, is_revoking: bool, by: str) -> int:
         _outdate_crls(connection, authority, gap)
     # 4. Record the operator's decision in the ledger and clear the mark of the restore: from here on the writer appends
     # again.
-    append(batch, GapAccepted(gap.start, gap.end, "revoked" if is_revoking else "accepted", by))
+    append(batch, entries.GapAccepted(gap.start, gap.end, "revoked" if is_revoking else "accepted", by))
     set_settled(connection)
     return revoked
 
@@ -319,13 +310,13 @@ def _outdate_crls(connection: Connection, authority: AuthorityRow, gap: Gap) -> 
 
 def _read_gap(connection: Connection, gap: Gap, end: int) -> None:
     for leaf in iterate_leaves(connection, gap.start, end):
-        logged = decode_entry(leaf.entry)
+        logged = entries.decode_entry(leaf.entry)
         gap.newest_at = max(gap.newest_at, logged.at)
-        if isinstance(logged.entry, IssuanceRecorded):
+        if isinstance(logged.entry, entries.IssuanceRecorded):
             gap.issued.append((logged.entry.authority, logged.entry.serial))
-        elif isinstance(logged.entry, Revocation | Hold | Release):
+        elif isinstance(logged.entry, entries.Revocation | entries.Hold | entries.Release):
             gap.revoked += 1
-        elif isinstance(logged.entry, CrlPublished):
+        elif isinstance(logged.entry, entries.CrlPublished):
             name = logged.entry.authority, logged.entry.shard
             gap.signed[name] = max(logged.entry.number, gap.signed.get(name, 0))
 

@@ -15,7 +15,7 @@ from vagus.operations.roles import Act, check_may
 from vagus.reasons import Reason
 from vagus.records.installation import load_installation
 from vagus.records.log import iterate_leaves, load_head
-from vagus.tlog.checkpoint import NoteKey, verify_checkpoint
+from vagus.tlog.checkpoint import Checkpoint, NoteKey, verify_checkpoint
 from vagus.tlog.tiles import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from vagus.operations.actor import Actor
     from vagus.records.engine.database import Connection
-    from vagus.tlog.checkpoint import Checkpoint
 
 _PART = 5000
 """Leaves that are read at once on the way back from the ledger's end."""

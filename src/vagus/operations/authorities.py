@@ -14,15 +14,7 @@ from vagus.keystore.envelopes import read_label
 from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may
 from vagus.reasons import Reason
-from vagus.records.authorities import (
-    REQUESTED,
-    AuthorityRow,
-    find_by_id,
-    find_generation,
-    find_newest,
-    list_authorities,
-    load_chain,
-)
+from vagus.records import authorities as rows
 from vagus.records.certificates import count_alive
 from vagus.records.work import bring_forward
 from vagus.x509.crls.building import RevocationReason
@@ -36,7 +28,7 @@ if TYPE_CHECKING:
     from vagus.policy.plans import PlannedAuthority
 
 
-Authority = AuthorityRow
+Authority = rows.AuthorityRow
 """One generation of an authority, as operations return it."""
 
 
@@ -56,8 +48,8 @@ class Authorities(Acts):
         """Every generation of every authority, by name."""
         check_may(actor, Act.READ_AUTHORITIES)
         with self.components.database.reading() as connection:
-            rows = list_authorities(connection)
-        return tuple(sorted(rows, key=lambda row: (row.name, row.generation)))
+            found = rows.list_authorities(connection)
+        return tuple(sorted(found, key=lambda row: (row.name, row.generation)))
 
     def find(self, actor: Actor, name: str) -> Authority:
         """The generation that `name` means: the named one, else the newest active one, else the newest.
@@ -72,7 +64,7 @@ class Authorities(Acts):
         check_may(actor, Act.READ_AUTHORITIES)
         row, now = self._find(name), int(self.components.clock.now().timestamp())
         with self.components.database.reading() as connection:
-            above = None if row.parent_id is None else find_by_id(connection, row.parent_id)
+            above = None if row.parent_id is None else rows.find_by_id(connection, row.parent_id)
             alive = count_alive(connection, row.id, alive_at=now)
         return AuthorityDetails(row, None if above is None else above.reference, alive)
 
@@ -84,14 +76,14 @@ class Authorities(Acts):
             msg = f"authority {row.reference} has no certificate yet; run: vagus ceremony"
             raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
         with self.components.database.reading() as connection:
-            above = load_chain(connection, row) if with_chain else ()
+            above = rows.load_chain(connection, row) if with_chain else ()
         return (row.certificate_der, *above)
 
     def read_request(self, actor: Actor, name: str) -> bytes:
         """The request (PKCS#10 DER) of an authority that waits. Raises as `find`, and Conflict(ALREADY_EXISTS)."""
         check_may(actor, Act.READ_AUTHORITIES)
         row = self._find(name)
-        if row.request_der is None or row.state != REQUESTED:
+        if row.request_der is None or row.state != rows.REQUESTED:
             msg = f"authority {row.reference} does not wait for a certificate; make a generation by `vagus ca roll`"
             raise Conflict(Reason.ALREADY_EXISTS, msg, authority=row.reference)
         return row.request_der
@@ -189,14 +181,14 @@ class Authorities(Acts):
         )
         return crls, jobs.result()
 
-    def _find(self, text: str) -> AuthorityRow:
+    def _find(self, text: str) -> rows.AuthorityRow:
         name, mark, generation = text.partition("#")
-        found: AuthorityRow | None = None
+        found: rows.AuthorityRow | None = None
         with self.components.database.reading() as connection:
             if not mark:
-                found = find_newest(connection, name) or find_newest(connection, name, state=None)
+                found = rows.find_newest(connection, name) or rows.find_newest(connection, name, state=None)
             elif generation.isascii() and generation.isdigit():
-                found = find_generation(connection, name, int(generation))
+                found = rows.find_generation(connection, name, int(generation))
         if found is None:
             msg = f"authority {text!r} does not exist; see `vagus ca list` for the names"
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)

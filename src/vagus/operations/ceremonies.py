@@ -9,23 +9,21 @@ from vagus.authority.ceremony import Ceremony, CeremonyReport, find_pending
 from vagus.authority.crls.emergency import is_ready
 from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuers import is_live
-from vagus.components import EMERGENCY
+from vagus.components import EMERGENCY, Components
 from vagus.keystore.envelopes import EnvelopeSealer
 from vagus.monitoring.status_watch import watch_crls
 from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may
-from vagus.records.authorities import ACTIVE, REQUESTED, list_authorities, list_children
+from vagus.records.authorities import ACTIVE, REQUESTED, AuthorityRow, list_authorities, list_children
 from vagus.records.plan_rows import link_parent
 from vagus.records.publications import list_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from vagus.components import Components
     from vagus.monitoring.unpublished_revocations import UnpublishedRevocations
     from vagus.operations.actor import Actor
     from vagus.policy.plans import PlannedAuthority
-    from vagus.records.authorities import AuthorityRow
     from vagus.records.engine.writer import Batch
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vagus.operations.acts import Acts
-from vagus.operations.devices import find_named
+from vagus.operations.devices import Device, find_named
 from vagus.operations.roles import Act, check_may, check_scope
 from vagus.records.authorities import list_authorities
-from vagus.records.certificates import list_of_device
+from vagus.records.certificates import CertificateRow, list_of_device
 
 if TYPE_CHECKING:
     from vagus.operations.actor import Actor
-    from vagus.operations.devices import Device
-    from vagus.records.certificates import CertificateRow
 
 
 class Certificates(Acts):

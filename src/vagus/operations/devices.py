@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vagus.errors import Malformed, NotAuthorised
-from vagus.fleet.devices import load_device
+from vagus.fleet.devices import NewDevice, load_device
 from vagus.fleet.lifecycle import MAY_ENROL, decode_state
 from vagus.fleet.manifests import Imported, ManifestImport, decode_manifest
 from vagus.identifiers import DeviceId, UnitName, check_label
@@ -21,7 +21,6 @@ from vagus.x509.crls.building import RevocationReason
 
 if TYPE_CHECKING:
     from vagus.authority.revocation import Revoked
-    from vagus.fleet.devices import NewDevice
     from vagus.operations.actor import Actor
     from vagus.records.engine.database import Connection, Database
 

@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from vagus.components import CHECKPOINT_KEY, LOG_KEYSTORE
+from vagus.components import CHECKPOINT_KEY, LOG_KEYSTORE, Components
 from vagus.durable_files import GROUP_FILE, replace_durably
 from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
@@ -17,15 +17,13 @@ from vagus.records.engine.database import SCHEMA
 from vagus.records.installation import InstallationRow, insert_installation, set_policy
 from vagus.records.log import load_head
 from vagus.records.plan_rows import export_rows
-from vagus.settings import FILE_NAME
+from vagus.settings import FILE_NAME, Settings
 from vagus.tlog.checkpoint import NoteKey
 from vagus.x509.algorithms import KeyAlgorithm
 
 if TYPE_CHECKING:
-    from vagus.components import Components
     from vagus.operations.actor import Actor
     from vagus.records.engine.writer import Batch
-    from vagus.settings import Settings
 
 
 class InstallationActs(Acts):

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from vagus.authority.revocation_forecast import Forecast
     from vagus.operations.actor import Actor
-    from vagus.records.revocation.plans import RevocationPlanRow
     from vagus.records.revocation.selections import Selection
 
 LOCKING_REASONS = frozenset(
@@ -110,7 +109,7 @@ class RevocationPreview:
 class RevocationPlan:
     """A plan as it is now: its row, and what it selects by the names that people use."""
 
-    row: RevocationPlanRow
+    row: rows.RevocationPlanRow
     selected: NamedSelection
 
     @property
@@ -296,7 +295,7 @@ class RevocationPlans(Acts):
             raise Conflict(Reason.NOT_FOUND, msg, plan=plan_id)
         return self._view(row)
 
-    def _view(self, row: RevocationPlanRow) -> RevocationPlan:
+    def _view(self, row: rows.RevocationPlanRow) -> RevocationPlan:
         with self.components.database.reading() as connection:
             return RevocationPlan(row, name_selection(connection, row.selection))
 

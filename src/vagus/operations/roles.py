@@ -7,12 +7,11 @@ from enum import Enum, unique
 from typing import TYPE_CHECKING, Final
 
 from vagus.errors import NotAuthorised
-from vagus.operations.actor import Role
+from vagus.operations.actor import Actor, Role
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from vagus.identifiers import UnitName
-    from vagus.operations.actor import Actor
 
 _ADMINISTRATOR, _PKI, _CLINIC, _SECURITY, _AUDITOR, _LINE = Role
 _PEOPLE: Final = frozenset({_ADMINISTRATOR, _PKI, _CLINIC, _SECURITY, _AUDITOR})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, or_, select, update
 
@@ -118,19 +118,18 @@ def _due_and_free(before: int, *, at: int) -> tuple[ColumnElement[bool], ...]:
     return work.c.done_at.is_(None), work.c.run_after <= before, is_free
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WorkQueue:
     """Takes, keeps and finishes jobs for one runner. `node` must differ between runners, also after a restart.
 
     `lease_seconds` is `LEASE_SECONDS` at most.
     """
 
-    def __init__(
-        self, writer: Writer, node: str, *, lease_seconds: int = LEASE_SECONDS, max_attempts: int = MAX_ATTEMPTS
-    ) -> None:
-        self._writer = writer
-        self._node = node
-        self._lease_seconds = lease_seconds
-        self._max_attempts = max_attempts
+    writer: Writer
+    node: str
+    _: KW_ONLY
+    lease_seconds: int = LEASE_SECONDS
+    max_attempts: int = MAX_ATTEMPTS
 
     def take(self, kinds: Collection[str], limit: int = 1) -> Future[list[Job]]:
         """Lease up to `limit` jobs that are due and free, the longest due first: never run, or whose lease ran out.
@@ -148,22 +147,22 @@ class WorkQueue:
             jobs: list[Job] = []
             while not jobs and (rows := batch.connection.execute(front).all()):
                 for row in rows:
-                    if row.attempts >= self._max_attempts and row.leased_by is not None:
+                    if row.attempts >= self.max_attempts and row.leased_by is not None:
                         self._give_up(batch, row.id)
                     else:
                         jobs.append(self._lease(batch, row))
             return jobs
 
-        return self._writer.submit(act)
+        return self.writer.submit(act)
 
     def _give_up(self, batch: Batch, job_id: int) -> None:
-        error = f"given up: {self._max_attempts} runners died with it"
+        error = f"given up: {self.max_attempts} runners died with it"
         values = {"done_at": batch.at, "leased_by": None, "leased_until": None, "last_error": error}
         batch.connection.execute(update(work).where(work.c.id == job_id).values(**values))
 
     def _lease(self, batch: Batch, row: Row[int, str, str, str, int, str | None]) -> Job:
-        until = batch.at + self._lease_seconds
-        job = Job(row.id, row.kind, row.key, row.payload, row.attempts + 1, self._node, until)
+        until = batch.at + self.lease_seconds
+        job = Job(row.id, row.kind, row.key, row.payload, row.attempts + 1, self.node, until)
         values = {"leased_by": job.leased_by, "leased_until": until, "attempts": job.attempts}
         batch.connection.execute(update(work).where(work.c.id == job.id).values(**values))
         return job
@@ -172,11 +171,11 @@ class WorkQueue:
         """Prolong the lease of a long job; the future raises Conflict(LEASE_LOST) when another runner has it."""
 
         def act(batch: Batch) -> Job:
-            until = batch.at + self._lease_seconds
+            until = batch.at + self.lease_seconds
             _change(batch, job, leased_until=until)
             return replace(job, leased_until=until)
 
-        return self._writer.submit(act)
+        return self.writer.submit(act)
 
     def finish(self, batch: Batch, job: Job) -> None:
         """Mark the job done inside the act that holds its effects. Raises Conflict(LEASE_LOST), which undoes them."""
@@ -189,7 +188,7 @@ class WorkQueue:
         takes nothing more, for its next lease on the job would look like this one.
         """
         freed = {"leased_by": None, "leased_until": None, "attempts": job.attempts - 1}
-        return self._writer.submit(lambda batch: _change(batch, job, **freed))
+        return self.writer.submit(lambda batch: _change(batch, job, **freed))
 
     def fail(self, job: Job, error: str) -> Future[int | None]:
         """Give the job back after an error; gives when it runs next, None when its attempts are used up.
@@ -200,14 +199,14 @@ class WorkQueue:
 
         def act(batch: Batch) -> int | None:
             freed = {"leased_by": None, "leased_until": None, "last_error": error[:_MAX_ERROR]}
-            if job.attempts >= self._max_attempts:
+            if job.attempts >= self.max_attempts:
                 _change(batch, job, done_at=batch.at, **freed)
                 return None
             pause = min(_FIRST_PAUSE_SECONDS << (job.attempts - 1), _MAX_PAUSE_SECONDS)
             _change(batch, job, run_after=batch.at + pause, **freed)
             return batch.at + pause
 
-        return self._writer.submit(act)
+        return self.writer.submit(act)
 
 
 def _change(batch: Batch, job: Job, **values: int | str | None) -> None:

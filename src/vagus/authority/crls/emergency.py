@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 from vagus.authority import revocation
 from vagus.authority.clock_bound import SLACK
 from vagus.authority.crls.files import CrlFiles, CrlPlace
-from vagus.authority.crls.publisher import ends_from, list_entries, log_publication, scope_url, sign_crl
-from vagus.authority.issuers import is_live
+from vagus.authority.crls.publisher import CrlPublisher, ends_from, list_entries, log_publication, scope_url, sign_crl
+from vagus.authority.issuers import Issuer, is_live
 from vagus.durable_files import make_private_folder, replace_durably
 from vagus.errors import Conflict, IntegrityFailure, Unavailable
-from vagus.keystore.envelopes import open_envelope, read_label
+from vagus.keystore.envelopes import EnvelopeSealer, open_envelope, read_label
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
 from vagus.records import certificates as certificate_rows
 from vagus.records import publications
-from vagus.records.authorities import slug_of
+from vagus.records.authorities import AuthorityRow, slug_of
 from vagus.records.publications import COMPLETE, Publication
 from vagus.records.revocation.revocations import list_changes
 from vagus.x509.crls.building import CrlContents, RevocationReason, encode_crl_entry, next_crl_number, split_crl
@@ -38,11 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from vagus.authority.crls.publisher import CrlPublisher
-    from vagus.authority.issuers import Issuer
-    from vagus.keystore.envelopes import EnvelopeSealer
     from vagus.keystore.passphrases import Passphrase
-    from vagus.records.authorities import AuthorityRow
     from vagus.records.engine.database import Connection, Database
     from vagus.records.engine.writer import Batch, Writer
 

@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from vagus.clock import Clock
-    from vagus.records.authorities import AuthorityRow
     from vagus.records.engine.database import Connection, Database
     from vagus.records.revocation.plans import RevocationPlanRow
-    from vagus.records.revocation.selections import Selection
 
 
 def overdue_crls(database: Database, clock: Clock, patience: timedelta) -> Callable[[RevocationPlanRow], str | None]:
@@ -52,7 +50,7 @@ def overdue_crls(database: Database, clock: Clock, patience: timedelta) -> Calla
     return find_overdue
 
 
-def _publishers(connection: Connection, selection: Selection, at: int) -> tuple[int, ...]:
+def _publishers(connection: Connection, selection: selections.Selection, at: int) -> tuple[int, ...]:
     """The authorities of a selection that publish without a ceremony."""
     live = [
         one.id
@@ -62,7 +60,7 @@ def _publishers(connection: Connection, selection: Selection, at: int) -> tuple[
     return selections.list_touched(connection, selection, live, alive_at=at)
 
 
-def find_crls_awaiting_ceremony(connection: Connection, selection: Selection, at: int) -> tuple[str, ...]:
+def find_crls_awaiting_ceremony(connection: Connection, selection: selections.Selection, at: int) -> tuple[str, ...]:
     """The offline authorities of a selection, by reference, with a revocation that is in no CRL of theirs yet."""
     waiting = {
         one.id: one.reference for one in authority_rows.list_authorities(connection) if _waits(connection, one, at)
@@ -73,7 +71,7 @@ def find_crls_awaiting_ceremony(connection: Connection, selection: Selection, at
     return tuple(waiting[one] for one in selections.list_touched(connection, selection, waiting, alive_at=at))
 
 
-def _waits(connection: Connection, authority: AuthorityRow, at: int) -> bool:
+def _waits(connection: Connection, authority: authority_rows.AuthorityRow, at: int) -> bool:
     if not (authority.is_offline and is_live(authority, at)):
         return False
     covered = {one.shard: one.sequence for one in publications.list_facts(connection, authority.id)}

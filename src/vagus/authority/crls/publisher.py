@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from vagus.authority import leases
-from vagus.authority.clock_bound import SLACK
+from vagus.authority.clock_bound import SLACK, ClockBound
 from vagus.authority.crls import deltas
 from vagus.authority.crls.deltas import DeltaFacts
 from vagus.authority.crls.files import CrlFiles, CrlPlace
@@ -43,7 +43,6 @@ from vagus.x509.crls.building import CrlContents, assemble_crl, build_crl_tbs, n
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vagus.authority.clock_bound import ClockBound
     from vagus.authority.issuers import Issuer
     from vagus.clock import Clock
     from vagus.policy.values import PolicyPack

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vagus.authority import leases
 from vagus.authority.issuance import Issuance, IssuanceOrder
 from vagus.errors import IntegrityFailure, Misconfigured, Unavailable, VagusError
-from vagus.keystore.signing import Purpose
+from vagus.keystore.signing import Purpose, SigningKey
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import publications as rows
-from vagus.records.authorities import slug_of
+from vagus.records.authorities import AuthorityRow, slug_of
 from vagus.records.certificates import HELD, REVOKED, find_by_request, find_certificate, load_bytes
 from vagus.records.publications import ResponderRow
 from vagus.x509.algorithms import KeyAlgorithm
@@ -30,9 +30,7 @@ from vagus.x509.tbs import decode_tbs
 if TYPE_CHECKING:
     from vagus.authority.issuers import Issuer
     from vagus.clock import Clock
-    from vagus.keystore.signing import SigningKey
     from vagus.keystore.software import SoftwareKeystore
-    from vagus.records.authorities import AuthorityRow
     from vagus.records.engine.database import Connection, Database
     from vagus.records.engine.writer import Writer
 
@@ -68,28 +66,20 @@ class Responder:
     asked_as: tuple[tuple[str, bytes, bytes], ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ResponderRenewal:
     """Keeps every online authority of this process with a responder whose certificate is in its first half.
 
     With a `holder`, only under the authority's lease, so that one of several servers makes the key.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        writer: Writer,
-        clock: Clock,
-        issuance: Issuance,
-        keystore: SoftwareKeystore,
-        *,
-        holder: str | None = None,
-    ) -> None:
-        self._database = database
-        self._writer = writer
-        self._clock = clock
-        self._issuance = issuance
-        self._keystore = keystore
-        self._holder = holder
+    database: Database
+    writer: Writer
+    clock: Clock
+    issuance: Issuance
+    keystore: SoftwareKeystore
+    _: KW_ONLY
+    holder: str | None = None
 
     def renew_due(self, issuer: Issuer) -> bool:
         """Make or renew the responder of `issuer`; whether it did.
@@ -102,17 +92,17 @@ class ResponderRenewal:
         # 1. Is the responder's renewal due? RFC 6960 names no time. At half of its life, a week is left in which a
         # renewal may fail.
         end = issuer.facts.not_after
-        if (end is not None and end <= self._clock.now()) or self._find_present(issuer)[1]:
+        if (end is not None and end <= self.clock.now()) or self._find_present(issuer)[1]:
             return False
         # 2. Take the lease, so that one server at a time renews. A server that waited for the lease finds the responder
         # renewed.
         name = f"ocsp:{issuer.authority_id}"
-        if not leases.take(self._writer, name, self._holder, _LEASE_SECONDS):
+        if not leases.take(self.writer, name, self.holder, _LEASE_SECONDS):
             return False
         try:
             return self._renew(issuer)
         finally:
-            leases.give_back(self._writer, name, self._holder)
+            leases.give_back(self.writer, name, self.holder)
 
     def _renew(self, issuer: Issuer) -> bool:
         present, is_good = self._find_present(issuer)
@@ -121,7 +111,7 @@ class ResponderRenewal:
         # 3. Make a new key for each responder certificate, on the disk before its row.
         key_id = self._next_key_id(issuer, present)
         owner = f"ocsp:{issuer.reference}"
-        key = self._keystore.load_or_generate(key_id, KeyAlgorithm.P256, [Purpose.OCSP], owner)
+        key = self.keystore.load_or_generate(key_id, KeyAlgorithm.P256, [Purpose.OCSP], owner)
         # 4. The authority itself certifies the responder (RFC 6960 4.2.2.2); the profile adds id-pkix-ocsp-nocheck.
         order = IssuanceOrder(
             request_id=f"ocsp:{key_id}",
@@ -130,7 +120,7 @@ class ResponderRenewal:
             public_key=decode_public_key(key.spki_der),
             subject=SubjectFields("OCSP", None, f"{slug_of(issuer.name)} {key_id.rpartition('.')[2]}"),
         )
-        issued = self._issuance.issue_now(order, issuer)
+        issued = self.issuance.issue_now(order, issuer)
         # 5. Store the responder's row. The previous key stays for one more term: a node whose copy of the keystore is
         # not up to date still signs with it. The key of a revoked responder certificate is destroyed at once.
         row = ResponderRow(
@@ -140,26 +130,26 @@ class ResponderRenewal:
             certificate_der=issued.der,
             not_after=int(decode_certificate(issued.der).not_valid_after_utc.timestamp()),
         )
-        self._writer.submit(lambda batch: rows.put_responder(batch.connection, row)).result()
+        self.writer.submit(lambda batch: rows.put_responder(batch.connection, row)).result()
         if present is not None:
-            self._keystore.destroy(_key_id_before(present.key_id))
+            self.keystore.destroy(_key_id_before(present.key_id))
             if self._is_revoked(present):
-                self._keystore.destroy(present.key_id)
+                self.keystore.destroy(present.key_id)
         return True
 
     def _find_present(self, issuer: Issuer) -> tuple[ResponderRow | None, bool]:
         """The responder in the database, and whether it needs no renewal."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             present = rows.find_responder(connection, issuer.authority_id)
             if present is None or not self._is_sound(connection, present):
                 return present, False
-        certificate, now = decode_certificate(present.certificate_der), self._clock.now()
+        certificate, now = decode_certificate(present.certificate_der), self.clock.now()
         begin, end, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc, issuer.facts.not_after
         is_last = last is not None and present.not_after >= int(last.timestamp())
         return present, begin <= now and (is_last or now < begin + (end - begin) / 2)
 
     def _is_revoked(self, present: ResponderRow) -> bool:
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             row = find_by_request(connection, f"ocsp:{present.key_id}")
         return row is None or row.state == REVOKED
 
@@ -170,7 +160,7 @@ class ResponderRenewal:
         """
         serial = decode_certificate(present.certificate_der).serial_number
         certificate = find_certificate(connection, present.authority_id, serial)
-        return self._keystore.has(present.key_id) and certificate is not None and certificate.state not in _REFUSED
+        return self.keystore.has(present.key_id) and certificate is not None and certificate.state not in _REFUSED
 
     @staticmethod
     def _next_key_id(issuer: Issuer, present: ResponderRow | None) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vagus.cli.output import facts_of, plain, spell_time
+from vagus.cli.output import Row, facts_of, plain, spell_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vagus.cli.output import Row
     from vagus.operations.named_selections import NamedSelection
     from vagus.operations.revocation import RevocationPlan, RevocationPreview
 

@@ -28,9 +28,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from vagus.durable_files import sync_folder
 from vagus.errors import Misconfigured, Unavailable
@@ -40,9 +40,7 @@ from vagus.records.engine.tables import log_head, metadata
 from vagus.tlog.merkle import Frontier
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL
     from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import ConnectionPoolEntry
 
 __all__ = ["SCHEMA", "Connection", "Database", "open_database"]
 

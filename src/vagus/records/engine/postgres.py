@@ -8,20 +8,17 @@ bound the length of a statement: one whose rows keep coming may take hours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from sqlalchemy import event
+from sqlalchemy import Connection, Dialect, Engine, event
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from psycopg.abc import RV, PQGen
-    from sqlalchemy import Connection, Dialect, Engine
     from sqlalchemy.pool import ConnectionPoolEntry
 
 _TCP = {
