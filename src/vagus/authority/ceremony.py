@@ -268,10 +268,8 @@ def _directory_fields(subject_der: bytes, *, with_unit: bool) -> distinguished.S
         for oid, tag, content in attributes
     }
     if distinguished.ORGANISATION not in texts:
-        raise NotTrusted(
-            Reason.NAME_CONSTRAINT,
-            "the request of this authority names no organisation to constrain its certificate to; make it anew",
-        )
+        msg = "the request of this authority names no organisation to constrain its certificate to; make it anew"
+        raise NotTrusted(Reason.NAME_CONSTRAINT, msg)
     unit = texts.get(distinguished.UNIT) if with_unit else None
     return distinguished.SubjectFields(
         texts[distinguished.ORGANISATION], unit, country=texts.get(distinguished.COUNTRY)

@@ -118,11 +118,8 @@ class Hierarchy:
         """
         row = self._find_newest(name)
         if row is None:
-            raise Conflict(
-                Reason.AUTHORITY_UNKNOWN,
-                f"no authority {name!r} waits for a certificate; see: vagus ca list",
-                authority=name,
-            )
+            msg = f"no authority {name!r} waits for a certificate; see: vagus ca list"
+            raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
         if row.state != rows.REQUESTED:
             msg = f"authority {row.reference} has its certificate already; make a new generation with `vagus ca roll`"
             raise Conflict(Reason.ALREADY_EXISTS, msg, authority=row.reference)

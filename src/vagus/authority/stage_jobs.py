@@ -34,9 +34,8 @@ class StageJob:
         """What `job` asks for. Raises Malformed(BAD_ARGUMENT) for a key that names no plan and stage."""
         plan, _, stage = job.key.removesuffix(_REGARDLESS).partition(":")
         if not (plan.isdecimal() and stage.isdecimal()):
-            raise Malformed(
-                Reason.BAD_ARGUMENT, f"durable job {job.id} has key {job.key}, which names no revocation plan and stage"
-            )
+            msg = f"durable job {job.id} has key {job.key}, which names no revocation plan and stage"
+            raise Malformed(Reason.BAD_ARGUMENT, msg)
         payload = json.loads(job.payload)
         return cls(int(plan), int(stage), payload["by"], payload["ignores_late_lists"])
 

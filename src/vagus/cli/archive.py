@@ -124,10 +124,8 @@ def restore_gap(
     from vagus.maintenance.restored_gap import close_gap, measure_gap
 
     if revoke is accept:
-        raise Malformed(
-            Reason.BAD_ARGUMENT,
-            "the gap after a restore needs one decision, --revoke or --accept; give exactly one of them",
-        )
+        msg = "the gap after a restore needs one decision, --revoke or --accept; give exactly one of them"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
     if (checkpoint is None) is not unsafe_no_checkpoint:
         msg = "no checkpoint to check the log against; give one with --checkpoint, or say --unsafe-no-checkpoint"
         raise Malformed(Reason.BAD_ARGUMENT, msg)

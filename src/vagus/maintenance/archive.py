@@ -56,9 +56,8 @@ def pack(target: Path, files: Sequence[tuple[str, Path]], facts: Mapping[str, st
     archive may hold, Unavailable(DATABASE_UNAVAILABLE) when the disk refuses or a file changes while it is packed.
     """
     if target.exists():
-        raise Conflict(
-            Reason.ALREADY_EXISTS, f"backup file {target} exists already; name another file", file=str(target)
-        )
+        msg = f"backup file {target} exists already; name another file"
+        raise Conflict(Reason.ALREADY_EXISTS, msg, file=str(target))
     partial = target.with_name(f".{target.name}.partial")
     try:
         packed = tuple(_measure(name, path) for name, path in files)
@@ -93,11 +92,8 @@ def unpack(archive: Path, folder: Path) -> Manifest:
     Unavailable(DATABASE_UNAVAILABLE).
     """
     if folder.exists():
-        raise Conflict(
-            Reason.ALREADY_EXISTS,
-            f"folder {folder} exists already; restore the backup into a new folder",
-            folder=str(folder),
-        )
+        msg = f"folder {folder} exists already; restore the backup into a new folder"
+        raise Conflict(Reason.ALREADY_EXISTS, msg, folder=str(folder))
     try:
         with archive.open("rb") as stream:
             try:

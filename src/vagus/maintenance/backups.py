@@ -75,9 +75,8 @@ def take_backup(installation: Installation, actor: Actor, target: Path) -> Backu
     check_may(actor, Act.TAKE_BACKUP)
     settings = installation.settings
     if target.exists():
-        raise Conflict(
-            Reason.ALREADY_EXISTS, f"backup file {target} exists already; name another file", file=str(target)
-        )
+        msg = f"backup file {target} exists already; name another file"
+        raise Conflict(Reason.ALREADY_EXISTS, msg, file=str(target))
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as scratch:
         # 1. Copy the database first. A key is made before the row that names it, so no row of the copy lacks its key.
         copy = Path(scratch) / _DATABASE
@@ -110,11 +109,8 @@ def restore(actor: Actor, archive: Path, folder: Path, published: Published = NO
     """
     check_may(actor, Act.RESTORE)
     if folder.exists() and any(folder.iterdir()):
-        raise Conflict(
-            Reason.ALREADY_EXISTS,
-            f"folder {folder} is not empty; restore the backup into a new folder",
-            folder=str(folder),
-        )
+        msg = f"folder {folder} is not empty; restore the backup into a new folder"
+        raise Conflict(Reason.ALREADY_EXISTS, msg, folder=str(folder))
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     partial = folder.absolute().with_name(f".{folder.absolute().name}.restoring")
     shutil.rmtree(partial, ignore_errors=True)
@@ -131,10 +127,8 @@ def restore(actor: Actor, archive: Path, folder: Path, published: Published = NO
             msg = f"{FILE_NAME}: installation.database lies outside the folder; restore that database by its own tools"
             raise Misconfigured(Reason.BAD_SETTINGS, msg, key="installation.database")
         if restore_database(partial / _DATABASE, place) != size:
-            raise IntegrityFailure(
-                Reason.BACKUP_DAMAGED,
-                "the database in the backup does not have the size that its manifest names; take another backup",
-            )
+            msg = "the database in the backup does not have the size that its manifest names; take another backup"
+            raise IntegrityFailure(Reason.BACKUP_DAMAGED, msg)
         if place != partial / _DATABASE:
             (partial / _DATABASE).unlink()
         # A checkpoint without its tiles is no published log. It is stored under another name, to be compared with at
@@ -165,9 +159,8 @@ def _take_back(installation: Installation, published: Published) -> tuple[int, i
     """How many entries of the log were recovered, and how many CRLs are newer than the backup's."""
     recovered = 0
     if published.log is not None:
-        newest = (
-            None if published.checkpoint is None else verify_checkpoint(published.checkpoint, note_key(installation))
-        )
+        note = published.checkpoint
+        newest = None if note is None else verify_checkpoint(note, note_key(installation))
         found = take_log_back(installation, published.log, newest)
         recovered = found.end - found.start
     return recovered, adopt_crls(installation, published.crls) if published.crls else 0

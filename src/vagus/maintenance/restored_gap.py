@@ -144,9 +144,8 @@ def measure_gap(
         _mark_if_behind(installation, published or installation.settings.log, is_behind=bool(own))
     row = installation.row
     if row.restored_at is None or row.restored_size is None:
-        raise Conflict(
-            Reason.ALREADY_EXISTS, "this installation has no open gap after a restore, so there is nothing to close"
-        )
+        msg = "this installation has no open gap after a restore, so there is nothing to close"
+        raise Conflict(Reason.ALREADY_EXISTS, msg)
     start, key = row.restored_size, note_key(installation)
     # 1. Find the published log: given by the operator now, or stored at the restore.
     if published is None and load_published(installation.settings.log, key) is not None:

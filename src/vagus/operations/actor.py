@@ -22,13 +22,6 @@ class Role(StrEnum):
     MAKER_LINE = "maker_line"
 
 
-@unique
-class ActorKind(StrEnum):
-    """How an actor was identified."""
-
-    LOCAL_ACCOUNT = "local account"
-
-
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who asks for an operation.
@@ -38,6 +31,5 @@ class Actor:
     """
 
     id: str
-    kind: ActorKind
     roles: frozenset[Role]
     scope: frozenset[UnitName] | None = None

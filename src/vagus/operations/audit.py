@@ -98,10 +98,8 @@ class Audit(Acts):
         check_may(actor, Act.READ_LEDGER)
         found = load_published(self.components.settings.log, self._key(None))
         if found is None:
-            raise Unavailable(
-                Reason.CHECKPOINT_INVALID,
-                "no checkpoint is published yet; start `vagus serve`, which publishes the ledger",
-            )
+            msg = "no checkpoint is published yet; start `vagus serve`, which publishes the ledger"
+            raise Unavailable(Reason.CHECKPOINT_INVALID, msg)
         return found, self.components.settings.log / CHECKPOINT
 
     def _key(self, vkey: str | None) -> NoteKey:

@@ -99,10 +99,8 @@ class RevocationPreview:
     def check_any(self) -> None:
         """Raises Conflict(NOT_FOUND) where nothing would happen; a key may be named only to be blocked."""
         if not self.forecast.certificates and self.key_block is None:
-            raise Conflict(
-                Reason.NOT_FOUND,
-                "the revocation plan selects no live certificate, so there is nothing to do; check the selection",
-            )
+            msg = "the revocation plan selects no live certificate, so there is nothing to do; check the selection"
+            raise Conflict(Reason.NOT_FOUND, msg)
 
 
 @dataclass(frozen=True, slots=True)

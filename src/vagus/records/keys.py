@@ -45,9 +45,9 @@ def find_key(connection: Connection, spki_sha256: bytes) -> KeyRow | None:
     return _KEY.read_optional(_FIND.find(connection, spki=spki_sha256))
 
 
-def insert_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int, state: str = ACTIVE) -> None:
+def insert_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int) -> None:
     """Write down the owner of a key that had none."""
-    write_together(connection, _insert_write(spki_sha256, owner, at=at, state=state))
+    write_together(connection, _insert_write(spki_sha256, owner, at=at, state=ACTIVE))
 
 
 def block_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int) -> bool:

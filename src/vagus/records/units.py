@@ -40,9 +40,6 @@ def find_unit(connection: Connection, name: UnitName) -> UnitRow | None:
     return UNIT_ROW.read_optional(_BY_NAME.find(connection, unit=str(name)))
 
 
-def list_units(connection: Connection, hospital: str | None = None) -> tuple[UnitRow, ...]:
-    """Every compartment, or those of one hospital, by name."""
-    query = select(units).order_by(units.c.name)
-    if hospital is not None:
-        query = query.where(units.c.hospital == hospital)
-    return UNIT_ROW.list(connection, query)
+def list_units(connection: Connection) -> tuple[UnitRow, ...]:
+    """Every compartment, by name."""
+    return UNIT_ROW.list(connection, select(units).order_by(units.c.name))

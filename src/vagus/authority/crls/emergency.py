@@ -213,9 +213,8 @@ def _check_crl(batch: Batch, issuer: AuthorityRow, publication: Publication, new
         msg = f"the sealed CRL is older than the published CRL of {issuer.reference}; hold a ceremony for a new one"
         raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=issuer.reference)
     if publication.next_update <= batch.at:
-        raise IntegrityFailure(
-            Reason.STATUS_STALE, "the sealed CRL is past its nextUpdate; hold a ceremony for a new one"
-        )
+        msg = "the sealed CRL is past its nextUpdate; hold a ceremony for a new one"
+        raise IntegrityFailure(Reason.STATUS_STALE, msg)
     if publication.this_update > batch.at + int(SLACK.total_seconds()):
         dated = f"{datetime.fromtimestamp(publication.this_update, UTC):%Y-%m-%dT%H:%M:%SZ}"
         msg = f"the sealed CRL is dated {dated}, in the future; set the clock, or if it is right hold a ceremony"

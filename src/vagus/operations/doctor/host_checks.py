@@ -111,14 +111,13 @@ def check_clock(components: Components) -> Iterator[Finding]:
         size = load_head(connection).size
         newest = [leaf.entry for leaf in iterate_leaves(connection, max(0, size - 1), size)]
     floor = datetime.fromtimestamp(decode_entry(newest[0]).at, UTC) if newest else now
+    shown = f"the clock shows {now:%Y-%m-%d %H:%M:%S}Z"
     if now + _CLOCK_SLACK < floor:
-        finding = (
-            f"the clock shows {now:%Y-%m-%d %H:%M:%S}Z, the ledger's newest entry is of {floor:%Y-%m-%d %H:%M:%S}Z"
-        )
+        finding = f"{shown}, the ledger's newest entry is of {floor:%Y-%m-%d %H:%M:%S}Z"
         yield Finding("clock", State.FAILING, finding, "set the clock before anything is issued")
     if now < dated.opens_at:
         finding = (
-            f"the clock shows {now:%Y-%m-%d %H:%M:%S}Z, a CRL is dated {dated.moment:%Y-%m-%d %H:%M:%S}Z: "
+            f"{shown}, a CRL is dated {dated.moment:%Y-%m-%d %H:%M:%S}Z: "
             f"listeners refuse every certificate until {dated.opens_at:%Y-%m-%d %H:%M:%S}Z"
         )
         yield Finding("clock", State.FAILING, finding, "set the clock; where it is right now: vagus ca forget-dates")

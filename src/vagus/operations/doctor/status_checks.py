@@ -26,9 +26,8 @@ def check_status(components: Components) -> Iterator[Finding]:
         remedy = f"vagus serve --issue-for {reference.partition('#')[0]}"
         yield Finding("OCSP", State.FAILING, f"the responder of {reference} expired", remedy)
     if watched.without_crl:
-        finding = (
-            f"{len(watched.without_crl)} authorities have published no CRL yet: {', '.join(watched.without_crl[:5])}"
-        )
+        named = ", ".join(watched.without_crl[:5])
+        finding = f"{len(watched.without_crl)} authorities have published no CRL yet: {named}"
         yield Finding("CRL", State.WARNING, finding, "vagus serve --issue-for NAME")
     fresh = sum(not one.is_due for one in watched.crls)
     if fresh:

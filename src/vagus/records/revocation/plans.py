@@ -71,9 +71,6 @@ def find_plan(connection: Connection, plan_id: int) -> RevocationPlanRow | None:
     return _FORM.find(connection, select(revocation_plans).where(revocation_plans.c.id == plan_id))
 
 
-def list_plans(connection: Connection, *, states: tuple[str, ...] | None = None) -> tuple[RevocationPlanRow, ...]:
-    """Every plan (in one of `states`), the oldest first."""
-    query = select(revocation_plans).order_by(revocation_plans.c.id)
-    if states is not None:
-        query = query.where(revocation_plans.c.state.in_(states))
-    return _FORM.list(connection, query)
+def list_plans(connection: Connection) -> tuple[RevocationPlanRow, ...]:
+    """Every plan, the oldest first."""
+    return _FORM.list(connection, select(revocation_plans).order_by(revocation_plans.c.id))

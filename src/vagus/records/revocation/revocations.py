@@ -158,24 +158,16 @@ def iterate_entries(connection: Connection, authority_id: int, shard: int, *, en
         position = found[-1][0]
 
 
-def list_events(
-    connection: Connection, authority_id: int, *, after: int, until: int | None = None
-) -> tuple[RevocationEvent, ...]:
-    """The steps of one authority after a place in the sequence (and up to `until`)."""
-    query = select(revocation_events).where(
-        revocation_events.c.authority_id == authority_id, revocation_events.c.sequence > after
-    )
-    if until is not None:
-        query = query.where(revocation_events.c.sequence <= until)
-    return _EVENT.list(connection, query.order_by(revocation_events.c.sequence))
+def list_events(connection: Connection, authority_id: int, *, after: int) -> tuple[RevocationEvent, ...]:
+    """The steps of one authority after a place in the sequence."""
+    table = revocation_events.c
+    query = select(revocation_events).where(table.authority_id == authority_id, table.sequence > after)
+    return _EVENT.list(connection, query.order_by(table.sequence))
 
 
-def newest_sequence(connection: Connection, authority_id: int | None = None) -> int:
-    """The end of the sequence, of all or as far as one authority is touched by it; 0 before the first step."""
-    query = select(func.max(revocation_events.c.sequence))
-    if authority_id is not None:
-        query = query.where(revocation_events.c.authority_id == authority_id)
-    return int(connection.execute(query).scalar() or 0)
+def newest_sequence(connection: Connection) -> int:
+    """The end of the sequence; 0 before the first step."""
+    return int(connection.execute(select(func.max(revocation_events.c.sequence))).scalar() or 0)
 
 
 def newest_by_shard(connection: Connection, authority_id: int, *, after: int) -> dict[int, int]:

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    CTE,
     BindParameter,
     ColumnElement,
     Select,
@@ -131,6 +132,12 @@ class _Part(NamedTuple):
     def is_one_of_many(self) -> bool:
         return self.table is _BY_DEVICE
 
+    def select(self, selection: Selection, alive_at: int, states: tuple[str, ...], *columns: ColumnElement[Any]) -> CTE:
+        """The part's rows as a table of their own, which PostgreSQL makes first where many parts are asked for."""
+        is_wanted = hidden(*_conditions(self.table.c, selection, alive_at, states))
+        held = select(*columns).where(self.condition, is_wanted).cte()
+        return held.prefix_with("MATERIALIZED", dialect="postgresql") if self.is_one_of_many else held
+
 
 def count_selected(
     connection: Connection, selection: Selection, *, alive_at: int, states: tuple[str, ...] = LIVE
@@ -139,10 +146,7 @@ def count_selected(
     found: dict[tuple[int, int, str], int] = {}
     for part in _parts(connection, selection):
         own = part.table.c
-        columns = (own.authority_id, own.shard, own.profile)
-        held = select(*columns).where(part.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
-        if part.is_one_of_many:
-            held = held.prefix_with("MATERIALIZED", dialect="postgresql")
+        held = part.select(selection, alive_at, states, own.authority_id, own.shard, own.profile)
         group = (held.c.authority_id, held.c.shard, held.c.profile)
         for authority_id, shard, profile, several in connection.execute(select(*group, func.count()).group_by(*group)):
             name = (authority_id, shard, profile)
@@ -156,10 +160,7 @@ def count_devices(
     """How many devices have a certificate of a selection now, each counted once."""
     total = 0
     for part in _parts(connection, selection):  # the parts exclude each other: no device is counted twice
-        own = part.table.c
-        held = select(own.device_id).where(part.condition, hidden(*_conditions(own, selection, alive_at, states))).cte()
-        if part.is_one_of_many:
-            held = held.prefix_with("MATERIALIZED", dialect="postgresql")
+        held = part.select(selection, alive_at, states, part.table.c.device_id)
         total += int(connection.execute(select(func.count(held.c.device_id.distinct()))).scalar_one())
     return total
 
