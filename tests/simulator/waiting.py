@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE = 60.0
+PATIENCE = 20.0
 
 
 def wait_until(is_so: Callable[[], bool], what: str = "what was awaited", seconds: float = PATIENCE) -> None:
