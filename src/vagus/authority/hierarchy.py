@@ -72,12 +72,7 @@ class Hierarchy:
         return self.pack.authorities.of_kind(kind, is_maker=self.is_maker)
 
     def request(
-        self,
-        planned: PlannedAuthority,
-        *,
-        by: str,
-        is_rekey: bool = False,
-        key_algorithm: KeyAlgorithm | None = None,
+        self, planned: PlannedAuthority, *, by: str, is_rekey: bool = False, key_algorithm: KeyAlgorithm | None = None
     ) -> RequestedAuthority:
         """Make the key and the request of a planned authority; its CSR is also written to the folder of requests.
 

@@ -74,10 +74,7 @@ def read_chain(chain_pem: bytes) -> ImportedChain:
         _check_signed(below, above)
     fields = decode_tbs(certificates[0].tbs_certificate_bytes)
     return ImportedChain(
-        certificate_der=ders[0],
-        chain_der=ders[1:],
-        public_key=decode_public_key(fields.spki_der),
-        fields=fields,
+        certificate_der=ders[0], chain_der=ders[1:], public_key=decode_public_key(fields.spki_der), fields=fields
     )
 
 

@@ -24,8 +24,7 @@ PublishedOption = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="The published log: its tiles and checkpoint, or a copy of them.")
 ]
 CrlsOption = Annotated[
-    list[Path] | None,
-    typer.Option(metavar="FILE|FOLDER", help="The newest CRLs of our authorities. Repeatable."),
+    list[Path] | None, typer.Option(metavar="FILE|FOLDER", help="The newest CRLs of our authorities. Repeatable.")
 ]
 
 
@@ -107,8 +106,7 @@ def restore_gap(
     revoke: Annotated[bool, typer.Option("--revoke", help="Revoke every certificate issued in the gap.")] = False,
     accept: Annotated[bool, typer.Option("--accept", help="Leave them; what was revoked stays revoked.")] = False,
     new_origin: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The published log is lost: begin another one under this name."),
+        str | None, typer.Option(metavar="NAME", help="The published log is lost: begin another one under this name.")
     ] = None,
     unsafe_no_checkpoint: Annotated[
         bool, typer.Option("--unsafe-no-checkpoint", help="No checkpoint was kept elsewhere: I know what is newest.")

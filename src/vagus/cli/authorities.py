@@ -93,12 +93,7 @@ def export(
     write_pem(encode_certificates(ders), out)
 
 
-def request(
-    context: typer.Context,
-    authority: NameArgument,
-    *,
-    out: OutOption = None,
-) -> None:
+def request(context: typer.Context, authority: NameArgument, *, out: OutOption = None) -> None:
     """Write the request (PKCS#10 PEM) of an authority that waits, for a CA elsewhere.
 
     Needs `root = "elsewhere"` in the plan, so that no ceremony here certifies it. What the other CA makes of it comes
@@ -228,11 +223,7 @@ def roll(
 
 
 def retire(
-    context: typer.Context,
-    authority: GenerationArgument,
-    *,
-    yes: YesOption = False,
-    json: JsonOption = False,
+    context: typer.Context, authority: GenerationArgument, *, yes: YesOption = False, json: JsonOption = False
 ) -> None:
     """End new certificates from one generation, for good; its CRLs and OCSP responses go on to its end."""
     with open_installation(context) as installation:

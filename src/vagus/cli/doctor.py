@@ -22,8 +22,7 @@ def doctor(
     status_address: Annotated[
         str | None,
         typer.Option(
-            metavar="HOST:PORT",
-            help="Fetch CRLs and OCSP responses from here, not from the status URL's own host.",
+            metavar="HOST:PORT", help="Fetch CRLs and OCSP responses from here, not from the status URL's own host."
         ),
     ] = None,
     json: JsonOption = False,

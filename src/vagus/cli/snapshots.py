@@ -58,12 +58,7 @@ def write(
     )
 
 
-def key(
-    context: typer.Context,
-    *,
-    out: OutOption = None,
-    passphrase_source: PassphraseOption = None,
-) -> None:
+def key(context: typer.Context, *, out: OutOption = None, passphrase_source: PassphraseOption = None) -> None:
     """Write the public key that signs snapshots as PEM: what verifiers are given by hand, beside their anchors."""
     from vagus.x509.pem import encode_block
 

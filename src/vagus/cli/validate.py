@@ -58,8 +58,7 @@ UnitOption = Annotated[
     typer.Option(metavar="HOSPITAL/UNIT", help="Accepted compartments; with --group-domain. Repeatable."),
 ]
 HostNameOption = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="The certificate must carry this host name or address (RFC 9525)."),
+    str | None, typer.Option(metavar="NAME", help="The certificate must carry this host name or address (RFC 9525).")
 ]
 
 _NO_DEVICES = frozenset({"idevid", "server", "ocsp-responder"})

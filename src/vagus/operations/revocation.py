@@ -28,11 +28,7 @@ if TYPE_CHECKING:
     from vagus.records.revocation.selections import Selection
 
 LOCKING_REASONS = frozenset(
-    {
-        RevocationReason.KEY_COMPROMISE,
-        RevocationReason.CESSATION_OF_OPERATION,
-        RevocationReason.PRIVILEGE_WITHDRAWN,
-    }
+    {RevocationReason.KEY_COMPROMISE, RevocationReason.CESSATION_OF_OPERATION, RevocationReason.PRIVILEGE_WITHDRAWN}
 )
 """Reasons after which the same device is not expected to come back with another certificate by itself."""
 _BECAME = {revocations.REVOKE: "revoked", revocations.HOLD: "on hold", revocations.RELEASE: "released"}

@@ -86,10 +86,7 @@ _BESIDE = _is_of(crl_deltas, crl_publications.c.authority_id, crl_publications.c
 _LISTED = ("number", "this_update", "next_update", "sequence", "crl_der")
 _CHANGED = ("base_number", "base_sequence", "number", "this_update", "next_update", "crl_der")
 _SHARD_STATE = Statement(
-    select(
-        *_FACTS,
-        crl_deltas.c.number.label("delta_number"),
-    )
+    select(*_FACTS, crl_deltas.c.number.label("delta_number"))
     .select_from(crl_publications.outerjoin(crl_deltas, _BESIDE))
     .where(_MINE)
 )

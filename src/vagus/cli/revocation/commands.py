@@ -27,8 +27,7 @@ PlanArgument = Annotated[
     int, typer.Argument(metavar="ID", min=1, max=2**31 - 1, help="A plan, as `vagus revoke list` numbers it.")
 ]
 LateOption = Annotated[
-    bool,
-    typer.Option("--ignore-late-lists", help="Go on although earlier revocations still wait for a published CRL."),
+    bool, typer.Option("--ignore-late-lists", help="Go on although earlier revocations still wait for a published CRL.")
 ]
 _Many = list[str] | None
 SerialOption = Annotated[

@@ -413,11 +413,7 @@ def _postgres_engine(url: URL, *, is_writing: bool, is_bounded: bool) -> Engine:
         bound_connections(engine, writing)
         return engine
     if is_bounded:
-        size = {
-            "pool_size": _BOUNDED,
-            "max_overflow": _MORE_BOUNDED,
-            "pool_timeout": BOUNDED_READ_SECONDS,
-        }
+        size = {"pool_size": _BOUNDED, "max_overflow": _MORE_BOUNDED, "pool_timeout": BOUNDED_READ_SECONDS}
         bounds = Bounds(_BOUNDED_CONNECT_SECONDS, BOUNDED_READ_SECONDS, "statement_timeout", BOUNDED_READ_SECONDS)
     else:
         size, bounds = _pool_size(), Bounds(_CONNECT_SECONDS, _PING_SECONDS, "statement_timeout", READ_SECONDS)

@@ -187,13 +187,7 @@ class _Compiled:
         module = self._dialect.loaded_dbapi
         is_lost = self._dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
         wrapped: Exception = DBAPIError.instance(
-            text,
-            None,
-            error,
-            module.Error,
-            hide_parameters=True,
-            connection_invalidated=is_lost,
-            dialect=self._dialect,
+            text, None, error, module.Error, hide_parameters=True, connection_invalidated=is_lost, dialect=self._dialect
         )
         return wrapped
 

@@ -376,10 +376,7 @@ class Writer:
 
     @staticmethod
     def _run_acts(
-        connection: Connection,
-        batch: Batch,
-        running: Sequence[_Queued],
-        refused: list[tuple[_Queued, Exception]],
+        connection: Connection, batch: Batch, running: Sequence[_Queued], refused: list[tuple[_Queued, Exception]]
     ) -> list[tuple[_Queued, Any]]:
         savepoint = _savepoints(connection)
         done: list[tuple[_Queued, Any]] = []
