@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vagus.records.authorities import certify_authority, insert_authority
+from vagus.records.authorities import AuthorityRow, certify_authority, insert_authority
 from vagus.records.certificates import CertificateRow, insert_intent
 from vagus.records.engine.database import Connection
 
@@ -22,7 +22,7 @@ def authority(connection: Connection, name: str = "h1/icu", *, generation: int =
         "request_der": b"request",
         **changes,
     }
-    made = insert_authority(connection, name=name, generation=generation, **fields)
+    made = insert_authority(connection, AuthorityRow(name=name, generation=generation, **fields))
     if is_certified:
         parent = fields["parent_id"]
         certify_authority(

@@ -225,8 +225,7 @@ class Hierarchy:
             key_rows.insert_key(connection, public_key.spki_sha256, f"authority:{reference}", at=batch.at)
         above = None if parent is None else parent.reference
         is_offline = self.rule(planned.kind).is_offline
-        authority_id = rows.insert_authority(
-            connection,
+        row = rows.AuthorityRow(
             name=planned.name,
             generation=generation,
             kind=planned.kind,
@@ -238,6 +237,7 @@ class Hierarchy:
             request_der=request_der,
             constrain_dn=planned.constrain_dn,
         )
+        authority_id = rows.insert_authority(connection, row)
         append(batch, AuthorityCreated(reference, planned.kind, public_key.spki_sha256, above, is_offline))
         append(batch, OperatorAct("authority-requested", by, subject=f"authority:{reference}"))
         return authority_id

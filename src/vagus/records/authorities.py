@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict, Unpack
 
 from sqlalchemy import insert, select, update
 
@@ -21,21 +20,21 @@ REVOKED = "revoked"
 class AuthorityRow:
     """One generation of an authority; `certificate_der` is there once it was certified."""
 
-    id: int
+    id: int = 0
     name: str
     generation: int
     kind: str
     parent_id: int | None
     is_offline: bool
-    state: str
+    state: str = REQUESTED
     key_id: str
     keystore: str
     spki_sha256: bytes
     request_der: bytes | None
-    certificate_der: bytes | None
-    not_before: int | None
-    not_after: int | None
-    constrain_dn: bool
+    certificate_der: bytes | None = None
+    not_before: int | None = None
+    not_after: int | None = None
+    constrain_dn: bool = False
 
     @property
     def reference(self) -> str:
@@ -56,24 +55,10 @@ def slug_of(name: str) -> str:
     return name.replace("/", ".")
 
 
-class NewAuthority(TypedDict):
-    """The columns that an authority has from the start."""
-
-    name: str
-    generation: int
-    kind: str
-    parent_id: int | None
-    is_offline: bool
-    key_id: str
-    keystore: str
-    spki_sha256: bytes
-    request_der: bytes | None
-    constrain_dn: NotRequired[bool]
-
-
-def insert_authority(connection: Connection, **columns: Unpack[NewAuthority]) -> int:
-    """Store an authority that waits for its certificate; gives its id."""
-    inserted = connection.execute(insert(authorities).values(state=REQUESTED, **columns))
+def insert_authority(connection: Connection, row: AuthorityRow) -> int:
+    """Store an authority that waits for its certificate; gives its id (that of `row` is not read)."""
+    columns = {name: value for name, value in _FORM.values(row).items() if name != "id"}
+    inserted = connection.execute(insert(authorities).values({**columns, "state": REQUESTED}))
     return int((inserted.inserted_primary_key or (0,))[0])
 
 

@@ -26,7 +26,7 @@ from vagus.ledger.entries import PlanApplied, decode_entry
 from vagus.ledger.rights_check import RightsCheck
 from vagus.policy.plans import PlannedAuthority
 from vagus.reasons import Reason
-from vagus.records.authorities import certify_authority, find_newest, insert_authority
+from vagus.records.authorities import AuthorityRow, certify_authority, find_newest, insert_authority
 from vagus.records.certificates import CertificateRow, insert_intent
 from vagus.records.devices import DeviceFilter, DeviceRow, list_devices, set_device_unit
 from vagus.records.engine.database import Database
@@ -78,8 +78,7 @@ class Site:
     def request(self, planned: PlannedAuthority, _by: str) -> None:
         def act(batch: Batch) -> None:
             newest = find_newest(batch.connection, planned.name, state=None)
-            authority = insert_authority(
-                batch.connection,
+            row = AuthorityRow(
                 name=planned.name,
                 generation=1 if newest is None else newest.generation + 1,
                 kind=planned.kind.value,
@@ -90,6 +89,7 @@ class Site:
                 spki_sha256=hashlib.sha256(planned.name.encode()).digest(),
                 request_der=b"",
             )
+            authority = insert_authority(batch.connection, row)
             certify_authority(batch.connection, authority, b"", not_before=0, not_after=2_000_000_000, parent_id=None)
 
         self.writer.submit(act).result()
