@@ -259,7 +259,7 @@ def test_a_crl_of_another_scope_covers_no_certificate(clinic: PublishedHospital)
 def test_ocsp_that_calls_a_revoked_certificate_good_is_a_defect(clinic: PublishedHospital) -> None:
     clinic.revoke(clinic.issue())
     publish_after(clinic, minutes=2)
-    clinic.responses._follower._revoked.clear()
+    clinic.responses.follower._revoked.clear()
     report = clinic.probe()
     assert reasons(report.defects) == {Reason.STATUS_INCOMPLETE}
     assert all(one.place.endswith("/ocsp") for one in report.defects)
@@ -391,7 +391,7 @@ def test_a_responder_that_ends_with_its_authority_has_no_successor_to_wait_for(c
     built = clinic.built
     built.hierarchy.retire("h1/icu", 1, by="operator:tests")
     built.clock.advance(seconds=(present(clinic.icu.facts.not_after) - built.clock.now()).total_seconds() - 3 * 86_400)
-    clinic.responses._follower.catch_up()
+    clinic.responses.follower.catch_up()
     keystore = built.keystore(OCSP_KEYSTORE)
     renewal = ResponderRenewal(built.database, built.writer, built.clock, built.issuance(), keystore)
     clinic.publish()

@@ -38,7 +38,7 @@ def watch(clinic: PublishedHospital) -> StatusWatch:
 
 @pytest.fixture
 def health(clinic: PublishedHospital, watch: StatusWatch) -> Health:
-    clock, follower, load = clinic.built.clock, clinic.responses._follower, LoadGauge(1.0)
+    clock, follower, load = clinic.built.clock, clinic.responses.follower, LoadGauge(1.0)
     load.turned_away = 7
     tasks = [Task("list-ages", 60, watch.refresh), Task("probe", 60, watch.probe)]
     sequence = SequenceHealth(clock, follower, timedelta(seconds=2)).part()
@@ -158,7 +158,7 @@ def test_an_offline_revocation_waits_for_people(clinic: PublishedHospital, watch
     icu = decode_certificate(clinic.icu.certificate_der)
     built.revocations.revoke(h1.id, icu.serial, RevocationReason.CA_COMPROMISE, by=BY).result()
     built.clock.advance(seconds=1)
-    clinic.responses._follower.catch_up()
+    clinic.responses.follower.catch_up()
     assert published(watch, health)["status"] == "warning"
     said = json.loads(call(operator_pages(health), "GET", "/health").body)
     assert re.fullmatch(r"what h1#1 revoked since 20.*run: vagus ceremony", said["waits"]["lists of h1#1"])

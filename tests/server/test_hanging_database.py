@@ -134,7 +134,7 @@ def test_a_status_node_goes_on_over_a_database_that_does_not_respond(hanging: tu
             await asyncio.get_running_loop().run_in_executor(threads, lists.refresh)
         assert (await status_of(new)).certificate_status is ocsp.OCSPCertStatus.GOOD
 
-    follower = clinic.responses._follower
+    follower = clinic.responses.follower
     follower.start()
     try:
         with ThreadPoolExecutor() as threads:

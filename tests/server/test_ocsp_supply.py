@@ -82,7 +82,7 @@ def test_a_sweep_rests_as_long_as_it_worked_and_a_long_one_far_longer(
 
 @pytest.mark.usefixtures("small_pages")
 def test_a_sweep_of_more_than_the_cache_holds_ends(clinic: PublishedHospital, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clinic.responses, "_most_cached", 4)
+    monkeypatch.setattr(clinic.responses, "most_cached", 4)
     assert [clinic.responses.presign_slice(clinic.built.clock.now()) for _ in range(4)] == [True, False, True, False]
 
 

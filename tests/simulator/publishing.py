@@ -95,7 +95,7 @@ class PublishedHospital:
     def publish(self) -> None:
         for issuer in self.issuers.every():
             self.built.publisher.publish_due(issuer)
-        self.responses._follower.catch_up()
+        self.responses.follower.catch_up()
 
     def issue(self) -> IssuedCertificate:
         issued = self.built.issue(self.issuers)
@@ -107,7 +107,7 @@ class PublishedHospital:
 
     def advance(self, **by: float) -> None:
         self.built.advance(**by)
-        self.responses._follower.catch_up()
+        self.responses.follower.catch_up()
 
     def place(self, name: str) -> str:
         return f"{STATUS_URL}/crl/h1.icu/1/{name}.crl"

@@ -78,7 +78,7 @@ class Server:
     def turn(self, kill_at: str | None = None) -> None:
         """What a serving process does by itself in a moment: follow, publish. Dies at `kill_at` if it comes by."""
         self._kill_at = kill_at
-        self._published.responses._follower.catch_up()
+        self._published.responses.follower.catch_up()
         self._publisher.publish_due(self._issuer)
         self._write_files()
         self._kill_at = None
@@ -113,7 +113,7 @@ class Server:
 
     def follow(self) -> None:
         """Hear of what others did."""
-        self._published.responses._follower.catch_up()
+        self._published.responses.follower.catch_up()
 
     def state(self, serial: int) -> str:
         """What the database says of a certificate, read where what a dead process still had under way is over."""

@@ -307,7 +307,7 @@ class TestCached:
         assert ask(client, post(status.question())) is GOOD
         status.clinic.built.advance(seconds=10)
         assert ask(client, post(status.question())) is TRY_LATER
-        status.clinic.responses._follower.catch_up()
+        status.clinic.responses.follower.catch_up()
         assert ask(client, post(status.question())) is GOOD
 
     def test_under_load_cached_responses_go_out_and_what_must_be_signed_gets_try_later(
@@ -331,8 +331,8 @@ class TestCached:
 
     def test_max_age_falls_as_the_end_comes_near(self, status: StatusListeners) -> None:
         responses = status.clinic.responses
-        whole = responses._rules.presigned_lifetime
-        responses._rules = type(responses._rules)(**{**dict(responses._rules), "renew_after": whole})
+        whole = responses.rules.presigned_lifetime
+        responses.rules = type(responses.rules)(**{**dict(responses.rules), "renew_after": whole})
         stream, found = post(status.question()), []
         for wait in (0, 11 * 3600 + 59 * 60 - 1, 1, 1, 1, 57):
             status.clinic.advance(seconds=wait)

@@ -106,12 +106,12 @@ class OcspUnit:
     def set_clock(self, at: datetime) -> None:
         self.built.settle()
         self.built.clock.set(at)
-        self.responses._follower.catch_up()
+        self.responses.follower.catch_up()
 
     def take_over(self) -> None:
         """What the process does after a renewal."""
         self.responses.take_over(responders_of(self.built))
-        self.responses._follower.catch_up()
+        self.responses.follower.catch_up()
 
     def sweep(self) -> None:
         while self.responses.presign_slice(self.now):
@@ -240,7 +240,7 @@ def test_a_response_dated_by_a_clock_that_ran_ahead_is_not_sent_once_it_is_right
     assert icu.ask(request).this_update_utc == icu.now
     icu.built.clock.set(right)
     assert icu.responses.find_cached(request, right) is None
-    icu.responses._follower.catch_up()
+    icu.responses.follower.catch_up()
     assert icu.ask(request).this_update_utc == right
 
 
@@ -326,7 +326,7 @@ def test_a_cached_response_is_the_same_object_until_it_is_signed_anew(icu: OcspU
 
 
 def test_the_cache_has_a_bound(icu: OcspUnit) -> None:
-    icu.responses._most_cached = 3
+    icu.responses.most_cached = 3
     for _ in range(5):
         icu.ask(question(icu.issue()))
     assert len(icu.cached) == 3
@@ -367,7 +367,7 @@ def test_a_responder_is_renewed_at_half_its_life_with_a_new_key(icu: OcspUnit) -
     assert list_key_ids(keys.folder) == ["h1.icu.1.1", "h1.icu.1.2"], "the old one for one more term"
     (renewed,) = icu.built.read(open_responders, keys)
     icu.responses.take_over([renewed])
-    icu.responses._follower.catch_up()
+    icu.responses.follower.catch_up()
     issued = icu.issue()
     (shown,) = icu.ask(question(issued)).certificates
     assert shown.public_bytes(Encoding.DER) == renewed.certificate_der

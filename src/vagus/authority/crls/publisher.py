@@ -19,7 +19,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -86,6 +86,7 @@ class ShardSteps:
     newest: Mapping[int, int]
 
 
+@dataclass(eq=False, repr=False)
 class CrlPublisher:
     """Publishes the CRLs of open issuers. `folder` None: rows only, no files. `holder` names this process for leases.
 
@@ -96,24 +97,17 @@ class CrlPublisher:
     nothing is published twice, since `_store` decides in the database.
     """
 
-    def __init__(
-        self,
-        pack: PolicyPack,
-        database: Database,
-        writer: Writer,
-        clock: Clock,
-        *,
-        folder: Path | None,
-        holder: str | None = None,
-        bound: ClockBound | None = None,
-    ) -> None:
-        self._pack = pack
-        self._bound = bound
-        self._database = database
-        self._writer = writer
-        self._clock = clock
-        self.files = None if folder is None else CrlFiles(database, folder)
-        self._holder = holder
+    pack: PolicyPack
+    database: Database
+    writer: Writer
+    clock: Clock
+    _: KW_ONLY
+    folder: InitVar[Path | None]
+    holder: str | None = None
+    bound: ClockBound | None = None
+
+    def __post_init__(self, folder: Path | None) -> None:
+        self.files = None if folder is None else CrlFiles(self.database, folder)
         self._steps: dict[int, ShardSteps] = {}  # newest revocation step of each shard, by authority id
         # when this process signed a CRL, by authority and shard, seconds since 1970 UTC
         self._signed_at: dict[tuple[int, int], float] = {}
@@ -122,8 +116,8 @@ class CrlPublisher:
 
     def check_clock(self) -> None:
         """Raises Unavailable(CLOCK_AHEAD) while no CRL would be dated, so that it is reported before one is due."""
-        if self._bound is not None:
-            self._bound.check_only()
+        if self.bound is not None:
+            self.bound.check_only()
 
     def publish_due(self, issuer: Issuer) -> tuple[Publication, ...]:
         """Publish each CRL that lacks a step or is due by the schedule; one of this very second waits.
@@ -141,7 +135,7 @@ class CrlPublisher:
         failed = self._failed.get(issuer.authority_id)
         if failed is not None and timedelta(0) <= now - failed[0] < _PAUSE:
             raise failed[1].with_traceback(None)
-        if not leases.take(self._writer, f"crl:{issuer.authority_id}", self._holder, _LEASE_SECONDS):
+        if not leases.take(self.writer, f"crl:{issuer.authority_id}", self.holder, _LEASE_SECONDS):
             return ()
         done, failures = [], []
         for shard in due:
@@ -161,7 +155,7 @@ class CrlPublisher:
 
         A CRL from the future is among them, so that `publish` raises what is wrong with it.
         """
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             published = {one.shard: one for one in rows.list_facts(connection, issuer.authority_id)}
             touched = self._read_shard_steps(connection, issuer.authority_id, published)
             shards = certificate_rows.list_shards(connection, issuer.authority_id)
@@ -200,16 +194,16 @@ class CrlPublisher:
 
     def _may_wait(self, newest: Publication, now: datetime, shards: int) -> bool:
         """Whether to gather revocations for half a minute first: for the complete CRL of an issuer with shards."""
-        patience = int(self._pack.crl.publish_within.total_seconds()) // 2
+        patience = int(self.pack.crl.publish_within.total_seconds()) // 2
         return newest.shard == COMPLETE and shards > 1 and self._age(newest, now) < patience
 
     def release(self, issuer: Issuer) -> None:
         """Give this authority's lease back at an orderly end, so that the next server need not wait."""
-        leases.give_back(self._writer, f"crl:{issuer.authority_id}", self._holder)
+        leases.give_back(self.writer, f"crl:{issuer.authority_id}", self.holder)
 
     def publish_all(self, issuer: Issuer) -> tuple[Publication, ...]:
         """Publish every CRL of an issuer now, except those of this very second. For ceremonies and first starts."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             shards = certificate_rows.list_shards(connection, issuer.authority_id)
         found = (self.publish(issuer, shard) for shard in (*shards, COMPLETE))
         return tuple(one for one in found if one is not None)
@@ -223,8 +217,8 @@ class CrlPublisher:
         """
         # 1. Read one snapshot: the entries of the CRL, and the step of the revocation sequence that they cover. A
         # revocation that commits later has a higher step, so the next `find_due` finds this CRL incomplete.
-        if self._bound is not None:
-            self._bound.check()
+        if self.bound is not None:
+            self.bound.check()
         now = self.now()
         facts = self._read_facts(issuer, shard, now)
         date = now if facts.previous is None else self._choose_date(facts.previous, now, issuer)
@@ -235,7 +229,7 @@ class CrlPublisher:
         del facts  # release the entries of the CRL at once: a million of them take 53 MB
         # 3. Store the signed CRL, unless another server stored a CRL of this shard first: `_store` compares CRL numbers
         # under the writer's lock.
-        stored = self._writer.submit(lambda batch: _store(batch, issuer, made)).result()
+        stored = self.writer.submit(lambda batch: _store(batch, issuer, made)).result()
         self._signed_at[issuer.authority_id, shard] = now.timestamp()
         # 4. Write the CRL files after the commit. If this process crashes or the disk is full, `CrlFiles.find_outdated`
         # compares the files with the rows and writes what is missing.
@@ -246,15 +240,15 @@ class CrlPublisher:
 
     def next_update(self, issuer: Issuer, this_update: datetime) -> datetime:
         """The nextUpdate of a CRL made at `this_update`."""
-        rules = self._pack.crl
+        rules = self.pack.crl
         return this_update + (rules.offline_next_update if issuer.is_offline else rules.next_update)
 
     def now(self) -> datetime:
         """The thisUpdate of a CRL made now: whole seconds, UTC."""
-        return self._clock.now().astimezone(UTC).replace(microsecond=0)
+        return self.clock.now().astimezone(UTC).replace(microsecond=0)
 
     def _read_facts(self, issuer: Issuer, shard: int, now: datetime) -> CrlFacts:
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             previous = rows.find_facts(connection, issuer.authority_id, shard)
             sequence = revocation_rows.newest_sequence(connection)
             entries = tuple(list_entries(connection, issuer.authority_id, shard, ends_from(previous, now)))
@@ -273,7 +267,7 @@ class CrlPublisher:
             msg = f"the newest CRL of {issuer.reference} is dated {dated}, five minutes or more ahead of the clock"
             msg = f"{msg}; set the clock, or if it is right run `vagus ca forget-dates`. Until then no CRL is signed"
             raise Unavailable(Reason.CLOCK_ROLLBACK, msg, authority=issuer.reference)
-        if self._age(previous, now) < self._pack.crl.shortest_interval.total_seconds():
+        if self._age(previous, now) < self.pack.crl.shortest_interval.total_seconds():
             return None
         return max(now, next_second)
 
@@ -290,17 +284,17 @@ class CrlPublisher:
 
     def _is_stale(self, previous: Publication, now: datetime, issuer: Issuer) -> bool:
         """Whether the regular schedule asks for a new CRL, whatever is in it."""
-        every = self._pack.crl.resign_every
+        every = self.pack.crl.resign_every
         # the key of an offline authority is opened in ceremonies only, so its CRL is renewed there
         if issuer.is_offline:
-            every = self._pack.crl.offline_next_update / 2
+            every = self.pack.crl.offline_next_update / 2
         return int(now.timestamp()) - previous.this_update >= int(every.total_seconds())
 
     def _sign(self, issuer: Issuer, shard: int, facts: CrlFacts, now: datetime) -> SignedCrl:
         previous = 0 if facts.previous is None else facts.previous.number
         next_update = self.next_update(issuer, now)
         contents = CrlContents(
-            number=next_crl_number(previous, self._clock.now()),
+            number=next_crl_number(previous, self.clock.now()),
             this_update=now,
             next_update=next_update,
             entries=facts.entries,

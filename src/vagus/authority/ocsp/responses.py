@@ -23,7 +23,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -98,27 +98,22 @@ def _holds(cached: CachedResponse, at: datetime) -> bool:
     return cached.this_update <= at + _AHEAD and at < cached.renew_at
 
 
+@dataclass(eq=False, repr=False)
 class OcspResponses:
     """The OCSP responses of the authorities whose responders it was given. Safe to use from several threads.
 
     `most_cached` bounds the cache. `sequence_bound`: after so long without the sequence it responds tryLater.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        follower: RevocationFollower,
-        rules: OcspRules,
-        responders: Iterable[Responder],
-        *,
-        most_cached: int = _MOST_CACHED,
-        sequence_bound: timedelta = SEQUENCE_BOUND,
-    ) -> None:
-        self._database = database
-        self._follower = follower
-        self._rules = rules
-        self._most_cached = most_cached
-        self._sequence_bound = sequence_bound
+    database: Database
+    follower: RevocationFollower
+    rules: OcspRules
+    responders: InitVar[Iterable[Responder]]
+    _: KW_ONLY
+    most_cached: int = _MOST_CACHED
+    sequence_bound: timedelta = SEQUENCE_BOUND
+
+    def __post_init__(self, responders: Iterable[Responder]) -> None:
         self._decoder = RequestDecoder()
         self._turn = threading.Lock()
         self._cached: OrderedDict[bytes, CachedResponse] = OrderedDict()
@@ -129,7 +124,7 @@ class OcspResponses:
         # certificates it has passed.
         self._place, self._swept = _START, 0
         self.take_over(responders)
-        follower.subscribe(self._forget)
+        self.follower.subscribe(self._forget)
 
     def take_over(self, responders: Iterable[Responder], *, missing: Collection[str] = ()) -> None:
         """Use these responders from now on; called again after a responder was renewed.
@@ -152,7 +147,7 @@ class OcspResponses:
 
     def _is_revoked(self, responder: Responder) -> bool:
         serial = decode_certificate(responder.certificate_der).serial_number
-        return self._follower.find(responder.authority_id, serial) is not None
+        return self.follower.find(responder.authority_id, serial) is not None
 
     def is_current(self, connection: Connection) -> bool:
         """Whether each responder here is the one in the database; another process may have renewed it."""
@@ -170,7 +165,7 @@ class OcspResponses:
         cached = self.find_cached(request_der, at)
         if cached is not None:
             return cached.unfold()
-        if self._follower.is_lost(at, self._sequence_bound):
+        if self.follower.is_lost(at, self.sequence_bound):
             msg = "this OCSP responder cannot read the revocation sequence, so it gives no status; ask again later"
             raise Unavailable(Reason.SEQUENCE_LOST, msg)
         # 2. Decode the OCSP request and find the responder of the issuer that it names.
@@ -179,10 +174,10 @@ class OcspResponses:
         # 3. Find the status of each certificate. The position in the revocation sequence is read before the statuses:
         # `_store` compares it with the position after signing, so a revocation in between is never hidden by a cached
         # "good".
-        position = self._follower.position
+        position = self.follower.position
         this_update = at.astimezone(UTC).replace(microsecond=0)
         next_update = self._end(responder, this_update)
-        entries = [self._follower.find(responder.authority_id, one.serial) for one in asked]
+        entries = [self.follower.find(responder.authority_id, one.serial) for one in asked]
         statuses = [
             self._status(responder, one, entry, this_update, next_update)
             for one, entry in zip(asked, entries, strict=True)
@@ -205,9 +200,9 @@ class OcspResponses:
         It is also compared with the revocation sequence: a revocation may be known before `_forget` has run.
         """
         cached = self._cached.get(request_der)
-        if cached is None or not _holds(cached, at) or self._follower.is_lost(at, self._sequence_bound):
+        if cached is None or not _holds(cached, at) or self.follower.is_lost(at, self.sequence_bound):
             return None
-        if self._follower.find(cached.responder.authority_id, cached.serial) != cached.entry:
+        if self.follower.find(cached.responder.authority_id, cached.serial) != cached.entry:
             return None
         return cached
 
@@ -233,7 +228,7 @@ class OcspResponses:
                 self._presign_page(responder, page, at)
                 self._swept += len(page)
                 self._place = (responder.authority_id, page[-1].leaf_index)
-                if self._swept < self._most_cached:
+                if self._swept < self.most_cached:
                     return True
                 break  # stop: the cache is full, and more responses would push out those that this sweep signed
             # An empty page means that this authority is done, so the loop goes on with the next authority.
@@ -258,7 +253,7 @@ class OcspResponses:
 
     def _alive(self, responder: Responder, at: datetime, after: int) -> tuple[certificate_rows.CertificateRow, ...]:
         """One page of live certificates, read at once: no database snapshot stays open while they are signed."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return certificate_rows.list_alive(
                 connection, responder.authority_id, alive_at=int(at.timestamp()), after=after
             )
@@ -266,10 +261,10 @@ class OcspResponses:
     def _presign_one(self, responder: Responder, serial: int, identifier: bytes, at: datetime) -> None:
         # Read the position before the status, as in `respond`: if a revocation comes in between, `_store` drops the
         # response.
-        position = self._follower.position
+        position = self.follower.position
         this_update = at.astimezone(UTC).replace(microsecond=0)
         next_update = self._end(responder, this_update)
-        entry = self._follower.find(responder.authority_id, serial)
+        entry = self.follower.find(responder.authority_id, serial)
         status = _single(identifier, entry, this_update, next_update)
         signed = _sign(responder, [status], this_update, None)
         self._store(_common_request(identifier), self._make(signed, responder, serial, entry, this_update), position)
@@ -278,12 +273,12 @@ class OcspResponses:
         self, signed: bytes, responder: Responder, serial: int, entry: RevokedEntry | None, this_update: datetime
     ) -> CachedResponse:
         next_update = self._end(responder, this_update)
-        renew_at = min(this_update + self._rules.renew_after, next_update)
+        renew_at = min(this_update + self.rules.renew_after, next_update)
         return CachedResponse(signed, responder, serial, entry, this_update, next_update, renew_at)
 
     def _end(self, responder: Responder, this_update: datetime) -> datetime:
         """The nextUpdate: at the latest the end of the responder's certificate, for clients accept nothing after it."""
-        return min(this_update + self._rules.presigned_lifetime, _moment(responder.not_after))
+        return min(this_update + self.rules.presigned_lifetime, _moment(responder.not_after))
 
     def _find_responder(self, asked: Sequence[CertId]) -> Responder:
         found = {self._by_hash.get((one.hash_name, one.name_hash, one.key_hash)) for one in asked}
@@ -313,7 +308,7 @@ class OcspResponses:
             return True
         if serial <= 0 or serial.bit_length() > 160:
             return False
-        with self._database.bounded_reading() as connection:
+        with self.database.bounded_reading() as connection:
             row = certificate_rows.find_certificate(connection, responder.authority_id, serial)
         if row is None:
             return False
@@ -332,14 +327,14 @@ class OcspResponses:
         with self._turn:
             # If a revocation was committed after the status was read, the response may contradict it: it is not cached.
             # The lock makes the comparison and the insertion one step against `_forget`.
-            if self._follower.position != position:
+            if self.follower.position != position:
                 return
             self._cached[request_der] = made
             self._cached.move_to_end(request_der)
             self._requests_of.setdefault((made.responder.authority_id, made.serial), set()).add(request_der)
             # The oldest response goes first. The index from certificate to requests shrinks with it, so that it never
             # outgrows the cache.
-            while len(self._cached) > self._most_cached:
+            while len(self._cached) > self.most_cached:
                 oldest, gone = self._cached.popitem(last=False)
                 self._drop_index(oldest, gone)
 
