@@ -1,4 +1,4 @@
-"""The one way to ask for time and randomness; the real sources are made in `wiring`, never here."""
+"""The one way to ask for time and randomness; the real sources are made in `components.py`, never here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line; every command is one call into the floors beneath."""
+"""The command line; every command parses its arguments, calls one operation and prints."""
 
 try:
     from vagus.cli.application import main

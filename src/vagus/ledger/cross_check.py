@@ -79,12 +79,12 @@ class CrossCheck:
             raise contradiction(what, index)
         left = next(self._events, None)
         if left is not None:
-            msg = f"step {left.sequence} of the revocation sequence has no entry in the log"
+            msg = f"revocation step {left.sequence} has no entry in the log; stop serving and compare with a backup"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=left.sequence)
         if self.revocations != revocation_sequence:
             msg = (
-                f"the log holds {self.revocations} revocation steps, and log_head counts {revocation_sequence}; the "
-                "tables were changed"
+                f"the log holds {self.revocations} revocation steps, and the table log_head counts "
+                f"{revocation_sequence}; stop serving and compare with a backup"
             )
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=revocation_sequence)
         self._check_what_is_published()

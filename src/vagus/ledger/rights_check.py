@@ -350,7 +350,8 @@ def contradiction(what: str, leaf: int | None = None) -> IntegrityFailure:
     """The finding that tables differ from the log; `leaf` is the entry that says so."""
     facts = {} if leaf is None else {"index": leaf}
     where = "the log" if leaf is None else f"leaf {leaf} of the log"
-    return IntegrityFailure(Reason.LOG_TAMPERED, f"{where} and the tables disagree: {what}", **facts)
+    msg = f"{where} and the tables disagree: {what}; stop serving and compare with a backup"
+    return IntegrityFailure(Reason.LOG_TAMPERED, msg, **facts)
 
 
 def _apply(replayed: _Device, leaf: int, kind: str, words: list[str]) -> None:

@@ -58,7 +58,7 @@ class AdmittedHttp(HttpToolsProtocol):
         self._body_end = 0.0  # when the whole body must have arrived; see the module's docstring
         self._is_in_header = True
         self._is_begun = False  # the parser holds a part of a request
-        self._is_last = False  # requests after the present one are ignored
+        self._is_last = False  # this request ends the connection, so pipelined ones after it are ignored
         self._is_over = False  # the response that ends the connection is being sent, so further bytes are ignored
         self._header_bytes = 0
         self._field_bytes = 0

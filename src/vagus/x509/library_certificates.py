@@ -17,7 +17,7 @@ _LARGEST = 64 * 1024
 def decode_certificate(certificate_der: bytes) -> Certificate:
     """The certificate in `certificate_der`. Raises Malformed(BAD_ENCODING or TOO_LARGE)."""
     if len(certificate_der) > _LARGEST:
-        msg = f"a certificate of {len(certificate_der)} bytes exceeds the limit of {_LARGEST} bytes"
+        msg = f"the certificate has {len(certificate_der)} bytes, {_LARGEST} are allowed; give one, not a bundle"
         raise Malformed(Reason.TOO_LARGE, msg, octets=len(certificate_der))
     try:
         with warnings.catch_warnings():

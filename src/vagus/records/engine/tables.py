@@ -177,7 +177,7 @@ certificates = _table(
     Column("shard", Integer, nullable=False),
     Column("state", String(10), nullable=False),  # state of a certificate: intended, issued, revoked, held
     Column("fingerprint", LargeBinary),  # SHA-256 of the certificate's DER; NULL until it is signed
-    # The serial comes first, because the authority has an index of its own.
+    # The index of this constraint begins with the serial: `certificates_by_authority` serves queries by authority.
     UniqueConstraint("serial", "authority_id"),
     UniqueConstraint("request_id"),
     Index("certificates_by_authority", "authority_id", "leaf_index"),

@@ -204,7 +204,7 @@ def _nonce(extensions: Mapping[bytes, Extension]) -> bytes | None:
     if extension is None:
         return None
     value = extension.value
-    if value[:3] == b"\x04\x81\x80" and len(value) == 3 + 128:  # an OCTET STRING of 128 bytes has a length of two bytes
+    if value[:3] == b"\x04\x81\x80" and len(value) == 3 + 128:  # 128 bytes: DER spells the length as 81 80
         value = value[3:]
     elif value[:1] == b"\x04" and len(value) >= 2 and value[1] == len(value) - 2:
         value = value[2:]
