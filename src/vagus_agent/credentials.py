@@ -15,28 +15,10 @@ from typing import TYPE_CHECKING
 
 from cryptography.x509 import Certificate
 
-from vagus.durable_files import (
-    PRIVATE_FOLDER,
-    remove_folder,
-    replace_durably,
-    replace_link,
-    sync_folder,
-    write_folder,
-)
+from vagus import durable_files
 from vagus.errors import IntegrityFailure, VagusError
 from vagus.reasons import Reason
-from vagus_agent.keys import (
-    DeviceKeyAlgorithm,
-    PrivateKey,
-    algorithm_of,
-    certified_key_der,
-    decode_certificates,
-    decode_key,
-    encode_certificates,
-    load_private,
-    make_key,
-    public_key_der,
-)
+from vagus_agent import keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +44,7 @@ class Credential:
     @property
     def chain_pem(self) -> bytes:
         """The chain as a TLS stack reads it."""
-        return encode_certificates(self.chain)
+        return keys.encode_certificates(self.chain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +52,7 @@ class PendingKey:
     """A key that waits for its certificate."""
 
     key_pem: bytes
-    key: PrivateKey
+    key: keys.PrivateKey
 
 
 class CredentialStore:
@@ -85,8 +67,8 @@ class CredentialStore:
 
     def open(self) -> None:
         """Make the folders and finish what a crash left half done."""
-        self._state.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-        self._folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        self._state.mkdir(mode=durable_files.PRIVATE_FOLDER, parents=True, exist_ok=True)
+        self._folder.mkdir(mode=durable_files.PRIVATE_FOLDER, exist_ok=True)
         if (self._pending / CHAIN).exists():
             self._adopt_pending()
         newest = max((n for n in self._generations() if self._is_wanted(n)), default=None)
@@ -123,24 +105,24 @@ class CredentialStore:
                 continue
         return None
 
-    def begin(self, algorithm: DeviceKeyAlgorithm) -> PendingKey:
+    def begin(self, algorithm: keys.DeviceKeyAlgorithm) -> PendingKey:
         """The key to ask a certificate for: the one that waits already, else a new one, durable before it returns."""
         if (self._pending / KEY).exists():
             try:
-                pem = load_private(self._pending / KEY)
-                key = decode_key(pem)
+                pem = keys.load_private(self._pending / KEY)
+                key = keys.decode_key(pem)
             except IntegrityFailure:
                 self.abandon()
             else:
-                if algorithm_of(key) is algorithm:
+                if keys.algorithm_of(key) is algorithm:
                     return PendingKey(pem, key)
                 self.abandon()
-        pem = make_key(algorithm)
+        pem = keys.make_key(algorithm)
         self._crash_point("key made")
-        remove_folder(self._pending)
-        write_folder(self._pending, {KEY: pem})
+        durable_files.remove_folder(self._pending)
+        durable_files.write_folder(self._pending, {KEY: pem})
         self._crash_point("key kept")
-        return PendingKey(pem, decode_key(pem))
+        return PendingKey(pem, keys.decode_key(pem))
 
     def complete(self, pending: PendingKey, chain: tuple[Certificate, ...]) -> Credential:
         """Put the certified pair in use and keep the one before it.
@@ -148,23 +130,23 @@ class CredentialStore:
         Raises IntegrityFailure(KEY_MISMATCH) when the chain certifies another key; nothing has changed then.
         """
         _check_pair(pending.key, chain[0])
-        replace_durably(self._pending / CHAIN, encode_certificates(chain))
+        durable_files.replace_durably(self._pending / CHAIN, keys.encode_certificates(chain))
         self._crash_point("chain kept")
         return self._load(self._adopt_pending())
 
     def abandon(self) -> None:
         """Forget the key that waits (the server refused it for good)."""
-        remove_folder(self._pending)
+        durable_files.remove_folder(self._pending)
 
     def prove(self, credential: Credential) -> None:
         """The pair has worked with a server: remember it, and let the generations before it go."""
         folder = self._path(credential.generation)
         if not (folder / PROVEN).exists():
-            replace_durably(folder / PROVEN, b"")
+            durable_files.replace_durably(folder / PROVEN, b"")
             self._crash_point("proven")
         for generation in self._generations():
             if generation < credential.generation:
-                remove_folder(self._path(generation))
+                durable_files.remove_folder(self._path(generation))
                 self._crash_point("old removed")
 
     def step_back(self, credential: Credential) -> Credential | None:
@@ -172,7 +154,7 @@ class CredentialStore:
         previous = self.find_previous()
         if credential.is_proven or previous is None:
             return None
-        replace_durably(self._path(credential.generation) / REFUSED, b"")
+        durable_files.replace_durably(self._path(credential.generation) / REFUSED, b"")
         self._crash_point("marked refused")
         self._point_at(previous.generation)
         return previous
@@ -181,15 +163,15 @@ class CredentialStore:
         """Move the certified pending pair among the generations and point at it."""
         generation = max([0, *self._generations()]) + 1
         self._pending.rename(self._path(generation))
-        sync_folder(self._folder)
-        sync_folder(self._state)
+        durable_files.sync_folder(self._folder)
+        durable_files.sync_folder(self._state)
         self._crash_point("generation in place")
         self._point_at(generation)
         self._crash_point("current swung")
         return generation
 
     def _point_at(self, generation: int) -> None:
-        replace_link(self._current, f"credentials/{generation:06d}")
+        durable_files.replace_link(self._current, f"credentials/{generation:06d}")
 
     def _pointed_at(self) -> int | None:
         if not self._current.is_symlink():
@@ -212,8 +194,8 @@ class CredentialStore:
     def _load(self, generation: int) -> Credential:
         folder = self._path(generation)
         try:
-            key_pem = load_private(folder / KEY)
-            chain = decode_certificates((folder / CHAIN).read_bytes(), str(folder / CHAIN))
+            key_pem = keys.load_private(folder / KEY)
+            chain = keys.decode_certificates((folder / CHAIN).read_bytes(), str(folder / CHAIN))
         except FileNotFoundError as error:
             msg = f"credential folder {folder} lacks {error.filename}; restore the file from a copy or enrol again"
             raise IntegrityFailure(Reason.KEYSTORE_DAMAGED, msg) from None
@@ -221,11 +203,11 @@ class CredentialStore:
             if error.reason is Reason.PERMISSIONS_TOO_OPEN:
                 raise
             raise IntegrityFailure(Reason.KEYSTORE_DAMAGED, error.message) from None
-        _check_pair(decode_key(key_pem), chain[0])
+        _check_pair(keys.decode_key(key_pem), chain[0])
         return Credential(generation, key_pem, chain, (folder / PROVEN).exists())
 
 
-def _check_pair(key: PrivateKey, leaf: Certificate) -> None:
-    if certified_key_der(leaf) != public_key_der(key):
+def _check_pair(key: keys.PrivateKey, leaf: Certificate) -> None:
+    if keys.certified_key_der(leaf) != keys.public_key_der(key):
         msg = "the new certificate has another public key than ours, so the old pair stays; ask the operator"
         raise IntegrityFailure(Reason.KEY_MISMATCH, msg)

@@ -6,16 +6,8 @@ import json
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from vagus.errors import (
-    Conflict,
-    IntegrityFailure,
-    LimitExceeded,
-    Malformed,
-    Misconfigured,
-    Refused,
-    Unavailable,
-    VagusError,
-)
+from vagus import errors
+from vagus.errors import VagusError
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
@@ -40,13 +32,13 @@ class Exit(IntEnum):
 
 _BY_REASON: Final = {Reason.CLOCK_ROLLBACK: Exit.CLOCK, Reason.EXPIRED: Exit.EXPIRED}
 _BY_KIND: Final[tuple[tuple[type[VagusError], Exit], ...]] = (
-    (Conflict, Exit.ACTION_NEEDED),
-    (Refused, Exit.REFUSED),
-    (Misconfigured, Exit.BAD_INPUT),
-    (IntegrityFailure, Exit.INTEGRITY),
-    (Unavailable, Exit.UNAVAILABLE),
-    (LimitExceeded, Exit.REFUSED),
-    (Malformed, Exit.REFUSED),
+    (errors.Conflict, Exit.ACTION_NEEDED),
+    (errors.Refused, Exit.REFUSED),
+    (errors.Misconfigured, Exit.BAD_INPUT),
+    (errors.IntegrityFailure, Exit.INTEGRITY),
+    (errors.Unavailable, Exit.UNAVAILABLE),
+    (errors.LimitExceeded, Exit.REFUSED),
+    (errors.Malformed, Exit.REFUSED),
 )
 
 

@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Final
 from vagus.durable_files import PRIVATE_FOLDER, FolderLocked, lock_folder, replace_durably
 from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.reasons import Reason
-from vagus_agent.keys import (
-    DeviceKeyAlgorithm,
-    certified_key_der,
-    decode_certificates,
-    decode_key,
-    load_private,
-    public_key_der,
-)
+from vagus_agent import keys
 from vagus_agent.routes import Route
 
 if TYPE_CHECKING:
@@ -34,7 +27,7 @@ _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     "relay": Route.parse,
     "status": Route.parse,
     "category": str,
-    "key_algorithm": DeviceKeyAlgorithm,
+    "key_algorithm": keys.DeviceKeyAlgorithm,
     "log_key": str,
 }
 """The fields of `Orders`, each with how its text in agent.json is read."""
@@ -49,7 +42,7 @@ class Orders:
     status: Route | None = None
     """Plain HTTP, for CRLs and checkpoints that the enrolment server does not give."""
     category: str = "device"
-    key_algorithm: DeviceKeyAlgorithm = DeviceKeyAlgorithm.P256
+    key_algorithm: keys.DeviceKeyAlgorithm = keys.DeviceKeyAlgorithm.P256
     log_key: str | None = None
     """The log's verifier key as C2SP writes it: `name+hash+base64`."""
 
@@ -109,12 +102,12 @@ class StateFolder:
         if not path.exists():
             msg = "no anchor is pinned; give --anchors FILE with the hospital's infrastructure CA, brought by hand"
             raise Misconfigured(Reason.BAD_SETTINGS, msg, path=str(path))
-        return decode_certificates(_load_bounded(path), str(path))
+        return keys.decode_certificates(_load_bounded(path), str(path))
 
     def keep_anchors(self, source: Path) -> None:
         """Pin the anchors of a file. Raises Misconfigured(BAD_SETTINGS), Malformed(BAD_ENCODING)."""
         content = _load_bounded(source)
-        if not decode_certificates(content, str(source)):
+        if not keys.decode_certificates(content, str(source)):
             raise Malformed(Reason.BAD_ENCODING, f"anchor file {source} holds no certificate; give the anchors as PEM")
         _replace_changed(self.path / "anchors.pem", content)
 
@@ -126,12 +119,12 @@ class StateFolder:
         """
         folder = self.path / "idevid"
         content = {"certificate.pem": _load_bounded(certificate), "key.pem": _load_bounded(key)}
-        given = public_key_der(decode_key(content["key.pem"]))
-        if certified_key_der(decode_certificates(content["certificate.pem"], str(certificate))[0]) != given:
+        given = keys.public_key_der(keys.decode_key(content["key.pem"]))
+        if keys.certified_key_der(keys.decode_certificates(content["certificate.pem"], str(certificate))[0]) != given:
             msg = f"key file {key} is not the key of certificate file {certificate}; give the two of one pair"
             raise Misconfigured(Reason.KEY_MISMATCH, msg)
         kept = folder / "key.pem"
-        if kept.exists() and public_key_der(decode_key(kept.read_bytes())) != given:
+        if kept.exists() and keys.public_key_der(keys.decode_key(kept.read_bytes())) != given:
             msg = f"{kept} holds another key, perhaps its only copy; if it is not needed, move folder {folder} away"
             raise Conflict(Reason.ALREADY_EXISTS, msg)
         folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
@@ -145,7 +138,7 @@ class StateFolder:
             return None
         from vagus.tls import Credential as TlsCredential  # loaded late: not every command needs OpenSSL
 
-        return TlsCredential((folder / "certificate.pem").read_bytes(), load_private(folder / "key.pem"))
+        return TlsCredential((folder / "certificate.pem").read_bytes(), keys.load_private(folder / "key.pem"))
 
 
 def _replace_changed(path: Path, content: bytes) -> None:

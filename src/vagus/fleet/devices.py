@@ -20,19 +20,9 @@ from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceStateChanged, OperatorAct, TokensExpired
 from vagus.reasons import Reason
+from vagus.records import devices
 from vagus.records.device_changes import note_device_change
-from vagus.records.devices import (
-    DeviceRow,
-    find_device,
-    find_device_by_serial,
-    find_host_name,
-    host_names_digest,
-    insert_device,
-    set_device_host_names,
-    set_device_profile,
-    set_device_state,
-    set_device_unit,
-)
+from vagus.records.devices import DeviceRow
 from vagus.records.engine.database import Connection
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.models import find_model
@@ -125,7 +115,7 @@ class Inventory:
 
 def load_device(connection: Connection, device_id: DeviceId) -> DeviceRow:
     """The device of this id. Raises NotAuthorised(NOT_IN_INVENTORY)."""
-    return check_known(find_device(connection, device_id), device_id)
+    return check_known(devices.find_device(connection, device_id), device_id)
 
 
 def check_known(found: DeviceRow | None, device_id: DeviceId) -> DeviceRow:
@@ -162,10 +152,10 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
     _check_text("UDI", new.udi)
     _check_host_names(new.host_names)
     for name in new.host_names:
-        if (owner := find_host_name(connection, name, beside=HAS_ENDED)) is not None:
+        if (owner := devices.find_host_name(connection, name, beside=HAS_ENDED)) is not None:
             msg = f"host name {name} belongs to device {owner} already; choose another, or decommission that one first"
             raise Conflict(Reason.ALREADY_EXISTS, msg, host_name=name, device=str(owner))
-    if (known := find_device_by_serial(connection, new.model, new.maker_serial)) is not None:
+    if (known := devices.find_device_by_serial(connection, new.model, new.maker_serial)) is not None:
         msg = f"model {new.model} with maker serial {new.maker_serial} is in the inventory already, as {known.id}"
         raise Conflict(Reason.ALREADY_EXISTS, msg, device=str(known.id))
     row = DeviceRow(
@@ -181,7 +171,7 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
         place=new.place,
         host_names=new.host_names,
     )
-    insert_device(connection, row)
+    devices.insert_device(connection, row)
     append(batch, device_added(row, by=by))
     return row
 
@@ -211,7 +201,7 @@ def change_device_state(
     device = load_device(batch.connection, device_id)
     before = DeviceState(device.state)
     check_move(before, after)
-    if not set_device_state(batch.connection, device_id, before=before, after=after, at=batch.at):
+    if not devices.set_device_state(batch.connection, device_id, before=before, after=after, at=batch.at):
         msg = f"the device is no longer {before}: another process changed it; read the device again and repeat"
         raise Conflict(Reason.DEVICE_STATE, msg)
     note_device_change(batch, device_id)
@@ -253,7 +243,7 @@ def transfer_device(batch: Batch, device_id: DeviceId, unit: UnitName, *, by: st
         raise Conflict(Reason.DEVICE_STATE, msg, state=device.state)
     check_unit(batch.connection, unit)
     if unit != device.unit:
-        set_device_unit(batch.connection, device_id, unit, at=batch.at)
+        devices.set_device_unit(batch.connection, device_id, unit, at=batch.at)
         note_device_change(batch, device_id)
         digest = hashlib.sha256(str(unit).encode()).digest()
         append(batch, OperatorAct("device-transfer", by, subject=owner_of(device_id), detail_sha256=digest))
@@ -264,7 +254,7 @@ def transfer_device(batch: Batch, device_id: DeviceId, unit: UnitName, *, by: st
 
 def change_profile(batch: Batch, device_id: DeviceId, profile: str, *, by: str) -> None:
     """Let another profile decide what a device may do, inside a writer act; its certificates follow when renewed."""
-    set_device_profile(batch.connection, device_id, profile, at=batch.at)
+    devices.set_device_profile(batch.connection, device_id, profile, at=batch.at)
     note_device_change(batch, device_id)
     digest = hashlib.sha256(profile.encode()).digest()
     append(batch, OperatorAct("device-profile", by, subject=owner_of(device_id), detail_sha256=digest))
@@ -276,8 +266,8 @@ def change_host_names(batch: Batch, device_id: DeviceId, names: tuple[str, ...],
     Raises Malformed(BAD_ARGUMENT).
     """
     _check_host_names(names)
-    set_device_host_names(batch.connection, device_id, names, at=batch.at)
-    digest = host_names_digest(names)
+    devices.set_device_host_names(batch.connection, device_id, names, at=batch.at)
+    digest = devices.host_names_digest(names)
     append(batch, OperatorAct("device-host-names", by, subject=owner_of(device_id), detail_sha256=digest))
 
 

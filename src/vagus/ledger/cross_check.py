@@ -14,7 +14,6 @@ since a CRL that is made from other rows could omit a revocation.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from vagus.errors import IntegrityFailure
@@ -22,16 +21,7 @@ from vagus.ledger.certificate_check import find_fault
 from vagus.ledger.entries import GapAccepted, Hold, IssuanceRecorded, LoggedEntry, Release, Revocation, conceal
 from vagus.ledger.rights_check import RightsCheck, contradiction
 from vagus.reasons import Reason
-from vagus.records.audit_rows import (
-    RecordedCertificate,
-    RecordedEvent,
-    count_revoked_without_step,
-    find_leaf_with_wrong_state,
-    find_step_without_effect,
-    iterate_recorded_certificates,
-    iterate_recorded_events,
-    iterate_recorded_revocations,
-)
+from vagus.records import audit_rows
 from vagus.records.engine.database import Connection
 from vagus.records.installation import load_salt
 from vagus.x509.crls.building import RevocationReason, encode_crl_entry
@@ -45,8 +35,8 @@ class CrossCheck:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._salt = load_salt(connection)
-        self._certificates: Iterator[RecordedCertificate] = iterate_recorded_certificates(connection)
-        self._events: Iterator[RecordedEvent] = iterate_recorded_events(connection)
+        self._certificates = audit_rows.iterate_recorded_certificates(connection)
+        self._events = audit_rows.iterate_recorded_events(connection)
         self._next = next(self._certificates, None)
         self._rights = RightsCheck(connection, self._salt)
         # issuance entries whose certificate bytes a restore lost, by leaf, and what is missing
@@ -96,17 +86,17 @@ class CrossCheck:
 
     def _check_what_is_published(self) -> None:
         """Compare the rows from which CRLs are made with the revocation sequence. Raises as `finish`."""
-        step = find_step_without_effect(self._connection)
+        step = audit_rows.find_step_without_effect(self._connection)
         if step is not None:
             msg = f"step {step} of the revocation sequence is not what the tables publish of its certificate"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=step)
-        if count_revoked_without_step(self._connection):
+        if audit_rows.count_revoked_without_step(self._connection):
             msg = "the tables have a revoked or held certificate without a step in the revocation sequence"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg)
-        leaf = find_leaf_with_wrong_state(self._connection)
+        leaf = audit_rows.find_leaf_with_wrong_state(self._connection)
         if leaf is not None:
             raise contradiction("the state of its certificate is not what the tables publish of it", leaf)
-        for row in iterate_recorded_revocations(self._connection):
+        for row in audit_rows.iterate_recorded_revocations(self._connection):
             at = datetime.fromtimestamp(row.revoked_at, UTC)
             if encode_crl_entry(row.serial, at, RevocationReason(row.reason)) != row.entry_der:
                 msg = f"the CRL entry of step {row.sequence} of the revocation sequence was changed in the tables"

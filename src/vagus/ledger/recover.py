@@ -25,36 +25,16 @@ from typing import Final
 
 from vagus.errors import IntegrityFailure
 from vagus.identifiers import DeviceId
-from vagus.ledger.entries import (
-    DeviceStateChanged,
-    Hold,
-    IssuanceRecorded,
-    KeyBlocked,
-    LoggedEntry,
-    OperatorAct,
-    Release,
-    Revocation,
-    TokensExpired,
-    TokenSpent,
-    conceal,
-    decode_entry,
-)
+from vagus.ledger import entries
+from vagus.ledger.entries import LoggedEntry
 from vagus.ledger.publish import load_published
 from vagus.ledger.verify import published_entries, verify_log
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificates as certificate_rows
+from vagus.records import devices
 from vagus.records import keys as key_rows
 from vagus.records.certificates import EVERY_SHARD, NO_EXPIRY, CertificateRow
-from vagus.records.devices import (
-    find_device,
-    host_names_digest,
-    list_profiles,
-    set_device_host_names,
-    set_device_profile,
-    set_device_state,
-    set_device_unit,
-)
 from vagus.records.engine.commit_facts import RevocationEvent
 from vagus.records.engine.database import Connection
 from vagus.records.engine.writer import Batch, Writer
@@ -98,37 +78,37 @@ def recover_leaves(writer: Writer, folder: Path, key: NoteKey, *, overlap: timed
         msg = f"folder {folder} holds no checkpoint, so no log is recovered from it; give the published log's folder"
         raise IntegrityFailure(Reason.CHECKPOINT_INVALID, msg, path=str(folder))
     verify_log(folder, public_key=key.public_key)
-    entries = tuple(published_entries(folder, published.size))
-    return writer.submit(lambda batch: _append(batch, published, entries, overlap)).result()
+    leaves = tuple(published_entries(folder, published.size))
+    return writer.submit(lambda batch: _append(batch, published, leaves, overlap)).result()
 
 
-def _append(batch: Batch, published: Checkpoint, entries: tuple[bytes, ...], overlap: timedelta) -> RecoveredGap:
+def _append(batch: Batch, published: Checkpoint, leaves: tuple[bytes, ...], overlap: timedelta) -> RecoveredGap:
     batch.begin_settling()
     # 2. Check that the leaves in the database are the beginning of the published log.
     head = load_head(batch.connection)
     if head.size >= published.size:
         return RecoveredGap(head.size, head.size, (), {})
-    if Frontier().extend(leaf_hash(entry) for entry in entries[: head.size]).root != head.root:
+    if Frontier().extend(leaf_hash(leaf) for leaf in leaves[: head.size]).root != head.root:
         msg = f"the {head.size} leaves in the database do not begin the published log: the two logs have forked"
         raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=head.size)
     # 3. Append the lost entries at their old indexes, and restore the rows that can be derived from them.
     owners = _owners(batch.connection)
     certificates: list[tuple[str, int]] = []
     kinds: Counter[str] = Counter()
-    for index, encoded in enumerate(entries[head.size :], head.size):
+    for index, encoded in enumerate(leaves[head.size :], head.size):
         if batch.append(encoded) != index:
             msg = "another process appended to the log during the recovery of leaves; stop it and repeat"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, index=index)
-        logged = decode_entry(encoded)
+        logged = entries.decode_entry(encoded)
         kinds[logged.entry.kind] += 1
-        if isinstance(logged.entry, IssuanceRecorded):
+        if isinstance(logged.entry, entries.IssuanceRecorded):
             _insert_certificate(batch, index, logged, logged.entry, owners)
             certificates.append((logged.entry.authority, logged.entry.serial))
-        elif isinstance(logged.entry, Revocation | Hold | Release):
+        elif isinstance(logged.entry, entries.Revocation | entries.Hold | entries.Release):
             _insert_step(batch, index, logged, logged.entry)
-        elif isinstance(logged.entry, DeviceStateChanged):
+        elif isinstance(logged.entry, entries.DeviceStateChanged):
             _move_device(batch, logged, logged.entry, owners)
-        elif isinstance(logged.entry, TokenSpent):
+        elif isinstance(logged.entry, entries.TokenSpent):
             spent = logged.entry
             bind_token(batch.connection, spent.token_sha256, spent.spki_sha256, request_id=None, at=logged.at)
         else:
@@ -140,30 +120,32 @@ def _owners(connection: Connection) -> Mapping[str, str]:
     """The devices of the inventory by their hash in the ledger, to find the owner of a lost certificate."""
     salt = load_salt(connection)
     owners = (f"device:{device_id}" for device_id in list_device_ids(connection))
-    return {conceal(salt, owner): owner for owner in owners}
+    return {entries.conceal(salt, owner): owner for owner in owners}
 
 
-def _move_device(batch: Batch, logged: LoggedEntry, entry: DeviceStateChanged, owners: Mapping[str, str]) -> None:
+def _move_device(
+    batch: Batch, logged: LoggedEntry, entry: entries.DeviceStateChanged, owners: Mapping[str, str]
+) -> None:
     """A device that was quarantined or decommissioned since the backup is so again; one added since is unknown."""
     owner = owners.get(entry.device)
     if owner is None:
         return
     device_id = DeviceId(owner.removeprefix("device:"))
-    device = find_device(batch.connection, device_id)
+    device = devices.find_device(batch.connection, device_id)
     if device is not None:
-        set_device_state(batch.connection, device_id, before=device.state, after=entry.state, at=logged.at)
+        devices.set_device_state(batch.connection, device_id, before=device.state, after=entry.state, at=logged.at)
 
 
 def _take_away(batch: Batch, logged: LoggedEntry, owners: Mapping[str, str], overlap: timedelta) -> None:
     """End tokens, block keys, retire authorities and move devices as the entry says."""
     entry = logged.entry
-    if isinstance(entry, TokensExpired) and entry.device in owners:
+    if isinstance(entry, entries.TokensExpired) and entry.device in owners:
         expire_tokens_of(batch.connection, DeviceId(owners[entry.device].removeprefix("device:")), at=logged.at)
-    elif isinstance(entry, KeyBlocked):
+    elif isinstance(entry, entries.KeyBlocked):
         key_rows.block_key(batch.connection, entry.spki_sha256, owners.get(entry.owner, entry.owner), at=logged.at)
-    elif isinstance(entry, OperatorAct) and entry.act == "authority-retired" and entry.subject is not None:
+    elif isinstance(entry, entries.OperatorAct) and entry.act == "authority-retired" and entry.subject is not None:
         _set_authority(batch, entry.subject, authority_rows.RETIRED)
-    elif isinstance(entry, OperatorAct) and entry.detail_sha256 is not None and (entry.subject or "") in owners:
+    elif isinstance(entry, entries.OperatorAct) and entry.detail_sha256 is not None and (entry.subject or "") in owners:
         device_id = DeviceId(owners[entry.subject or ""].removeprefix("device:"))
         if entry.act == "device-transfer":
             _transfer_device(batch.connection, device_id, entry.detail_sha256, at=logged.at, overlap=overlap)
@@ -180,7 +162,7 @@ def _transfer_device(
     """
     for unit in (one.name for one in list_units(connection)):
         if hashlib.sha256(str(unit).encode()).digest() == digest:
-            set_device_unit(connection, device_id, unit, at=at)
+            devices.set_device_unit(connection, device_id, unit, at=at)
             run_after = at + int(overlap.total_seconds())
             add_work(connection, SUPERSEDE, f"{device_id}:{unit}:{at}", run_after=run_after)
 
@@ -193,13 +175,13 @@ def _alter_device(batch: Batch, device_id: DeviceId, act: str, digest: bytes, *,
     """
     connection = batch.connection
     if act == "device-profile":
-        for profile in list_profiles(connection):
+        for profile in devices.list_profiles(connection):
             if hashlib.sha256(profile.encode()).digest() == digest:
-                set_device_profile(connection, device_id, profile, at=at)
+                devices.set_device_profile(connection, device_id, profile, at=at)
     elif act == "device-host-names":
-        device = find_device(connection, device_id)
-        if device is not None and host_names_digest(device.host_names) != digest:
-            set_device_host_names(connection, device_id, (), at=at)
+        device = devices.find_device(connection, device_id)
+        if device is not None and devices.host_names_digest(device.host_names) != digest:
+            devices.set_device_host_names(connection, device_id, (), at=at)
 
 
 def _set_authority(batch: Batch, owner: str, state: str) -> None:
@@ -209,7 +191,7 @@ def _set_authority(batch: Batch, owner: str, state: str) -> None:
 
 
 def _insert_certificate(
-    batch: Batch, index: int, logged: LoggedEntry, entry: IssuanceRecorded, owners: Mapping[str, str]
+    batch: Batch, index: int, logged: LoggedEntry, entry: entries.IssuanceRecorded, owners: Mapping[str, str]
 ) -> None:
     authority_id = _find_authority(batch.connection, entry.authority)
     if authority_id is None:
@@ -241,14 +223,16 @@ def _insert_certificate(
         key_rows.insert_key(batch.connection, entry.spki_sha256, owner, at=logged.at)
 
 
-def _insert_step(batch: Batch, index: int, logged: LoggedEntry, entry: Revocation | Hold | Release) -> None:
+def _insert_step(
+    batch: Batch, index: int, logged: LoggedEntry, entry: entries.Revocation | entries.Hold | entries.Release
+) -> None:
     sequence = batch.next_revocation()
     authority_id = _find_authority(batch.connection, entry.authority)
     if sequence != entry.sequence or authority_id is None:
         msg = f"published leaf {index} is step {entry.sequence} of {entry.authority}, not the step after the last"
         raise IntegrityFailure(Reason.LOG_TAMPERED, msg, index=index)
     act, state, reason = _STEPS[type(entry)]
-    if isinstance(entry, Revocation):
+    if isinstance(entry, entries.Revocation):
         reason = RevocationReason(entry.reason)
     event = RevocationEvent(sequence, authority_id, entry.serial, act, int(reason), logged.at)
     rows.insert_event(batch.connection, event)
@@ -282,9 +266,9 @@ def _insert_step(batch: Batch, index: int, logged: LoggedEntry, entry: Revocatio
 
 
 _STEPS = {
-    Revocation: (REVOKE, certificate_rows.REVOKED, RevocationReason.UNSPECIFIED),
-    Hold: (HOLD, certificate_rows.HELD, RevocationReason.CERTIFICATE_HOLD),
-    Release: (RELEASE, certificate_rows.ISSUED, RevocationReason.REMOVE_FROM_CRL),
+    entries.Revocation: (REVOKE, certificate_rows.REVOKED, RevocationReason.UNSPECIFIED),
+    entries.Hold: (HOLD, certificate_rows.HELD, RevocationReason.CERTIFICATE_HOLD),
+    entries.Release: (RELEASE, certificate_rows.ISSUED, RevocationReason.REMOVE_FROM_CRL),
 }
 
 

@@ -32,25 +32,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 from vagus.errors import IntegrityFailure
-from vagus.ledger.entries import (
-    AuthorityCertified,
-    AuthorityCreated,
-    DeviceAdded,
-    DeviceStateChanged,
-    Entry,
-    GapAccepted,
-    IssuanceRecorded,
-    KeyBlocked,
-    LoggedEntry,
-    ModelRecorded,
-    OperatorAct,
-    PolicyAdopted,
-    Revocation,
-    TokenMade,
-    TokensExpired,
-    TokenSpent,
-    conceal,
-)
+from vagus.ledger import entries
+from vagus.ledger.entries import LoggedEntry
 from vagus.ledger.spilling_sorter import SpillingSorter
 from vagus.reasons import Reason
 from vagus.records import audit_rows
@@ -73,10 +56,10 @@ _COMPROMISES = tuple(int(reason) for reason in RevocationReason if reason.is_com
 class _Authority:
     """The state of an authority by the log, and the leaf of its last entry."""
 
-    created: AuthorityCreated
+    created: entries.AuthorityCreated
     leaf: int
     state: str = REQUESTED
-    certified: AuthorityCertified | None = None
+    certified: entries.AuthorityCertified | None = None
 
 
 @dataclass(slots=True)
@@ -119,29 +102,36 @@ class RightsCheck:
     def take(self, index: int, logged: LoggedEntry) -> None:
         """The next leaf."""
         entry = logged.entry
-        if isinstance(entry, IssuanceRecorded):
+        if isinstance(entry, entries.IssuanceRecorded):
             if entry.owner.startswith("authority:"):
                 self._certificates_of[entry.authority, entry.serial] = entry.owner.removeprefix("authority:")
-        elif isinstance(entry, DeviceAdded | DeviceStateChanged | TokenMade | TokenSpent | TokensExpired):
+        elif isinstance(
+            entry,
+            entries.DeviceAdded
+            | entries.DeviceStateChanged
+            | entries.TokenMade
+            | entries.TokenSpent
+            | entries.TokensExpired,
+        ):
             self._sorter.add(_subject(entry.device), index, _line(entry, logged.at))
-        elif isinstance(entry, AuthorityCreated | AuthorityCertified | Revocation):
+        elif isinstance(entry, entries.AuthorityCreated | entries.AuthorityCertified | entries.Revocation):
             self._take_authority(index, entry)
-        elif isinstance(entry, OperatorAct):
+        elif isinstance(entry, entries.OperatorAct):
             self._take_act(index, entry)
         else:
             self._take_other(index, entry)
 
-    def _take_other(self, index: int, entry: Entry) -> None:
-        if isinstance(entry, KeyBlocked):
+    def _take_other(self, index: int, entry: entries.Entry) -> None:
+        if isinstance(entry, entries.KeyBlocked):
             self._blocked.add(entry.spki_sha256)
             self._key_owners.setdefault(entry.spki_sha256, set()).add(entry.owner)
-        elif isinstance(entry, ModelRecorded):
+        elif isinstance(entry, entries.ModelRecorded):
             self._models.setdefault(entry.model_sha256, []).append((index, entry.facts_sha256))
             if entry.anchor_sha256 is not None:
                 self._anchors.add(entry.anchor_sha256)
-        elif isinstance(entry, PolicyAdopted):
+        elif isinstance(entry, entries.PolicyAdopted):
             self._policy = index, entry.sha256
-        elif isinstance(entry, GapAccepted):
+        elif isinstance(entry, entries.GapAccepted):
             self._gaps.append((entry.start, min(entry.end, index)))
 
     def finish(self) -> None:
@@ -161,24 +151,26 @@ class RightsCheck:
 
     # The checks of authorities.
 
-    def _take_authority(self, index: int, entry: AuthorityCreated | AuthorityCertified | Revocation) -> None:
-        if isinstance(entry, AuthorityCreated):
+    def _take_authority(
+        self, index: int, entry: entries.AuthorityCreated | entries.AuthorityCertified | entries.Revocation
+    ) -> None:
+        if isinstance(entry, entries.AuthorityCreated):
             self._authorities[entry.authority] = _Authority(entry, index)
             self._key_owners.setdefault(entry.spki_sha256, set()).add(f"authority:{entry.authority}")
             return
         name = (
             entry.authority
-            if isinstance(entry, AuthorityCertified)
+            if isinstance(entry, entries.AuthorityCertified)
             else self._certificates_of.get((entry.authority, entry.serial), "")
         )
         replayed = self._authorities.get(name)
         if replayed is not None:
             replayed.leaf = index
-            replayed.state = ACTIVE if isinstance(entry, AuthorityCertified) else REVOKED
-            if isinstance(entry, AuthorityCertified):
+            replayed.state = ACTIVE if isinstance(entry, entries.AuthorityCertified) else REVOKED
+            if isinstance(entry, entries.AuthorityCertified):
                 replayed.certified = entry
 
-    def _take_act(self, index: int, entry: OperatorAct) -> None:
+    def _take_act(self, index: int, entry: entries.OperatorAct) -> None:
         if entry.act == "authority-retired":
             replayed = self._authorities.get((entry.subject or "").removeprefix("authority:"))
             if replayed is not None:
@@ -231,7 +223,7 @@ class RightsCheck:
         for row in audit_rows.iterate_keys_beside_certificates(self._connection, _COMPROMISES):
             owners = self._key_owners.get(row.spki_sha256, set())
             name = f"key {row.spki_sha256.hex()} of {row.owner}"
-            if not row.is_certified and conceal(self._salt, row.owner) not in owners:
+            if not row.is_certified and entries.conceal(self._salt, row.owner) not in owners:
                 raise contradiction(f"{name} is in the tables, and the log knows no such key and owner")
             if row.state == BLOCKED and not row.is_compromised and row.spki_sha256 not in replayed:
                 raise contradiction(f"{name} is blocked in the tables, and the log never blocked it")
@@ -288,12 +280,12 @@ class RightsCheck:
     def check_devices(self) -> None:
         """The devices and their tokens alone, after the last leaf. Raises as `finish`."""
         for device in audit_rows.iterate_recorded_devices(self._connection):
-            subject = _subject(conceal(self._salt, f"device:{device.id}"))
-            numbered = conceal(self._salt, f"number:{device.model}:{device.maker_serial}")
+            subject = _subject(entries.conceal(self._salt, f"device:{device.id}"))
+            numbered = entries.conceal(self._salt, f"number:{device.model}:{device.maker_serial}")
             facts = f"{_digest(device.unit)} {_digest(device.profile)} {host_names_digest(device.host_names).hex()}"
             self._sorter.add(subject, _ROWS, f"D {device.id} {device.state} {numbered} {facts}")
         for token in audit_rows.iterate_recorded_tokens(self._connection):
-            subject = _subject(conceal(self._salt, f"device:{token.device_id}"))
+            subject = _subject(entries.conceal(self._salt, f"device:{token.device_id}"))
             bound = "-" if token.bound_spki_sha256 is None else token.bound_spki_sha256.hex()
             used = "-" if token.used_at is None else str(token.used_at)
             self._sorter.add(subject, _ROWS, f"R {token.token_sha256.hex()} {token.expires_at} {bound} {used}")
@@ -385,15 +377,15 @@ def _apply_to_token(replayed: _Device, leaf: int, kind: str, words: list[str]) -
                 token.leaf, token.expires_at = leaf, at
 
 
-def _line(entry: Entry, at: int) -> str:
-    if isinstance(entry, DeviceAdded):
+def _line(entry: entries.Entry, at: int) -> str:
+    if isinstance(entry, entries.DeviceAdded):
         names = entry.host_names_sha256 or host_names_digest(())
         return f"A {entry.state} {entry.numbered or ''} {_digest(entry.unit)} {_digest(entry.profile)} {names.hex()}"
-    if isinstance(entry, DeviceStateChanged):
+    if isinstance(entry, entries.DeviceStateChanged):
         return f"S {entry.before} {entry.state}"
-    if isinstance(entry, TokenMade):
+    if isinstance(entry, entries.TokenMade):
         return f"T {entry.token_sha256.hex()} {entry.expires_at}"
-    if isinstance(entry, TokenSpent):
+    if isinstance(entry, entries.TokenSpent):
         return f"P {entry.token_sha256.hex()} {entry.spki_sha256.hex()} {at}"
     return f"X {at}"
 

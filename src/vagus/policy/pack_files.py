@@ -6,19 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from vagus.policy import values
 from vagus.policy.documents import Document
-from vagus.policy.values import (
-    AuthorityRules,
-    CrlRules,
-    EnrolmentRules,
-    Function,
-    FunctionRule,
-    Lifetime,
-    OcspRules,
-    RenewalRules,
-    Rule,
-    Slug,
-)
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.profiles import KeyUsage, Kind, NameForm
 
@@ -40,8 +29,8 @@ class ProfileTable(Document):
     keys: Annotated[list[Annotated[KeyAlgorithm, Field(strict=False)]], Field(min_length=1)]
     key_usage: Annotated[list[Annotated[KeyUsage, Field(strict=False)]], Field(min_length=1)]
     extended_key_usage: list[str] = Field(default_factory=list)
-    default_lifetime: Lifetime
-    longest_lifetime: Lifetime
+    default_lifetime: values.Lifetime
+    longest_lifetime: values.Lifetime
     crl_pointer: bool
     ocsp_pointer: bool
     short_lived: bool = False
@@ -55,15 +44,15 @@ class PackFile(Document):
     """A whole pack."""
 
     format: Literal[1]
-    name: Slug
+    name: values.Slug
     version: Annotated[str, StringConstraints(pattern=r"^[0-9]+(?:\.[0-9]+){0,3}$")]
     oids: OidsTable
-    profiles: Annotated[dict[Slug, ProfileTable], Field(min_length=1, max_length=100)]
-    rules: Annotated[dict[Slug, Rule], Field(max_length=100)]
-    functions: dict[Annotated[Function, Field(strict=False)], FunctionRule]
-    authorities: AuthorityRules
-    renewal: RenewalRules
-    crl: CrlRules
-    ocsp: OcspRules
-    enrolment: EnrolmentRules
-    cryptoperiods: dict[Slug, Lifetime]
+    profiles: Annotated[dict[values.Slug, ProfileTable], Field(min_length=1, max_length=100)]
+    rules: Annotated[dict[values.Slug, values.Rule], Field(max_length=100)]
+    functions: dict[Annotated[values.Function, Field(strict=False)], values.FunctionRule]
+    authorities: values.AuthorityRules
+    renewal: values.RenewalRules
+    crl: values.CrlRules
+    ocsp: values.OcspRules
+    enrolment: values.EnrolmentRules
+    cryptoperiods: dict[values.Slug, values.Lifetime]

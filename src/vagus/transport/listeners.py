@@ -23,20 +23,11 @@ from vagus.endpoints.http import ASGIApp, reporting_errors
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
 from vagus.tls import ServerContext
+from vagus.transport import open_connections
 from vagus.transport.http_protocol import AdmittedHttp
 from vagus.transport.limits import Limits
 from vagus.transport.listener_state import ListenerState
 from vagus.transport.ocsp_cache import OcspCache
-from vagus.transport.open_connections import (
-    VERDICT_SECONDS,
-    Admit,
-    ConnectionRight,
-    DeviceFeed,
-    OpenConnections,
-    QuickCheck,
-    RevocationFeed,
-    Rules,
-)
 from vagus.transport.plain_connection import PlainConnection
 from vagus.transport.status_protocol import StatusHttp
 from vagus.transport.tls_connection import TlsConnection
@@ -71,15 +62,15 @@ class ListenerSpec:
     ocsp_cache: OcspCache | None = None
     """Responds before `app`, on a listener without TLS: a request that it knows does not reach the application."""
     tls: ServerContext | None = None
-    admit: Admit | None = None
+    admit: open_connections.Admit | None = None
     """Called after each handshake, full or resumed, before any application byte, and again as `position` moves."""
     position: Callable[[], object] = fixed_position
     """Any value that changes whenever a verdict may have: the positions of both sequences, at least."""
-    quick_check: QuickCheck | None = None
+    quick_check: open_connections.QuickCheck | None = None
     """Asked before `admit` about a peer that was admitted: it can refuse for much less work, and admits no peer."""
     record: Record = drop_decision
     limits: Limits = field(default_factory=Limits)
-    verdict_seconds: float = VERDICT_SECONDS
+    verdict_seconds: float = open_connections.VERDICT_SECONDS
     """How long a verdict is good although nothing was revoked or changed: expiry reaches a stream by then."""
     close: Callable[[], None] | None = None
     """Called at the end, for what the application keeps open: `HttpRelay.close`."""
@@ -120,7 +111,7 @@ class _Listening:
 class RunningListeners:
     """Listeners that serve, until `stop`."""
 
-    def __init__(self, clock: Clock, connections: OpenConnections) -> None:
+    def __init__(self, clock: Clock, connections: open_connections.OpenConnections) -> None:
         self.connections = connections
         self.loop = asyncio.get_running_loop()
         self._clock = clock
@@ -136,7 +127,9 @@ class RunningListeners:
         """Listen, and return the bound address. Raises Misconfigured(BAD_SETTINGS) when it cannot be bound."""
         if spec.name in self._every:
             raise _unusable(spec.name, "has the name of another one")
-        rules = Rules(spec.name, spec.admit, spec.record, spec.position, spec.quick_check, spec.verdict_seconds)
+        rules = open_connections.Rules(
+            spec.name, spec.admit, spec.record, spec.position, spec.quick_check, spec.verdict_seconds
+        )
         # A raw stream has no message by which to refuse, so its connection is closed.
         listener = ListenerState(rules, spec.limits, self.connections, closes_silently=spec.stream is not None)
         state = ServerState() if spec.app is not None else None
@@ -184,7 +177,7 @@ class RunningListeners:
         tls, make_stream, cache = spec.tls, spec.stream, spec.ocsp_cache
         if make_stream is not None and tls is not None:
 
-            def stream(right: ConnectionRight) -> asyncio.Protocol:
+            def stream(right: open_connections.ConnectionRight) -> asyncio.Protocol:
                 client = AdmittedStream(spec.name, right.source, right.peer, right.admitted, spec.record)
                 return make_stream(client)
 
@@ -280,14 +273,14 @@ async def start(
     listeners: Sequence[ListenerSpec],
     *,
     clock: Clock,
-    feeds: Sequence[RevocationFeed] = (),
-    devices: Sequence[DeviceFeed] = (),
+    feeds: Sequence[open_connections.RevocationFeed] = (),
+    devices: Sequence[open_connections.DeviceFeed] = (),
 ) -> RunningListeners:
     """Open all listeners in the running loop, or none. `feeds` are sequences of revocations, `devices` of changes.
 
     Raises Misconfigured(BAD_SETTINGS) for an address that cannot be bound.
     """
-    connections = OpenConnections()
+    connections = open_connections.OpenConnections()
     connections.bind(asyncio.get_running_loop())
     for feed in feeds:
         connections.follow(feed)
@@ -300,7 +293,7 @@ async def start(
     except Misconfigured:
         await running.stop(0)
         raise
-    every = min((spec.verdict_seconds for spec in listeners), default=VERDICT_SECONDS)
+    every = min((spec.verdict_seconds for spec in listeners), default=open_connections.VERDICT_SECONDS)
     # uvicorn's server has no public list of its tasks
     running._tasks.append(asyncio.get_running_loop().create_task(connections.sweep(every)))  # noqa: SLF001
     return running
@@ -310,8 +303,8 @@ def run(
     listeners: Sequence[ListenerSpec],
     *,
     clock: Clock,
-    feeds: Sequence[RevocationFeed] = (),
-    devices: Sequence[DeviceFeed] = (),
+    feeds: Sequence[open_connections.RevocationFeed] = (),
+    devices: Sequence[open_connections.DeviceFeed] = (),
     started: Callable[[RunningListeners], None],
     hung_up: Callable[[], None] | None = None,
 ) -> None:

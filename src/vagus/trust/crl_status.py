@@ -32,16 +32,10 @@ from types import MappingProxyType
 
 from vagus.errors import Malformed, NotTrusted, VagusError
 from vagus.reasons import Reason
+from vagus.trust import crl_rules
 from vagus.trust.anchors import ClockFloor
 from vagus.trust.crl_memory import CrlMark, CrlMemory, VolatileCrlMemory
-from vagus.trust.crl_rules import (
-    DEFAULT_CRL_RULES,
-    CrlRules,
-    check_not_from_the_future,
-    find_staleness,
-    is_in_date,
-    stale_seconds,
-)
+from vagus.trust.crl_rules import CrlRules
 from vagus.trust.crl_signers import find_signers
 from vagus.trust.status import DEFINITE, check_every, excuses_missing_status, issuer_in
 from vagus.x509 import extensions as ext
@@ -101,7 +95,7 @@ class CrlStatus:
         self,
         pool: Pool,
         *,
-        rules: CrlRules = DEFAULT_CRL_RULES,
+        rules: CrlRules = crl_rules.DEFAULT_CRL_RULES,
         memory: CrlMemory | None = None,
         verdicts: SignatureVerdicts | None = None,
         floor: ClockFloor | None = None,
@@ -127,7 +121,7 @@ class CrlStatus:
         crl = decode_crl(crl_der)
         signers = find_signers(crl, self._search(at))
         loaded = _Loaded(crl, signers[0].spki_sha256, signers)
-        check_not_from_the_future(crl, at, self._rules)
+        crl_rules.check_not_from_the_future(crl, at, self._rules)
         with self._lock:
             self._check_newest(loaded)
             same_name = [
@@ -365,13 +359,13 @@ class CrlStatus:
 
         Of two it is the one that is out of date for longer. Every other fault is raised.
         """
-        staleness = find_staleness(loaded.crl, asked.at, self._rules)
+        staleness = crl_rules.find_staleness(loaded.crl, asked.at, self._rules)
         try:
             self._check_signer(loaded, asked)
         except NotTrusted as refusal:
             if refusal.reason is not Reason.STATUS_STALE:
                 raise
-            if staleness is None or stale_seconds(staleness) < stale_seconds(refusal):
+            if staleness is None or crl_rules.stale_seconds(staleness) < crl_rules.stale_seconds(refusal):
                 return refusal
         return staleness
 
@@ -380,7 +374,7 @@ class CrlStatus:
         certificate = asked.certificate
         reason = loaded.crl.find_reason(certificate.issuer, certificate.serial_bytes)
         # RFC 5280 6.3.3 (c), (h): the newest delta CRL in date brings the base CRL up to date.
-        fresh = [delta for delta in self._deltas_of(loaded) if is_in_date(delta, asked.at, self._rules)]
+        fresh = [delta for delta in self._deltas_of(loaded) if crl_rules.is_in_date(delta, asked.at, self._rules)]
         if not fresh:
             return reason
         newest = max(fresh, key=lambda delta: delta.number or 0)
@@ -436,7 +430,7 @@ def _no_status(
     reason: then its age is that of the oldest CRL that is needed. Otherwise `fault`, or STATUS_UNAVAILABLE.
     """
     together = reasons
-    for covered, staleness in sorted(stale, key=lambda one: stale_seconds(one[1])):
+    for covered, staleness in sorted(stale, key=lambda one: crl_rules.stale_seconds(one[1])):
         together |= covered
         if together == ALL_REASONS:
             return staleness

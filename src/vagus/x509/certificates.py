@@ -18,13 +18,6 @@ from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509 import extensions as ext
-from vagus.x509.extensions import (
-    AuthorityKeyId,
-    BasicConstraints,
-    NameConstraints,
-    Policies,
-    PolicyConstraints,
-)
 from vagus.x509.names.distinguished import DistinguishedName, decode_name
 from vagus.x509.names.general import NO_NAMES, GeneralNames
 
@@ -64,16 +57,16 @@ class PathCertificate:
     spki_sha256: bytes
     extensions: Mapping[bytes, Extension]
     faults: Mapping[bytes, VagusError]  # extensions that do not decode, with the error, by object identifier
-    basic_constraints: BasicConstraints | None
+    basic_constraints: ext.BasicConstraints | None
     key_usage: int | None
     purposes: frozenset[bytes] | None
     names: GeneralNames  # the names of the subjectAltName extension
-    name_constraints: NameConstraints | None
-    policies: Policies | None
+    name_constraints: ext.NameConstraints | None
+    policies: ext.Policies | None
     policy_mappings: tuple[tuple[bytes, bytes], ...]
-    policy_constraints: PolicyConstraints | None
+    policy_constraints: ext.PolicyConstraints | None
     inhibit_any_policy: int | None
-    authority_key_id: AuthorityKeyId | None
+    authority_key_id: ext.AuthorityKeyId | None
     subject_key_id: bytes | None
     is_self_issued: bool
     label: str  # a short hash that names the certificate in messages: never text that the peer chose

@@ -20,13 +20,7 @@ from vagus.errors import Conflict, Malformed, Misconfigured
 from vagus.fleet.devices import change_host_names, change_profile
 from vagus.fleet.inventory_entries import device_added, record_model
 from vagus.fleet.lifecycle import DeviceState
-from vagus.fleet.plans.differences import (
-    AlteredDevice,
-    Difference,
-    ExistingState,
-    ProfileOf,
-    difference,
-)
+from vagus.fleet.plans import differences
 from vagus.fleet.plans.status_urls import check_status_url, find_named_urls
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
@@ -35,20 +29,13 @@ from vagus.policy.documents import read_document
 from vagus.policy.plan_files import PlannedModel
 from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, decode_plan, load_plan
 from vagus.reasons import Reason
+from vagus.records import plan_rows
 from vagus.records.authorities import RETIRED, find_newest, list_authorities, set_authority_state
 from vagus.records.devices import DeviceRow, insert_devices, set_device_place
 from vagus.records.engine.database import Database
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import load_installation
 from vagus.records.models import MakerAnchorRow, ModelRow, find_model, list_models, put_maker_anchor
-from vagus.records.plan_rows import (
-    ExistingAuthorityRow,
-    count_live,
-    list_existing_authorities,
-    list_existing_devices,
-    list_known_serials,
-    set_group_domain,
-)
 from vagus.records.units import UnitRow, list_units, put_unit
 from vagus.x509.pem import decode_certificates
 
@@ -78,7 +65,7 @@ class Comparison:
 
     plan: Plan
     raw: bytes
-    difference: Difference
+    difference: differences.Difference
     anchors: dict[str, bytes]  # model -> DER of its maker's anchor
 
 
@@ -93,7 +80,7 @@ class Planning:
         entropy: Entropy,
         *,
         kind: str,
-        profile_of: ProfileOf,
+        profile_of: differences.ProfileOf,
         request_authority: RequestAuthority,
         adopted: Path,
     ) -> None:
@@ -121,7 +108,7 @@ class Planning:
         models = plan.models if isinstance(plan, HospitalPlan) else ()
         anchors = {model.name: _load_anchor(file, model) for model in models if model.anchor}
         digests = {model: hashlib.sha256(der).digest() for model, der in anchors.items()}
-        return Comparison(plan, raw, difference(plan, self._existing(), self._profile_of, digests), anchors)
+        return Comparison(plan, raw, differences.difference(plan, self._existing(), self._profile_of, digests), anchors)
 
     def steps(self, found: Comparison) -> int:
         """How many steps `apply` will report to `advance`."""
@@ -199,23 +186,23 @@ class Planning:
     def _at(self) -> int:
         return int(self._clock.now().timestamp())
 
-    def _existing(self) -> ExistingState:
+    def _existing(self) -> differences.ExistingState:
         at = self._at()
         with self._database.reading() as connection:
-            return ExistingState(
+            return differences.ExistingState(
                 group_domain=load_installation(connection).group_domain,
                 plan_sha256=hashlib.sha256(self._adopted.read_bytes()).digest() if self._adopted.exists() else None,
-                authorities={one.name: one for one in list_existing_authorities(connection, at=at)},
+                authorities={one.name: one for one in plan_rows.list_existing_authorities(connection, at=at)},
                 units={str(one.name): (one.organisation, one.title) for one in list_units(connection)},
                 models={one.name: one for one in list_models(connection)},
-                devices={(one.model, one.maker_serial): one for one in list_existing_devices(connection)},
+                devices={(one.model, one.maker_serial): one for one in plan_rows.list_existing_devices(connection)},
                 named_urls=find_named_urls(connection, at=at),
             )
 
     def _record_names(self, batch: Batch, found: Comparison, *, by: str) -> None:
         todo = found.difference
         if todo.group_domain is not None:
-            set_group_domain(batch.connection, todo.group_domain)
+            plan_rows.set_group_domain(batch.connection, todo.group_domain)
         for unit in todo.units:
             put_unit(batch.connection, UnitRow(unit.name, unit.organisation, unit.title))
         for model, profile in todo.models:
@@ -230,7 +217,7 @@ class Planning:
 
     def _add_devices(self, batch: Batch, part: Sequence[tuple[PlannedDevice, str]], *, by: str) -> None:
         known = {
-            model: list_known_serials(
+            model: plan_rows.list_known_serials(
                 batch.connection, model, [device.maker_serial for device, _ in part if device.model == model]
             )
             for model in dict.fromkeys(device.model for device, _ in part)
@@ -256,9 +243,9 @@ class Planning:
             append(batch, device_added(row, by=by))
 
 
-def _retire(batch: Batch, gone: ExistingAuthorityRow, *, by: str) -> None:
+def _retire(batch: Batch, gone: plan_rows.ExistingAuthorityRow, *, by: str) -> None:
     """Retire an authority. Inside the transaction, count its live certificates again."""
-    live = count_live(batch.connection, gone.name, at=batch.at)
+    live = plan_rows.count_live(batch.connection, gone.name, at=batch.at)
     if live:
         msg = f"authority {gone.name} got {live} live certificates since the comparison; run the plan command again"
         raise Conflict(Reason.AUTHORITY_IN_USE, msg, authority=gone.name, live=live)
@@ -268,7 +255,7 @@ def _retire(batch: Batch, gone: ExistingAuthorityRow, *, by: str) -> None:
         append(batch, OperatorAct("authority-retired", by, subject=f"authority:{row.reference}"))
 
 
-def _alter_devices(batch: Batch, part: Sequence[AlteredDevice], *, by: str) -> None:
+def _alter_devices(batch: Batch, part: Sequence[differences.AlteredDevice], *, by: str) -> None:
     for one in part:
         if one.profile is not None:
             change_profile(batch, DeviceId(one.id), one.profile, by=by)
