@@ -52,11 +52,9 @@ class ClockFloor:
     def check(self, now: datetime) -> None:
         """Raises NotTrusted(CLOCK_ROLLBACK) when `now` cannot be: the clock of this device is wrong."""
         if now + _TOLERANCE < self.floor.at:
-            msg = (
-                f"the device's clock shows {now.isoformat(timespec='seconds')}, and it cannot be before "
-                f"{self.floor.at.isoformat(timespec='seconds')} ({self.floor.source}); set the clock, or let "
-                "the device reach its enrolment server, which gives it signed time"
-            )
+            shown, earliest = now.isoformat(timespec="seconds"), self.floor.at.isoformat(timespec="seconds")
+            msg = f"the device's clock shows {shown}, and it cannot be before {earliest} ({self.floor.source})"
+            msg = f"{msg}; set the clock, or let the device reach its enrolment server for signed time"
             raise NotTrusted(Reason.CLOCK_ROLLBACK, msg, clock=now.isoformat(), floor=self.floor.at.isoformat())
 
     def _load(self) -> Floor:

@@ -124,8 +124,7 @@ class HttpExchange:
         if length is not None and "transfer-encoding" in self._headers:
             raise Malformed(
                 Reason.SMUGGLING,
-                "the HTTP response has both chunked framing and Content-Length, so its end is unclear; ask the "
-                "server's operator",
+                "the HTTP response has chunked framing and Content-Length, so its end is unclear; mend the server",
             )
         if length is not None and head.status_code not in {204, 304}:
             self._check_body(int(length))

@@ -115,12 +115,10 @@ def build_path(
             break
         path.append(issuer)
     who = ", ".join(anchor.subject.rfc4514_string() for anchor in anchors) or "none given"
-    msg = (
-        f"no pinned anchor ({who}) signed certificate {leaf.subject.rfc4514_string()!r}, issued by "
-        f"{path[-1].issuer.rfc4514_string()!r}; if the hospital changed its authority, get the new anchor file "
-        "by hand"
-    )
-    raise NotTrusted(Reason.UNTRUSTED_ANCHOR, msg, issuer=path[-1].issuer.rfc4514_string())
+    issued_by = path[-1].issuer.rfc4514_string()
+    msg = f"no pinned anchor ({who}) signed certificate {leaf.subject.rfc4514_string()!r}, issued by {issued_by!r}"
+    msg = f"{msg}; if the hospital changed its authority, get the new anchor file by hand"
+    raise NotTrusted(Reason.UNTRUSTED_ANCHOR, msg, issuer=issued_by)
 
 
 def verify_issued(

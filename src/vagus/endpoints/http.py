@@ -297,9 +297,7 @@ def check_framing(http_version: str, headers: Iterable[tuple[bytes, bytes]]) -> 
         raise _smuggling("a Content-Length that is not one plain number")
     # 4. RFC 9112 3.2: an HTTP/1.1 request has exactly one Host field.
     if hosts > 1 or (http_version == "1.1" and hosts != 1):
-        raise Malformed(
-            Reason.BAD_REQUEST, f"the request has {hosts} Host fields; HTTP/1.1 requires exactly one (RFC 9112 3.2)"
-        )
+        raise Malformed(Reason.BAD_REQUEST, f"the request has {hosts} Host fields; send one (RFC 9112 3.2)")
 
 
 def check_target(target: bytes) -> None:
@@ -308,10 +306,7 @@ def check_target(target: bytes) -> None:
     Raises Malformed(BAD_REQUEST).
     """
     if not target.startswith(b"/") and target != b"*":
-        raise Malformed(
-            Reason.BAD_REQUEST,
-            "the request target is no path, and this server is no forward proxy; send the path alone",
-        )
+        raise Malformed(Reason.BAD_REQUEST, "the request target is no path; send the path alone, this is no proxy")
 
 
 def _smuggling(what: str) -> Malformed:

@@ -221,10 +221,7 @@ class _StatusHandlers:
         if found is None:
             found = await asyncio.to_thread(source.find_crl, *place, is_delta=is_delta)
         if found is None:
-            raise Malformed(
-                Reason.NOT_FOUND,
-                "no CRL is published at this path; take the URL from the certificate's CRL distribution point",
-            )
+            raise Malformed(Reason.NOT_FOUND, "no CRL is at this path; take the URL in the certificate")
         at, max_age = self._ocsp.clock.now(), self._ocsp.max_age
         headers = _caching(found.sha256, found.this_update, found.next_update, at, max_age)
         return _if_changed(request, Response(HTTPStatus.OK, _CRL, found.crl_der, headers))
@@ -237,10 +234,7 @@ class _StatusHandlers:
         if certificate is None:
             certificate = await asyncio.to_thread(source.find_certificate, *named)
         if certificate is None:
-            raise Malformed(
-                Reason.NOT_FOUND,
-                "no authority with a certificate has this name here; take the URL from the certificate's caIssuers",
-            )
+            raise Malformed(Reason.NOT_FOUND, "no authority's certificate is at this path; take the URL in caIssuers")
         headers = [(b"etag", _etag(hashlib.sha256(certificate).digest())), (b"cache-control", b"public, max-age=86400")]
         return _if_changed(request, Response(HTTPStatus.OK, _CERTIFICATE, certificate, headers))
 

@@ -192,8 +192,6 @@ class Follower(ABC, Generic[Row]):
         return IntegrityFailure(Reason.LOG_TAMPERED, msg, position=position, end=end)
 
     def _other_database(self, position: int) -> IntegrityFailure:
-        msg = (
-            f"number {position} of the {self.name} differs from what was read before, so the database was "
-            "replaced by an older one; close the gap with `vagus restore-gap` and restart this process"
-        )
+        msg = f"number {position} of the {self.name} differs from what was read before: the database is an older one"
+        msg = f"{msg}; close the gap with `vagus restore-gap` and restart this process"
         return IntegrityFailure(Reason.LOG_TRUNCATED, msg, position=position)

@@ -226,10 +226,7 @@ class Admission:
 def _find_named(find_device: FindDevice, identity: AcceptedIdentity) -> DeviceRow:
     """The device that the certificate names. Raises NotAuthorised(IDENTITY_AMBIGUOUS|NOT_IN_INVENTORY)."""
     if identity.device_name is None:
-        raise NotAuthorised(
-            Reason.IDENTITY_MISSING,
-            "the client certificate names no device of this installation; enrol the device here",
-        )
+        raise NotAuthorised(Reason.IDENTITY_MISSING, "the client certificate names no device known here; enrol it")
     device = find_device(identity.device_name.device)
     if device is None:
         msg = "the client certificate is good, but its device is not in the inventory; add it or revoke the certificate"

@@ -85,6 +85,4 @@ def check_may(state: DeviceState, allowed: frozenset[DeviceState], act: str) -> 
     """Raises Conflict(DEVICE_STATE) unless a device in `state` may do `act` ("enrol", "renew", "connect")."""
     if state not in allowed:
         msg = f"the device is {state}, and only a device that is {', '.join(sorted(allowed))} may {act}"
-        raise Conflict(
-            Reason.DEVICE_STATE, f"{msg}; have the device's state in the inventory corrected first", state=state
-        )
+        raise Conflict(Reason.DEVICE_STATE, f"{msg}; have its state in the inventory corrected first", state=state)

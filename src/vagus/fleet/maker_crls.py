@@ -131,8 +131,7 @@ class MakerCrls:
             if end < now:
                 found.setdefault(
                     f"{FOLDER}/{name}",
-                    f"was to be replaced by {end:%Y-%m-%d %H:%M} UTC, so its issuer's devices are refused until the "
-                    f"maker's newest CRL is here",
+                    f"was to be replaced by {end:%Y-%m-%d %H:%M} UTC; its issuer's devices are refused: get a new CRL",
                 )
         return found
 

@@ -115,9 +115,7 @@ def decode_manifest(raw: bytes) -> Manifest:
 
 def _check(manifest: Manifest) -> None:
     if len(manifest.devices) > _MOST:
-        raise Malformed(
-            Reason.TOO_MANY, f"the maker's manifest has more than {_MOST} devices; ask the maker to split it"
-        )
+        raise Malformed(Reason.TOO_MANY, f"the manifest has more than {_MOST} devices; ask the maker to split it")
     if len(manifest.anchor_sha256) != hashlib.sha256().digest_size:
         raise _bad("the manifest's anchor_sha256 is not the SHA-256 of a certificate")
     known = {model.name for model in manifest.models}

@@ -101,9 +101,7 @@ def check_token(row: TokenRow | None, spki_sha256: bytes, *, at: int, repeat: ti
     # 1. An unused token is checked for its expiry alone.
     if row.bound_spki_sha256 is None or row.used_at is None:
         if at >= row.expires_at:
-            raise NotAuthorised(
-                Reason.TOKEN_EXPIRED, "the enrolment token has expired; have a new one made", device=device
-            )
+            raise NotAuthorised(Reason.TOKEN_EXPIRED, "the enrolment token expired; get a new one", device=device)
         return row
     # 2. A token that was used with another key was stolen. The reason code is its own, not expiry, because operators
     # alarm on it.

@@ -142,10 +142,8 @@ class TaskThread:
             if turn.is_hanging(now):
                 others = ", ".join(other for other in self._turns if other != name)
                 waiting = f" (these tasks wait for it: {others})" if others else ""
-                found[name] = (
-                    f"its turn takes longer than {turn.task.longest_seconds:.0f} s: a disk, a key's module or a lock "
-                    f"does not respond; mend that or restart{waiting}"
-                )
+                longest = f"its turn takes longer than {turn.task.longest_seconds:.0f} s"
+                found[name] = f"{longest}: a disk, HSM or lock does not respond; mend that or restart{waiting}"
         return found
 
     def _run(self) -> None:

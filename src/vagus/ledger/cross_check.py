@@ -72,10 +72,8 @@ class CrossCheck:
             msg = f"revocation step {left.sequence} has no entry in the log; stop serving and compare with a backup"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=left.sequence)
         if self.revocations != revocation_sequence:
-            msg = (
-                f"the log holds {self.revocations} revocation steps, and the table log_head counts "
-                f"{revocation_sequence}; stop serving and compare with a backup"
-            )
+            msg = f"the log holds {self.revocations} revocation steps, and the table log_head {revocation_sequence}"
+            msg = f"{msg}; stop serving and compare with a backup"
             raise IntegrityFailure(Reason.LOG_TAMPERED, msg, sequence=revocation_sequence)
         self._check_what_is_published()
         self._rights.finish()

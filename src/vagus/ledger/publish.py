@@ -92,10 +92,8 @@ class LogPublisher:
             # 2. Read the log head in the database. A log that is shorter than the published one must not be signed.
             head = load_head(connection)
             if old is not None and head.size < old.size:
-                msg = (
-                    f"the database's log has {head.size} leaves, its published checkpoint {old.size}: "
-                    "leaves were lost; recover them from the published folder before going on"
-                )
+                msg = f"the database's log lost leaves: it has {head.size}, the published checkpoint {old.size}"
+                msg = f"{msg}; recover them from the published folder first"
                 raise IntegrityFailure(Reason.LOG_TRUNCATED, msg, size=head.size, published=old.size)
             if old is not None and old.size == head.size and old.root == head.root:
                 return old

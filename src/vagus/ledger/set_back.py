@@ -73,10 +73,7 @@ class SetBacks:
         with self.database.reading() as connection:
             restored_at = load_installation(connection).restored_at
         if restored_at is not None:
-            msg = (
-                "this installation's database was restored or set back, and it does not know what was issued "
-                "since; close the gap with `vagus restore-gap` before it issues anything"
-            )
+            msg = "the database was set back and lacks what was issued since; first close the gap: vagus restore-gap"
             raise Conflict(Reason.RESTORE_UNSETTLED, msg)
 
 

@@ -186,10 +186,7 @@ def _check_length(size: int, against: Checkpoint | None) -> None:
 
 def _check_prefix(frontier: Frontier, against: Checkpoint | None) -> None:
     if against is not None and frontier.size == against.size and frontier.root != against.root:
-        msg = (
-            f"the first {against.size} leaves are not those of the checkpoint: history was rewritten; compare with "
-            "the published log to find the first leaf that differs"
-        )
+        msg = f"the first {against.size} leaves are not the checkpoint's: history was rewritten; see the published log"
         raise IntegrityFailure(Reason.LOG_TAMPERED, msg, size=against.size)
 
 

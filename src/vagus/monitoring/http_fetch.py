@@ -39,9 +39,7 @@ class HttpFetch:
         """As `Fetch`; `seconds` bounds the whole, `limit` the bytes of the body."""
         parts = urlsplit(url)
         if parts.scheme != "http" or parts.hostname is None:
-            raise _unavailable(
-                url, "the status URL is not http://, and clients that check certificates follow no other"
-            )
+            raise _unavailable(url, "the status URL is not http://; clients that check certificates follow no other")
         address = self.connect_to or (parts.hostname, parts.port or 80)
         end = time.monotonic() + self.seconds
         headers = {"Host": parts.netloc, "Connection": "close"}

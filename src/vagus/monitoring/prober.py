@@ -227,10 +227,7 @@ class Prober:
     def _get_crl(self, place: str, issuer: PathCertificate) -> Crl:
         crl = decode_crl(self.fetch(place, None))
         if not crl.issuer.matches(issuer.subject):
-            raise NotTrusted(
-                Reason.CRL_INVALID,
-                "the fetched CRL is another issuer's; the URL path or the published file was mixed up",
-            )
+            raise NotTrusted(Reason.CRL_INVALID, "the fetched CRL is another issuer's; correct its path or file")
         verify_crl(crl, issuer, self._verdicts)
         return crl
 

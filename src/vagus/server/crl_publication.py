@@ -135,10 +135,8 @@ def write_files(lacks: dict[str, str], write: Callable[[], None], *, is_needed: 
         write()
     except* OSError as group:
         first = next(one for one in leaves(group) if isinstance(one, OSError))
-        text = (
-            f"{first.filename}: {first.strerror or type(first).__name__}; CRLs are handed out from memory and are not "
-            "written there: give the folder to the user that serves, or make room on its disk"
-        )
+        text = f"{first.filename}: {first.strerror or type(first).__name__}; CRLs are sent from memory alone"
+        text = f"{text}: give the folder to the user that serves, or make room on its disk"
         if lacks.get(_FILES) != text:
             _LOG.error("CRLs are not written: %s", text)
         lacks[_FILES] = text

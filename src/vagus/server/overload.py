@@ -79,8 +79,5 @@ class SheddingOcsp:
         """As the source's; raises LimitExceeded(OVERLOADED) for a response to be signed while the loop is late."""
         if self._gauge.is_behind and self._source.find_cached(request_der, at) is None:
             self._gauge.turned_away += 1
-            raise LimitExceeded(
-                Reason.OVERLOADED,
-                "too many clients ask for OCSP responses that must be signed now; ask this server again later",
-            )
+            raise LimitExceeded(Reason.OVERLOADED, "too many OCSP responses must be signed now; ask again later")
         return self._source.respond(request_der, at)

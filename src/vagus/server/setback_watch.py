@@ -177,10 +177,7 @@ class GuardedCrls:
             return self.crls.find_crl(name, generation, shard)
         if facts is None and found is None:
             return None
-        msg = (
-            "this installation was restored, and newer CRLs than its own may be published; fetch the CRL elsewhere "
-            "or later"
-        )
+        msg = "this installation was restored and may lack newer published CRLs; fetch the CRL elsewhere or later"
         raise Unavailable(Reason.RESTORE_UNSETTLED, msg)
 
     def find_cached_certificate(self, name: str, generation: int) -> bytes | None:

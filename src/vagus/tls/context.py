@@ -236,8 +236,7 @@ def _use(context: SSL.Context, credential: Credential) -> None:
     except (ValueError, TypeError, SSL.Error, crypto.Error) as error:
         raise Misconfigured(
             Reason.BAD_SETTINGS,
-            "the certificate chain and key in the TLS settings do not load or do not belong together; give "
-            "PEM, leaf first, and the unencrypted key of the leaf",
+            "TLS chain and key do not load or do not fit together; give PEM, leaf first, and its unencrypted key",
         ) from error
 
 

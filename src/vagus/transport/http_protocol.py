@@ -136,9 +136,7 @@ class AdmittedHttp(HttpToolsProtocol):
         if is_bounded and self._field_bytes <= self._listener.limits.header_bytes and self._is_in_header:
             super().on_header(name, value)
         elif self._field_bytes > self._listener.limits.header_bytes and not self._is_in_header:
-            raise LimitExceeded(
-                Reason.TOO_LARGE, "the trailer section of the HTTP request exceeds the limit; send fewer trailer fields"
-            )
+            raise LimitExceeded(Reason.TOO_LARGE, "the HTTP request has too large a trailer section; send fewer fields")
 
     def on_headers_complete(self) -> None:
         """The header is whole: refuse what must not reach an application."""

@@ -31,10 +31,7 @@ def certificates_in_pem(pem: bytes) -> list[bytes]:
             msg = "a certificate in the PEM text of the anchors is not base64; export it again"
             raise Malformed(Reason.BAD_ENCODING, msg) from error
     if not found:
-        raise Malformed(
-            Reason.BAD_ENCODING,
-            "the PEM text of the anchors has no certificate; give -----BEGIN CERTIFICATE----- blocks",
-        )
+        raise Malformed(Reason.BAD_ENCODING, "the PEM text of the anchors has no certificate; give CERTIFICATE blocks")
     return found
 
 

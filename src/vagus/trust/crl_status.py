@@ -324,10 +324,7 @@ class CrlStatus:
         path = None if is_anchor else find_path(signer, self._search(at))
         led_to = signer.spki_sha256 if path is None else path.anchor.spki_sha256
         if anchor is not None and led_to != anchor.spki_sha256:
-            msg = (
-                f"CRL {crl.label} has a path to another anchor than the certificate whose status it gives; load the "
-                "right CRL"
-            )
+            msg = f"CRL {crl.label} has a path to another anchor than the certificate has; load the right CRL"
             raise NotTrusted(Reason.CRL_INVALID, msg, crl=crl.label)
         if path is None:
             return

@@ -128,10 +128,8 @@ class SnapshotStatus:
                 raise
             missing = refusal
         one_in = snapshot.facts.one_in
-        msg = (
-            f"certificate {certificate.label} looks revoked in the snapshot, as one good in {one_in} does by chance; "
-            "ask its issuer (OCSP, CRL), or take the next snapshot"
-        )
+        msg = f"certificate {certificate.label} looks revoked in the snapshot, as 1 good one in {one_in} does by chance"
+        msg = f"{msg}; ask its issuer (OCSP, CRL), or take the next snapshot"
         raise NotTrusted(Reason.STATUS_DOUBTFUL, msg, certificate=certificate.label, one_in=one_in) from missing
 
     @staticmethod

@@ -176,9 +176,7 @@ def _read_subtrees(value: bytes, start: int, end: int) -> tuple[GeneralName, ...
     for first, last in der.read_each(value, start, end, der.SEQUENCE, "a GeneralSubtree"):
         base, after = read_general_name(value, first, last)
         if after != last:
-            raise ForbiddenValue(
-                "a GeneralSubtree of nameConstraints has a minimum or maximum (RFC 5280 4.2.1.10 allows neither)"
-            )
+            raise ForbiddenValue("a GeneralSubtree of nameConstraints has a minimum or maximum (RFC 5280 4.2.1.10)")
         subtrees.append(base)
     if not subtrees:
         raise ForbiddenValue("nameConstraints has an empty list of subtrees")

@@ -149,10 +149,7 @@ def _read_curve(parameters: tuple[int, bytes, bytes] | None, point: bytes) -> Ke
     oid = der.decode_object_identifier(parameters[1])
     if oid in _SMALL_CURVES:
         name, bits = _SMALL_CURVES[oid]
-        msg = (
-            f"curve {name} has {bits} bits, fewer than the {_SMALLEST_CURVE} required: it gives about {bits // 2} bits "
-            "of security, and discrete logarithms on 112-bit curves were computed in 2009; make a P-256 key"
-        )
+        msg = f"curve {name} has {bits} bits, fewer than the {_SMALLEST_CURVE} required; make a P-256 key"
         raise PolicyRefusal(Reason.WEAK_KEY, msg, curve=name, bits=bits)
     if parameters[1] not in CURVES:
         msg = f"elliptic curve {oid} is not known here; use P-256, P-384 or P-521"

@@ -34,9 +34,7 @@ def decode_blocks(raw: bytes, label: str) -> tuple[bytes, ...]:
         if len(found) > _MOST:
             raise Malformed(Reason.TOO_MANY, f"the file has more than {_MOST} PEM blocks; split it")
     if not found:
-        raise Malformed(
-            Reason.BAD_ENCODING, f"the file has neither DER nor a PEM block called {label}; give such a file"
-        )
+        raise Malformed(Reason.BAD_ENCODING, f"the file has neither DER nor a PEM block {label}; give such a file")
     return tuple(found)
 
 

@@ -43,17 +43,12 @@ def decode_request(request_der: bytes) -> CertificateRequest:
     # 2. RFC 2986 4.2: CertificationRequestInfo, signatureAlgorithm, signature, and no byte after them.
     outer = der.split_elements(der.content_of(request_der, der.SEQUENCE))
     if [tag for tag, _, _ in outer] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING] or outer[2][1][:1] != b"\x00":
-        raise Malformed(
-            Reason.BAD_ENCODING, "the body is not a CertificationRequest (RFC 2986 4.2); send PKCS#10 in DER"
-        )
+        raise Malformed(Reason.BAD_ENCODING, "the body is no CertificationRequest (RFC 2986 4.2); send PKCS#10 in DER")
     (_, info, info_der), (_, _, algorithm_der), (_, signature_bits, _) = outer
     # 3. RFC 2986 4.1: version 0, subject, subjectPKInfo, attributes [0].
     fields = der.split_elements(info)
     if [tag for tag, _, _ in fields] not in ([2, 0x30, 0x30, 0xA0], [2, 0x30, 0x30]):
-        raise Malformed(
-            Reason.BAD_ENCODING,
-            "CertificationRequestInfo of the request lacks a field (RFC 2986 4.1); send PKCS#10 in DER",
-        )
+        raise Malformed(Reason.BAD_ENCODING, "CertificationRequestInfo lacks a field; send PKCS#10 (RFC 2986 4.1)")
     if fields[0][1] != b"\x00":
         msg = f"the certificate request has version {fields[0][1].hex()}, only 0 (v1) exists (RFC 2986 4.1)"
         raise Malformed(Reason.BAD_VERSION, msg)
@@ -87,8 +82,7 @@ def _find_alternative_names(attributes: bytes) -> bytes | None:
         parts = der.split_elements(content) if tag == der.SEQUENCE else []
         if [part[0] for part in parts] != [der.OBJECT_IDENTIFIER, der.SET]:
             raise Malformed(
-                Reason.BAD_ENCODING,
-                "an attribute of the certificate request is not type and values (RFC 2986 4.1); send PKCS#10 in DER",
+                Reason.BAD_ENCODING, "an attribute of the request is not type and values; follow RFC 2986 4.1"
             )
         oid = der.decode_object_identifier(parts[0][1])
         values = der.split_elements(parts[1][1])
@@ -102,9 +96,7 @@ def _read_extensions(extensions_der: bytes) -> bytes | None:
     for _, content, _ in der.split_elements(der.content_of(extensions_der, der.SEQUENCE)):
         parts = der.split_elements(content)
         if len(parts) not in {2, 3} or parts[0][0] != der.OBJECT_IDENTIFIER or parts[-1][0] != der.OCTET_STRING:
-            raise Malformed(
-                Reason.BAD_ENCODING, "an extension in the certificate request is not id and value (RFC 5280 4.1.2.9)"
-            )
+            raise Malformed(Reason.BAD_ENCODING, "an extension of the request is not id and value (RFC 5280 4.1.2.9)")
         if der.decode_object_identifier(parts[0][1]) == oids.SUBJECT_ALT_NAME and alternative is None:
             alternative = parts[-1][1]
     return alternative

@@ -172,7 +172,7 @@ def _decode_hash(identifier_der: bytes) -> str:
     name = HASH_NAMES.get(identifier_der[first:last])
     if name is None or identifier_der[last:end] not in {b"", der.NULL_DER}:
         raise _unsupported(
-            f"the hash algorithm {der.oid_text(identifier_der[first:last])} or its parameters are not accepted here"
+            f"hash algorithm {der.oid_text(identifier_der[first:last])} or its parameters are not accepted"
         )
     return name
 
@@ -214,9 +214,7 @@ def _key_facts(spki_der: bytes) -> KeyFacts:
         raise _unsupported(f"the public key algorithm {der.oid_text(oid)} is not known here")
     name, size = raw
     if parameters or len(key) != size:
-        raise Malformed(
-            Reason.BAD_ENCODING, f"the {name} public key is not {size} bytes without parameters; make it anew"
-        )
+        raise Malformed(Reason.BAD_ENCODING, f"the {name} public key is not {size} bytes alone; make it anew")
     return KeyFacts(name, name, 0)
 
 

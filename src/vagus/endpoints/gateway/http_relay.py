@@ -64,9 +64,7 @@ class HttpRelay:
 
     async def _relay(self, exchange: _Exchange) -> None:
         if exchange.method == "CONNECT":
-            raise NotAuthorised(
-                Reason.METHOD_NOT_ALLOWED, "this gateway opens no CONNECT tunnels; use a relay listener for raw streams"
-            )
+            raise NotAuthorised(Reason.METHOD_NOT_ALLOWED, "this gateway has no CONNECT tunnels; use a relay listener")
         for is_last_try in (False, True):
             connection = self._take_idle(exchange) if not is_last_try else None
             was_idle = connection is not None

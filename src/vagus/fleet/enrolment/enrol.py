@@ -289,10 +289,7 @@ def _check_same_names(csr: CertificateRequest, current: PathCertificate) -> None
     if is_same and asked != has:
         is_same = asked is not None and has is not None and _same_set(asked, has)
     if not is_same:
-        msg = (
-            "the subject or subjectAltName of the renewal request differs from the certificate that it renews "
-            "(RFC 7030 4.2.2); copy both from the certificate, or enrol anew"
-        )
+        msg = "subject or subjectAltName differs from the certificate to renew; copy both from it, or enrol anew"
         raise Conflict(Reason.NAMES_CHANGED, msg)
 
 

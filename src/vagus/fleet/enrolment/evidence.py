@@ -137,10 +137,7 @@ def find_applicant(
 def _check_certificate(peer: Admitted, *, is_renewal: bool) -> tuple[DeviceId, bytes]:
     """The device of the connection and the hash of its certificate. Raises NotAuthorised(CREDENTIAL_MISSING)."""
     if peer.device is None or peer.identity is None:
-        raise NotAuthorised(
-            Reason.CREDENTIAL_MISSING,
-            "the client certificate of the connection names no device; connect with a device certificate",
-        )
+        raise NotAuthorised(Reason.CREDENTIAL_MISSING, "the client certificate names no device; use a device's own")
     if peer.is_registration_authority and not is_renewal:
         msg = "the registration authority sent no device token; it must send one with each request it relays"
         raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)

@@ -154,10 +154,7 @@ def _retired(wanted: set[str], existing: ExistingState) -> tuple[ExistingAuthori
     gone = [one for one in existing.authorities.values() if one.name not in wanted and one.state in _IN_USE]
     for one in gone:
         if one.live:
-            msg = (
-                f"authority {one.name} has {one.live} live certificates, so the plan cannot remove it; move or revoke "
-                f"its devices first, or put it back into the plan"
-            )
+            msg = f"authority {one.name} has {one.live} live certificates; move or revoke its devices, or plan it"
             raise Conflict(Reason.AUTHORITY_IN_USE, msg, authority=one.name, live=one.live)
     return tuple(sorted(gone, key=lambda one: (-one.name.count("/"), one.name)))
 
@@ -176,20 +173,14 @@ def _authority_changes(
 
 def _check_domain(plan: HospitalPlan, existing: ExistingState) -> None:
     if existing.group_domain not in {None, plan.domain}:
-        msg = (
-            f"group.domain is {existing.group_domain} in every certificate and cannot become {plan.domain}; "
-            f"keep it, or begin another installation"
-        )
+        msg = f"group.domain is {existing.group_domain} in every certificate; keep it, or begin another installation"
         raise Conflict(Reason.AUTHORITY_IN_USE, msg, domain=existing.group_domain)
 
 
 def _profile(model: PlannedModel, profile_of: ProfileOf) -> str:
     found = profile_of(model.category)
     if found is None:
-        msg = (
-            f"models.{model.name}.category: the policy pack has no rule for {model.category!r}; "
-            f"correct it or add a rule to the pack"
-        )
+        msg = f"models.{model.name}.category: the policy pack has no rule for {model.category!r}; correct it or add one"
         raise Misconfigured(Reason.BAD_PLAN, msg, key=f"models.{model.name}.category")
     return found
 
@@ -238,10 +229,8 @@ def _check_host_names(plan: HospitalPlan, existing: ExistingState) -> None:
     for (model, serial), before in existing.devices.items():
         taken = [name for name in before.host_names if name in wanted]
         if taken and before.state not in HAS_ENDED and (model, serial) not in planned:
-            msg = (
-                f"host_names: {taken[0]} belongs to {model} {serial} ({before.id}), which is in the inventory and "
-                f"not in this plan; decommission it, or give another name"
-            )
+            msg = f"host_names: {taken[0]} belongs to {model} {serial} ({before.id}), which is not in this plan"
+            msg = f"{msg}; decommission it, or give another name"
             raise Misconfigured(Reason.BAD_PLAN, msg, key="host_names", device=before.id)
 
 

@@ -160,10 +160,8 @@ class Planning:
             msg = "this installation has no plan yet; run: vagus plan apply PLAN"
             with self._database.reading() as connection:
                 if list_authorities(connection):
-                    msg = (
-                        f"plan file {self._adopted} is missing here, though a plan is in force; copy it from the "
-                        "host that applied it"
-                    )
+                    msg = f"plan file {self._adopted} is missing here, though a plan is in force"
+                    msg = f"{msg}; copy it from the host that applied it"
             raise Conflict(Reason.CEREMONY_NEEDED, msg)
         return load_plan(self._adopted)
 

@@ -85,11 +85,9 @@ class Anchors:
             if waits.pop(_CLOCK, None) is not None:
                 _LOG.warning("the clock shows a possible time again: the listeners admit peers")
             return
-        msg = (
-            f"the listeners refuse every certificate until {opens_at:%Y-%m-%d %H:%M:%S} UTC, because a CRL is "
-            f"dated {self._floor.moment:%Y-%m-%d %H:%M:%S}, ahead of the clock; set the clock, or if it is "
-            "right now run: vagus ca forget-dates"
-        )
+        msg = f"a CRL is dated {self._floor.moment:%Y-%m-%d %H:%M:%S}, ahead of the clock, so the listeners refuse"
+        msg = f"{msg} every certificate until {opens_at:%Y-%m-%d %H:%M:%S} UTC; set the clock, or if it is"
+        msg = f"{msg} right now run: vagus ca forget-dates"
         if waits.get(_CLOCK) != msg:
             _LOG.error("%s", msg)
         waits[_CLOCK] = msg

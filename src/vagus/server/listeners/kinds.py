@@ -105,9 +105,7 @@ def _find_registration_authorities(inputs: ListenerInputs, listener: PlannedList
             device = find_device_by_serial(connection, model, serial)
             if device is None:
                 msg = f"listeners.{listener.name}: registration authority {model}:{serial} is not in the inventory"
-                raise Misconfigured(
-                    Reason.BAD_PLAN, f"{msg}; add that device or correct the plan", listener=listener.name
-                )
+                raise Misconfigured(Reason.BAD_PLAN, f"{msg}; add it or correct the plan", listener=listener.name)
             found.add(device.id)
     return frozenset(found)
 

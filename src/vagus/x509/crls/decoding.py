@@ -165,9 +165,7 @@ def _read_tail(data: bytes, at: int, end: int, *, is_v2: bool) -> dict[bytes, Ex
     extensions = read_extensions(data, *der.read_only(data, first, last, der.SEQUENCE, "crlExtensions"))
     for oid, extension in extensions.items():
         if extension.is_critical and oid not in _KNOWN:
-            raise _invalid(
-                f"the CRL has the critical extension {der.oid_text(oid)}, which is not known here (RFC 5280 5.2)"
-            )
+            raise _invalid(f"the CRL has the unknown critical extension {der.oid_text(oid)} (RFC 5280 5.2)")
     return extensions
 
 
@@ -287,9 +285,7 @@ def _read_entry_extensions(data: bytes, at: int, end: int) -> tuple[int, Disting
         elif oid == _INVALIDITY_DATE:
             der.read_time(value, 0, len(value), "invalidityDate")
         elif extension.is_critical:
-            raise _invalid(
-                f"a CRL entry has the critical extension {der.oid_text(oid)}, which is not known here (RFC 5280 5.3)"
-            )
+            raise _invalid(f"a CRL entry has the unknown critical extension {der.oid_text(oid)} (RFC 5280 5.3)")
     return reason, issuer
 
 

@@ -41,7 +41,5 @@ def decode_hardware_module(form: Form, content: bytes) -> HardwareModule | None:
         return None
     fields = der.split_elements(der.content_of(der.content_of(parts[1][2], 0xA0), der.SEQUENCE))
     if [tag for tag, _, _ in fields] != [der.OBJECT_IDENTIFIER, der.OCTET_STRING]:
-        raise Malformed(
-            Reason.BAD_ENCODING, "HardwareModuleName is not hwType and hwSerialNum; send RFC 4108 section 5"
-        )
+        raise Malformed(Reason.BAD_ENCODING, "HardwareModuleName is not hwType and hwSerialNum (RFC 4108 section 5)")
     return HardwareModule(der.decode_object_identifier(fields[0][1]), fields[1][1])

@@ -173,9 +173,7 @@ def _check_delegate(
     # RFC 6960 4.2.2.2: the responder's certificate is "issued directly by the CA that is identified in the request",
     # with the same key.
     if not delegate.issuer.matches(issuer.subject):
-        raise NotTrusted(
-            Reason.NAME_CHAINING, f"OCSP responder certificate {label} is not issued by the CA whose status it signs"
-        )
+        raise NotTrusted(Reason.NAME_CHAINING, f"OCSP responder certificate {label} is of another CA than the status")
     if delegate.algorithm_der != delegate.inner_algorithm_der:
         raise NotTrusted(Reason.SIG_ALG_MISMATCH, f"OCSP responder certificate {label} names two signature algorithms")
     verdicts.verify(
@@ -194,10 +192,7 @@ def _check_delegate(
         extension.is_critical and (oid not in _DELEGATE_EXTENSIONS or oid in delegate.faults)
         for oid, extension in delegate.extensions.items()
     ):
-        raise NotTrusted(
-            Reason.UNKNOWN_CRITICAL,
-            f"OCSP responder certificate {label} has critical extensions that are not known here",
-        )
+        raise NotTrusted(Reason.UNKNOWN_CRITICAL, f"OCSP responder certificate {label} has unknown critical extensions")
     # RFC 6960 4.2.2.2.1: nocheck holds for the whole (short) life of the responder's certificate. Without it, the
     # certificate's own status must be checked.
     if not delegate.has(ext.OCSP_NOCHECK) and rules.requires_nocheck:
@@ -250,14 +245,10 @@ def _check_age(single: SingleResponse, at: datetime, rules: OcspRules) -> None:
         # RFC 6960 4.2.2.1: without nextUpdate, newer information is available all the time, so the response has no age
         # limit.
         if rules.longest_life is None:
-            raise NotTrusted(
-                Reason.OCSP_STALE, "the OCSP response has no nextUpdate, so its age has no bound; request it again"
-            )
+            raise NotTrusted(Reason.OCSP_STALE, "the OCSP response has no nextUpdate, so no end; request it again")
         end = later(single.this_update, rules.longest_life)
     if end < single.this_update:
-        raise NotTrusted(
-            Reason.OCSP_INVALID, "the OCSP response has a nextUpdate before its thisUpdate; use another responder"
-        )
+        raise NotTrusted(Reason.OCSP_INVALID, "the OCSP response ends before thisUpdate; use another responder")
     if at > end:
         stale = int((at - end).total_seconds())
         msg = f"the OCSP response passed its nextUpdate {end:%Y-%m-%d %H:%M:%S} UTC; fetch a newer one"

@@ -134,9 +134,7 @@ def decode_ocsp_request(request_der: bytes) -> OcspRequest:
     for tag, _, inner, outer in der.read_children(data, first, last):
         if tag == 0xA0:
             # RFC 6960 4.1.1: v1 is the default and the only version, and DER leaves defaults out.
-            raise Malformed(
-                Reason.BAD_VERSION, "the OCSP request states its version; leave out v1, the default (X.690 11.5)"
-            )
+            raise Malformed(Reason.BAD_VERSION, "the OCSP request states version 1; leave out this default")
         if tag == der.SEQUENCE and not asked:
             asked = _read_asked(data, inner, outer)
         elif tag == 0xA2 and asked:
@@ -236,9 +234,7 @@ def decode_ocsp_response(response_der: bytes) -> OcspResponse:
     bytes_start, bytes_end = der.read_only(data, *outer, der.SEQUENCE, "ResponseBytes")
     oid_start, oid_end = der.read_expected(data, bytes_start, bytes_end, der.OBJECT_IDENTIFIER, "responseType")
     if data[oid_start:oid_end] != _BASIC:
-        raise NotTrusted(
-            Reason.OCSP_INVALID, "the OCSP response is of a type other than basic (RFC 6960 4.2.1); request a basic one"
-        )
+        raise NotTrusted(Reason.OCSP_INVALID, "the OCSP response is not basic (RFC 6960 4.2.1); request a basic one")
     basic_start, basic_end = der.read_only(data, oid_end, bytes_end, der.OCTET_STRING, "response")
     return _read_basic(data[basic_start:basic_end], hashlib.sha256(data).digest())
 

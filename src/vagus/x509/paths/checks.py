@@ -337,9 +337,7 @@ def _check_purpose(certificate: PathCertificate, rules: PathRules, inputs: PathI
         return
     if is_final and rules.forbids_mixed_purposes and purposes & _SIGNING_PURPOSES and purposes & _TLS_PURPOSES:
         msg = f"certificate {certificate.label} is for TLS and also for code, times or OCSP (BR 7.1.2.7.10)"
-        raise NotTrusted(
-            Reason.ROLE_FORBIDDEN, f"{msg}; issue one certificate for each purpose", certificate=certificate.label
-        )
+        raise NotTrusted(Reason.ROLE_FORBIDDEN, f"{msg}; issue one for each purpose", certificate=certificate.label)
     if not inputs.purposes or not (is_final or rules.nests_purposes):
         return
     if is_final and not rules.accepts_any_purpose and ext.ANY_EXTENDED_KEY_USAGE in purposes:

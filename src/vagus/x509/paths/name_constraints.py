@@ -178,9 +178,7 @@ def _refuse(certificate: PathCertificate, form: Form, *, is_permitted: bool) -> 
     where = "outside the permitted" if is_permitted else "inside the excluded"
     msg = f"a {form.name} name of certificate {certificate.label} lies {where} subtrees of a CA above it"
     raise NotTrusted(
-        Reason.NAME_CONSTRAINT,
-        f"{msg}; have the CA of its own domain issue the certificate",
-        certificate=certificate.label,
+        Reason.NAME_CONSTRAINT, f"{msg}; let the CA of its own domain issue it", certificate=certificate.label
     )
 
 

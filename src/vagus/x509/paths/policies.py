@@ -203,6 +203,4 @@ class PolicyState:
 
 def _refuse(certificate: PathCertificate) -> None:
     msg = f"no certificate policy that is acceptable here holds along the path down to certificate {certificate.label}"
-    raise NotTrusted(
-        Reason.POLICY_REQUIRED, f"{msg}; issue the certificate under an accepted policy", certificate=certificate.label
-    )
+    raise NotTrusted(Reason.POLICY_REQUIRED, f"{msg}; issue it under an accepted policy", certificate=certificate.label)
