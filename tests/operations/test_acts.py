@@ -11,7 +11,7 @@ from tests.simulator.issuing import issue
 from vagus.errors import Conflict, NotAuthorised
 from vagus.fleet.revocation_targets import RevocationTarget
 from vagus.identifiers import UnitName
-from vagus.operations.actor import Actor, Role
+from vagus.operations.actor import Actor, ActorKind, Role
 from vagus.operations.devices import DeviceQuery, find_named
 from vagus.operations.revocation import PlanState, RevocationAct, RevocationRequest
 from vagus.reasons import Reason
@@ -24,7 +24,7 @@ ICU, ER = UnitName("h1", "icu"), UnitName("h1", "er")
 
 
 def actor(name: str, *held: Role, scope: frozenset[UnitName] | None = None) -> Actor:
-    return Actor(f"operator:{name}", frozenset(held), scope)
+    return Actor(f"operator:{name}", ActorKind.LOCAL_ACCOUNT, frozenset(held), scope)
 
 
 @pytest.fixture

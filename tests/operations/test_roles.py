@@ -10,7 +10,7 @@ import pytest
 from vagus.errors import NotAuthorised
 from vagus.identifiers import UnitName
 from vagus.operations import roles
-from vagus.operations.actor import Actor, Role
+from vagus.operations.actor import Actor, ActorKind, Role
 from vagus.operations.roles import Act, check_may, check_scope
 from vagus.reasons import Reason
 
@@ -20,7 +20,7 @@ ICU, ER = UnitName("h1", "icu"), UnitName("h1", "er")
 
 
 def actor(*held: Role, scope: frozenset[UnitName] | None = None) -> Actor:
-    return Actor("operator:anna", frozenset(held), scope)
+    return Actor("operator:anna", ActorKind.LOCAL_ACCOUNT, frozenset(held), scope)
 
 
 def operations() -> list[ast.FunctionDef]:

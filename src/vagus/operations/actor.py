@@ -22,6 +22,13 @@ class Role(StrEnum):
     MAKER_LINE = "maker_line"
 
 
+@unique
+class ActorKind(StrEnum):
+    """How an actor was identified."""
+
+    LOCAL_ACCOUNT = "local account"
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who asks for an operation.
@@ -31,5 +38,6 @@ class Actor:
     """
 
     id: str
+    kind: ActorKind
     roles: frozenset[Role]
     scope: frozenset[UnitName] | None = None

@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from vagus.operations.actor import Actor, Role
+from vagus.operations.actor import Actor, ActorKind, Role
 
 _LOGIN = Path("/proc/self/loginuid")
 _NO_LOGIN = 2**32 - 1
@@ -17,7 +17,7 @@ _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9._-]+")
 
 def local_actor() -> Actor:
     """The local account: it owns the installation's files, so it has every role and the whole scope."""
-    return Actor(find_operator(), frozenset(Role))
+    return Actor(find_operator(), ActorKind.LOCAL_ACCOUNT, frozenset(Role))
 
 
 def find_operator() -> str:
