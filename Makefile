@@ -5,7 +5,7 @@ PIP_FLAGS = --quiet --disable-pip-version-check
 SOAK_MINUTES ?= 10
 export SOAK_MINUTES
 
-.PHONY: demo quick test processes interop soak bench lint format lock clean missing
+.PHONY: demo quick test processes interop soak bench lint format reference lock clean missing
 
 demo: .venv/ready
 	.venv/bin/python -m examples.demo $(DEMO_FLAGS)
@@ -46,6 +46,10 @@ lint: .venv/ready
 format: .venv/ready
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+# docs/reference from the models of plan, policy pack and settings
+reference: .venv/ready
+	.venv/bin/python -m tests.reference_pages
 
 # requirements/*.txt are what pip installs, each file with its hash; pyproject.toml is what people edit
 LOCK = .tools/bin/uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \

@@ -38,43 +38,67 @@ def _database(text: str) -> str:
 
 
 class _InstallationTable(Document):
+    """What the installation is, and where its data are."""
+
     kind: Literal["hospital", "maker"]
+    """Kind of installation. Chosen once."""
     origin: Annotated[str, AfterValidator(_origin)]
+    """Name of the ledger in its checkpoints, as in `log.hospital.example/vagus`. Chosen once."""
     database: Annotated[str, AfterValidator(_database)] = "sqlite:///vagus.sqlite3"
+    """`sqlite:///FILE` beside this file, or `postgresql+psycopg://USER@HOST/NAME?...`."""
     policy_pack: str | None = None
+    """Your own policy pack, a path relative to this file; absent: the shipped `iob-2026`."""
 
 
 class _KeystoreTable(Document):
+    """How private keys are sealed."""
+
     kdf: Literal["scrypt", "pbkdf2"] = "scrypt"
+    """Key derivation from passphrases; `pbkdf2` at FIPS sites. Chosen once."""
     unsafe_fast: bool = False
+    """Weak key derivation, for tests and demonstrations only; `vagus doctor` reports it."""
 
 
 class ServeSettings(Document):
     """Bounds of the serving process; times in seconds."""
 
     handshake_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
+    """A TLS handshake takes no longer."""
     header_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
+    """A request header is complete within this time."""
     stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """A peer that sends or takes nothing for so long is closed."""
     body_octets_per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 100.0
-    """A request body that comes more slowly is given up after a minute in all."""
+    """Bytes a second. A request body that comes more slowly is given up after a minute in all."""
     connections: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    """Open connections of the process."""
     connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    """Open connections from one address."""
     sequence_bound_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """Without the revocation sequence for longer, gateways apply the fail mode and OCSP says tryLater."""
     overload_seconds: Annotated[float, Field(gt=0, le=60)] = 0.25
     """OCSP requests that need a signature get tryLater while the event loop is later than this."""
     addresses: dict[str, Address] = Field(default_factory=dict)
-    """Listener name to the host:port that overrides the plan's."""
+    """Listener name to the host:port that replaces the plan's."""
     health: Address | None = None
+    """host:port of `/health` and `/metrics`; absent: none. Keep it private."""
     probe: Literal["listener", "url", "off"] = "listener"
-    """Where the prober fetches what is published: here, at the status URL, or nowhere."""
+    """Where the prober fetches what is published: at the own listener, at the status URL, or nowhere."""
     probe_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """How often the prober fetches."""
 
 
 class _SettingsFile(Document):
+    """The whole file."""
+
     format: Literal[1]
+    """Version of this form."""
     installation: _InstallationTable
+    """What the installation is."""
     keystore: _KeystoreTable = _KeystoreTable()
+    """How private keys are sealed."""
     serve: ServeSettings = ServeSettings()
+    """The serving process."""
 
 
 @dataclass(frozen=True, slots=True)

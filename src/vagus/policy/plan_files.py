@@ -113,65 +113,94 @@ class GroupTable(Document):
     """The group of hospitals that shares a root."""
 
     title: Title
+    """Organisation name (O) of the root's subject."""
     domain: HostName
+    """Ends the host name of every device: `<device id>.<unit>.<hospital>.<domain>`. Chosen once."""
     status_url: StatusUrl
+    """Where CRLs, OCSP responses and CA certificates are fetched from. It stands in every certificate: chosen once."""
     country: Country | None = None
+    """Country (C) of the subjects of authorities."""
     constrain_dn: bool = False
-    # elsewhere: a foreign CA signs the requests of our authorities, and its certificates are imported
+    """Whether device and unit CAs are also constrained to the directory name of their hospital or unit."""
     root: Literal["here", "elsewhere"] = "here"
+    """`here`: the installation makes its own root. `elsewhere`: a foreign CA signs the requests of our authorities."""
 
 
 class UnitTable(Document):
     """An issuing compartment."""
 
     label: Label
+    """Name of the unit within its hospital; part of host names. Chosen once. Not `sdc` or `infra`."""
     title: Title
+    """Organisational unit (OU) in the subjects of its CA and devices."""
 
 
 class PlannedDevices(Document):
     """So many devices of one model in one unit, by the maker's counter: first, first + 1 ..."""
 
     unit: Label
-    """In the file: the label of a unit of the hospital. In a plan: the whole name ("h1/icu")."""
+    """The label of a unit of the hospital. A checked plan has the whole name (`h1/icu`)."""
     model: Name
+    """A model of this plan."""
     first: Count
+    """The first number of the maker's counter: `AIP3` and 1 give the serial AIP3-000001."""
     count: Count = 1
+    """How many devices, counted on from `first`."""
     place: Title | None = None
+    """Where they are, for people."""
     host_names: HostNames = ()
+    """Names that the server certificates of the device carry; with `count = 1` only."""
 
 
 class PlannedHospital(Document):
     """A hospital: its compartments and their devices."""
 
     label: Label
+    """Name of the hospital; part of host names and authority names. Chosen once."""
     title: Title
+    """Organisation (O) in the subjects of its authorities and devices."""
     units: Annotated[list[UnitTable], Field(min_length=1, max_length=500)]
+    """Its issuing compartments, one online CA each."""
     devices: list[PlannedDevices] = Field(default_factory=list)
+    """Its devices, in groups of one model and unit."""
 
 
 class PlannedModel(Document):
     """A product of a maker. The category chooses the profile through the policy pack."""
 
     name: Name
+    """Name of the product, as in the maker's manifest."""
     maker: Title
+    """Name of the maker."""
     category: Category
+    """Device category; the policy pack finds the certificate profile by it."""
     serial_prefix: Prefix
-    anchor: str | None = None  # path of the maker's root certificate (PEM or DER), relative to the plan file
+    """What the maker's serial numbers begin with. No two models share it."""
+    anchor: str | None = None
+    """The maker's root certificate (PEM or DER), a path relative to the plan file. With it, IDevIDs enrol."""
 
 
 class PlannedListener(Document):
     """A listener of the serving process: its protocol, its address, and which compartments it accepts."""
 
     name: Label
+    """Name of the listener, for logs and for `serve.addresses`."""
     kind: Annotated[ListenerKind, Field(strict=False)]
+    """`enrolment`: EST. `status`: CRLs, OCSP and the ledger. `relay-http`, `relay-tcp`: the gateway."""
     address: HostAndPort
+    """Where it listens. Port 0: a free one."""
     hospital: Label | None = None
+    """The hospital that it serves; needed by all kinds but `status`."""
     host_names: HostNames = ()
+    """Names in its certificate; at least one, but not for `status`."""
     units: Annotated[frozenset[Label], Field(strict=False)] = frozenset()
-    """In the file: labels of its units, none for all. In a plan: the whole names ("h1/icu") of all that it accepts."""
+    """Labels of the units that it accepts; none: all. A checked plan has their whole names (`h1/icu`)."""
     function: Literal["telemetry", "alarm", "control", "programming", "firmware", "imaging"] = "telemetry"
+    """What connections through this gateway are for; the fail mode depends on it."""
     upstream: HostAndPort | None = None
+    """The server behind the gateway; for relays only."""
     tls_minimum: Literal["1.2", "1.3"] = "1.3"
+    """Oldest TLS version. 1.2 is refused while a unit has devices whose rule asks for 1.3."""
     registration_authorities: Annotated[tuple[DeviceReference, ...], Field(strict=False)] = ()
     """Devices whose connections may carry requests of others; enrolment alone."""
 
@@ -180,44 +209,66 @@ class HospitalFile(Document):
     """A hospital group's plan."""
 
     kind: Literal["hospital"]
+    """The kind of plan."""
     format: Literal[1]
+    """Version of this form."""
     group: GroupTable
+    """The group."""
     hospitals: Annotated[list[PlannedHospital], Field(min_length=1, max_length=500)]
+    """Its hospitals."""
     models: list[PlannedModel] = Field(default_factory=list)
+    """Products that the plan counts."""
     listeners: Annotated[list[PlannedListener], Field(max_length=100, default_factory=list)]
+    """Listeners of `vagus serve`."""
 
 
 class MakerTable(Document):
     """A maker of devices."""
 
     title: Title
+    """Organisation name (O) of root and line CA."""
     status_url: StatusUrl
+    """Where the line's CRLs and OCSP responses are fetched from. Chosen once."""
     country: Country | None = None
+    """Country (C) of the subjects."""
 
 
 class MakerModel(Document):
     """A product as its maker plans it."""
 
     name: Name
+    """Name of the product."""
     category: Category
+    """Device category, as in the policy packs of hospitals."""
     serial_prefix: Prefix
+    """What its serial numbers begin with. No two models share it."""
 
 
 class PlannedBatch(Document):
     """Devices that leave the line together."""
 
     name: Label
+    """Name of the lot."""
     model: Name
+    """A model of this plan."""
     first: Count
+    """The first number of the counter."""
     count: Count
+    """How many devices."""
 
 
 class MakerFile(Document):
     """A maker's plan."""
 
     kind: Literal["maker"]
+    """The kind of plan."""
     format: Literal[1]
+    """Version of this form."""
     maker: MakerTable
+    """The maker."""
     models: Annotated[list[MakerModel], Field(min_length=1, max_length=1000)]
+    """Its products."""
     batches: list[PlannedBatch] = Field(default_factory=list)
+    """Lots that leave the line."""
     listeners: Annotated[list[PlannedListener], Field(max_length=100, default_factory=list)]
+    """Listeners of `vagus serve`; of kind `status` only."""

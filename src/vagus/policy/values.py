@@ -108,12 +108,17 @@ class Rule(Document):
     """Who may obtain certificates of the profile that the rule is named after, and how their devices are treated."""
 
     categories: Annotated[tuple[Slug, ...], _Spelled] = ()
+    """Device categories that get this profile. A category stands in one rule only."""
     exposure: Annotated[Exposure, _Spelled]
+    """Where the device lives. TLS 1.2 is refused for implanted, worn and home devices."""
     device_class: Annotated[DeviceClass, _Spelled] | None = None
-    """The highest among its categories; None for what is no device."""
+    """FDA class, the highest among its categories; absent for what is no device."""
     is_life_sustaining: bool = Field(alias="life_sustaining")
+    """Whether a patient's life depends on it; bounds the lifetime."""
     review_approvals: Annotated[int, Field(ge=0, le=5)]
+    """How many persons approve a revocation plan with such certificates; class III needs 2."""
     tls_minimum: Literal["1.2", "1.3"]
+    """Oldest TLS version at our gateways."""
     session_on_revocation: Annotated[SessionOnRevocation, _Spelled]
     """For telemetry, alarms and imaging; sessions for other functions always close."""
     functions: Annotated[frozenset[Annotated[Function, _Spelled]], _Spelled] = frozenset()
@@ -124,6 +129,7 @@ class FunctionRule(Document):
     """How connections of one function are held to the revocation status."""
 
     fail_mode: Annotated[FailMode, _Spelled]
+    """What happens when no status is available: go on for the grace, or refuse."""
     status_max_age: Duration
     """How old the newest status may be before the fail mode applies."""
     grace: Grace
@@ -136,24 +142,34 @@ class AuthorityRule(Document):
     """One kind of authority."""
 
     profile: Slug
+    """The profile of its certificate."""
     lifetime: Lifetime
-    """None: 99991231235959Z."""
+    """Lifetime of its certificate; unlimited: 99991231235959Z."""
     key_algorithm: Annotated[KeyAlgorithm, _Spelled] = Field(alias="key")
+    """Key algorithm of a new generation."""
     is_offline: bool = Field(alias="offline")
+    """Whether ceremonies alone open its key."""
     rekey_after: Duration | None = None
-    """None: not on a schedule."""
+    """Age of the key from which `vagus doctor` asks for `ca roll`; absent: not on a schedule."""
 
 
 class AuthorityRules(Document):
     """Every kind of authority. A maker's root has its own rules, because its certificates must not expire."""
 
     root: AuthorityRule
+    """The root of a hospital group."""
     device_ca: AuthorityRule
+    """The CA of a hospital above its units."""
     issuing_ca: AuthorityRule
+    """The CA of a unit."""
     sdc_ca: AuthorityRule
+    """The CA of SDC peers."""
     infrastructure_ca: AuthorityRule
+    """The CA of listeners and servers."""
     maker_root: AuthorityRule
+    """The root of a maker."""
     line_ca: AuthorityRule
+    """The CA of a maker's line."""
 
     def of_kind(self, kind: str, *, is_maker: bool = False) -> AuthorityRule:
         """The rule of a kind as the table `authorities` spells it ("device_ca"); a maker's "root" is `maker_root`.
@@ -173,10 +189,11 @@ class RenewalRules(Document):
     """When certificates are renewed, and when operators are alerted because they are not."""
 
     window: Duration
-    """Before expiry: the window opens."""
+    """Before expiry: the window of renewal opens."""
     critical: Duration
+    """Before expiry: a renewal that is still missing is critical."""
     alerts: Annotated[tuple[Duration, ...], Field(min_length=1, strict=False)]
-    """Before expiry, escalating, each acknowledged once."""
+    """Before expiry, from the longest to the shortest. No notification is sent yet."""
     short_share: Annotated[int, Field(ge=10, le=60)]
     """Percent of a short lifetime that the window takes at most."""
     transfer_overlap: Duration
@@ -194,29 +211,34 @@ class CrlRules(Document):
     """When CRLs are signed and how long they are valid."""
 
     resign_every: Duration
-    """By an online authority without a new revocation."""
+    """An online authority signs a new CRL this often, also without a new revocation."""
     publish_within: Duration
-    """After a revocation."""
+    """A revocation is in a CRL this soon, or it is reported as overdue."""
     next_update: Duration
-    """The default of an issuer."""
+    """Validity of CRLs of online authorities."""
     shortest_next_update: Duration
+    """Lower bound of `next_update`."""
     longest_next_update: Duration
+    """Upper bound of `next_update`."""
     shortest_interval: Duration
-    """Between two publications of a shard: thisUpdate counts whole seconds."""
+    """Between two publications of one shard; thisUpdate counts whole seconds."""
     offline_next_update: Duration
-    """Of CRLs signed in a ceremony."""
+    """Validity of CRLs that a ceremony signs."""
     offline_alert: Duration
-    """Before such a CRL expires."""
+    """Before such a CRL expires: a ceremony is due."""
 
 
 class OcspRules(Document):
     """How long OCSP responses are valid."""
 
     presigned_lifetime: Duration
+    """Validity of a response that was signed ahead."""
     renew_after: Duration
+    """Age from which a response is signed again."""
     http_max_age: Duration
+    """How long HTTP caches may keep a response."""
     replace_within: Duration
-    """After a revocation."""
+    """After a revocation, a new response is sent this soon. A statement for auditors."""
     responder_renew_before: Duration
     """A responder certificate is replaced this long before it expires."""
 
@@ -227,6 +249,7 @@ class EnrolmentRules(Document):
     backdate: Duration
     """How far in the past notBefore lies, for clocks that run late."""
     token_lifetime: Duration
+    """How long an enrolment token may be used, unless `token make --hours` says otherwise."""
     token_replay: Duration
     """How long the same token with the same key gives the same certificate."""
 
