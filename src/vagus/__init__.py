@@ -1,1 +1,1 @@
-"""The X.509 trust platform for the Internet of Bodies; holds no code of its own."""
+"""A PKI for medical devices; holds no code of its own."""

@@ -15,7 +15,7 @@ from vagus.cli.failures import DONE, INTERRUPTED, describe, exit_code, program_v
 
 application = typer.Typer(
     name="vagus",
-    help="X.509 trust platform for the Internet of Bodies.",
+    help="A PKI for medical devices.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,7 +42,7 @@ def choose_installation(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """X.509 trust platform for the Internet of Bodies."""
+    """A PKI for medical devices."""
     context.obj = folder
 
 

@@ -77,7 +77,8 @@ def init(
 def export(context: typer.Context) -> None:
     """Print everything that a plan speaks of, and the ledger's size and root, as canonical JSON.
 
-    Authorities, units, models and devices; no key, no certificate, no token. Changes nothing.
+    Authorities with their certificates, units, models and devices; no key, no device's certificate, no token. Changes
+    nothing.
     """
     import json as encoder
 
