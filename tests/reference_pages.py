@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
+import textwrap
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -96,8 +98,9 @@ def build_pages() -> dict[Path, str]:
 def _plan_page() -> str:
     return _page(
         "plan.toml",
-        "A plan says what an installation has: hospitals, units, models, devices and listeners, or a maker's models and\n"
-        "batches. `vagus plan check PLAN` shows what it would change, `vagus plan apply PLAN` changes it. The folder\n"
+        "A plan says what an installation has: hospitals, units, models, devices and listeners, or a maker's "
+        "models and "
+        "batches. `vagus plan check PLAN` shows what it would change, `vagus plan apply PLAN` changes it. The folder "
         "[examples](../../examples) has plans to begin with. An unknown key is an error.",
         '## A hospital group\'s plan: `kind = "hospital"`',
         *_sections(plan_files.HospitalFile),
@@ -112,10 +115,11 @@ def _plan_page() -> str:
             "Names of hospitals, units, models, listeners and batches are unique, and so are serial prefixes.",
             "A host name belongs to one device, and never to a device and a listener.",
             f"The identity name of a device has at most {plans._LONGEST_IDENTITY} characters.",
-            "A relay has an `upstream`, and no other listener has one. Only an enrolment listener has\n"
-            "  `registration_authorities`. A maker's listeners are of kind `status`.",
-            "Devices that a new plan leaves out stay: decommission them with `vagus device state`. An authority that it\n"
-            "  leaves out is retired, and the plan is refused while certificates of that authority live.",
+            "A relay has an `upstream`, and no other listener has one. Only an enrolment listener has "
+            "`registration_authorities`. A maker's listeners are of kind `status`.",
+            "Devices that a new plan leaves out stay: decommission them with `vagus device state`. An authority that "
+            "it "
+            "leaves out is retired, and the plan is refused while certificates of that authority live.",
         ),
     )
 
@@ -131,8 +135,10 @@ def _pack_page() -> str:
     ]
     return _page(
         "Policy pack",
-        "A policy pack says what certificates contain, who may have them, and how fast revocations act. The shipped one is\n"
-        f"[{SHIPPED.name}](../../{SHIPPED.relative_to(ROOT)}). [categories.md](categories.md) shows what it says of each\n"
+        "A policy pack says what certificates contain, who may have them, and how fast revocations act. The "
+        "shipped one is "
+        f"[{SHIPPED.name}](../../{SHIPPED.relative_to(ROOT)}). [categories.md](categories.md) shows what it says "
+        "of each "
         "device category. For production copy it, set your own OID arc, and name the copy in `vagus.toml`.",
         *_sections(pack_files.PackFile),
         *_forms(pack_files.PackFile),
@@ -144,7 +150,8 @@ def _pack_page() -> str:
             "Each profile of kind `end_entity` has a rule of the same name.",
             f"{_listed(pack_checks._MUST_FAIL_SECURE)} fail `secure`, without grace, and close open sessions.",
             f"{_listed(sorted(pack_checks._OFFLINE))} are offline, and the other kinds of authorities are not.",
-            "An authority does not live longer than its issuer. A unit CA is re-keyed while the longest leaf still fits.",
+            "An authority does not live longer than its issuer. A unit CA is re-keyed while the longest leaf still "
+            "fits.",
             "`serverAuth` needs a profile with host names. `OCSPSigning` is for responders alone.",
             f"Purposes have these names: {_listed(sorted(PURPOSES))}.",
         ),
@@ -154,7 +161,8 @@ def _pack_page() -> str:
 def _settings_page() -> str:
     return _page(
         "vagus.toml",
-        "The settings of an installation, in its folder (mode 0600). `vagus init` writes the file. Each command and `serve`\n"
+        "The settings of an installation, in its folder (mode 0600). `vagus init` writes the file. Each command "
+        "and `serve` "
         "read it when they start. An unknown key is an error.",
         *_sections(settings._SettingsFile),
         *_forms(settings._SettingsFile),
@@ -198,8 +206,10 @@ def _categories_page(pack: PolicyPack) -> str:
     ]
     return _page(
         "Device categories",
-        f"What the shipped policy pack `{pack.name}`, version {pack.version}, says of each device category. A model of a\n"
-        "plan names its category. The category chooses the profile, and the profile has a rule. Another category needs a\n"
+        f"What the shipped policy pack `{pack.name}`, version {pack.version}, says of each device category. A "
+        "model of a "
+        "plan names its category. The category chooses the profile, and the profile has a rule. Another category "
+        "needs a "
         "pack of your own: add it to the `categories` of one rule ([policy-pack.md](policy-pack.md)).",
         "## Category and profile",
         _table(("category", "profile"), [(f"`{category}`", f"`{name}`") for category, name in categories]),
@@ -219,13 +229,14 @@ def _categories_page(pack: PolicyPack) -> str:
             ),
             rules,
         ),
-        "`degrade` keeps open sessions for telemetry, alarms and imaging. Those for control, programming and firmware\n"
+        "`degrade` keeps open sessions for telemetry, alarms and imaging. Those for control, programming and firmware "
         "always close. Therapy and local alarms never depend on a certificate.",
         "## What the certificates contain",
         _table(("profile", "extended key usage", "keys"), contents),
         "## Functions of a connection",
         _table(
-            ("function", "fail mode", "oldest status", "grace after that", "session of a revoked device closes"), functions
+            ("function", "fail mode", "oldest status", "grace after that", "session of a revoked device closes"),
+            functions,
         ),
     )
 
@@ -239,15 +250,15 @@ def _walk(
     """The tables of a file, depth first; several keys with one model become one table named KIND."""
     yield Section(path, is_array, model, limits)
     below = {name: found for name, hint in _hints(model).items() if (found := _find_model(hint))}
-    for name, (shape, found) in below.items():
-        alike = [other for other, (_, one) in below.items() if one is found]
+    for name, (shape, nested) in below.items():
+        alike = [other for other, (_, one) in below.items() if one is nested]
         if len(alike) > 1:
             if name == alike[0]:
-                yield from _walk(found, (*path, "KIND"))
+                yield from _walk(nested, (*path, "KIND"))
         else:
             steps = (name, "NAME") if shape is dict else (name,)
             limits = ", ".join(filter(None, map(_spell_limits, getattr(_hints(model)[name], "__metadata__", ()))))
-            yield from _walk(found, (*path, *steps), is_array=shape is list, limits=limits)
+            yield from _walk(nested, (*path, *steps), is_array=shape is list, limits=limits)
 
 
 def _find_model(hint: Any) -> tuple[type, type[Document]] | None:
@@ -266,7 +277,7 @@ def _meanings(model: type[Document]) -> dict[str, str]:
     source = ast.parse(Path(inspect.getfile(model)).read_text("utf-8"))
     (body,) = (one.body for one in source.body if isinstance(one, ast.ClassDef) and one.name == model.__name__)
     found = {}
-    for field, below in zip(body, body[1:], strict=False):
+    for field, below in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
             found[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
     return found
@@ -362,7 +373,8 @@ def _forms(*models: type[Document]) -> Iterator[str]:
 
 
 def _page(title: str, *blocks: str) -> str:
-    return "\n\n".join([f"# {title}", MADE, *blocks]) + "\n"
+    shown = (block if block.startswith(("#", "|", "- ")) else _wrap(block) for block in blocks)
+    return "\n\n".join([f"# {title}", MADE, *shown]) + "\n"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -371,7 +383,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _list(*items: str) -> str:
-    return "\n".join(f"- {item}" for item in items)
+    return "\n".join(_wrap(f"- {item}", "  ") for item in items)
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _listed(words: Sequence[str]) -> str:

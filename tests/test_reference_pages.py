@@ -11,8 +11,8 @@ import pytest
 
 from tests import reference_pages
 from vagus.policy.documents import Document
-from vagus.policy.packs import SHIPPED
 from vagus.policy.pack_files import PackFile
+from vagus.policy.packs import SHIPPED
 from vagus.policy.plan_files import HospitalFile, MakerFile
 from vagus.settings import _SettingsFile
 
