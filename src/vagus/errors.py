@@ -33,6 +33,12 @@ class VagusError(Exception):
     infusion-pump allows; ask for less or change the profile"). Facts never hold secrets.
     """
 
+    is_peer_proved = False
+    """Whether the refusal is of a peer whose certificate our anchors vouch for: its name and serial are facts then.
+
+    The verifier sets it on the errors that it raises. Where it is False, a peer only claims what its certificate says.
+    """
+
     def __init__(self, reason: Reason, message: str, /, **facts: Fact) -> None:
         super().__init__(message)
         self.reason = reason

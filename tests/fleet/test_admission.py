@@ -6,12 +6,15 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from tests.simulator.enrolment import ENROLMENT, Forge, Site, peer
 from tests.simulator.installation import GROUP, pack
 from tests.simulator.presence import present
 from tests.simulator.refusals import reason_of
 from tests.simulator.stock import BY, ER
 from vagus.authority.issuance import IssuedCertificate
+from vagus.errors import VagusError
 from vagus.fleet.admission import Admission, ListenerRules, PeerCredential
 from vagus.fleet.database_status import DatabaseStatus
 from vagus.fleet.devices import NewDevice
@@ -19,6 +22,7 @@ from vagus.fleet.lifecycle import DeviceState
 from vagus.policy.values import Function, SessionOnRevocation
 from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow
+from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.templates import device_subtree_constraints
 
@@ -209,3 +213,41 @@ def test_without_makers_no_birth_certificate_counts(hospital: Site) -> None:
 
 def test_bytes_that_are_no_certificate_are_refused_and_never_taken_for_none(hospital: Site) -> None:
     assert _refused(hospital, b"\x30\x03\x02\x01\x05", rules=ENROLMENT) is Reason.NON_DER
+
+
+def _proves(hospital: Site, leaf: bytes, *chain: bytes, rules: ListenerRules = TELEMETRY) -> tuple[Reason, bool]:
+    """Why a peer is refused, and whether the refusal says that its certificate is what it claims to be."""
+    with pytest.raises(VagusError) as refusal:
+        hospital.admit(leaf, *chain, rules=rules)
+    return refusal.value.reason, refusal.value.is_peer_proved
+
+
+def test_a_refusal_says_whether_our_anchors_vouch_for_the_name_in_it(hospital: Site, tmp_path: Path) -> None:
+    device, issued = _enrolled(hospital)
+    chain = (issued.issuer.certificate_der, hospital.h1.der)
+    assert _proves(hospital, issued.der) == (Reason.NO_PATH, False), "without its chain it is not known from whom it is"
+    shadow = hospital.forge.copy(issued.der, hospital.units["h1/icu"])
+    assert _proves(hospital, shadow, *chain) == (Reason.NOT_ISSUED, False), "the issuer's key may be stolen"
+    rogue = Forge(tmp_path / "rogue", seed=99)
+    root = rogue.authority("root", "root", None, like=hospital.root)
+    assert _proves(hospital, rogue.copy(issued.der, root), root.der)[1] is False
+    elsewhere = ListenerRules(function=Function.TELEMETRY, group_domain=GROUP, units=frozenset({"h1/er"}))
+    assert _proves(hospital, issued.der, *chain, rules=elsewhere) == (Reason.WRONG_COMPARTMENT, True)
+    hospital.stock.inventory.change_state(device.id, DeviceState.QUARANTINED, by=BY).result(10)
+    assert _proves(hospital, issued.der, *chain) == (Reason.DEVICE_STATE, True)
+    hospital.revocations.revoke(
+        issued.issuer.authority_id, issued.serial, RevocationReason.KEY_COMPROMISE, by=BY
+    ).result(10)
+    assert _proves(hospital, issued.der, *chain) == (Reason.REVOKED, True)
+
+
+def test_an_expired_certificate_of_ours_is_named_as_a_fact_until_its_authority_expires_too(hospital: Site) -> None:
+    """The clock of the hospital goes on from here: no test of this file follows."""
+    _, issued = _enrolled(hospital)
+    chain = (issued.issuer.certificate_der, hospital.h1.der)
+    hospital.stock.clock.set(decode_certificate(issued.der).not_after + timedelta(seconds=1))
+    hospital.follower.catch_up()
+    assert _proves(hospital, issued.der, *chain) == (Reason.EXPIRED, True)
+    hospital.stock.clock.advance(days=3650)
+    hospital.follower.catch_up()
+    assert _proves(hospital, issued.der, *chain) == (Reason.EXPIRED_CA, False), "its key may be anywhere"

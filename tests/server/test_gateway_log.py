@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
@@ -84,6 +85,17 @@ def test_a_line_says_what_was_decided_and_why(log: GatewayLog, tmp_path: Path) -
     facts = json.loads(file.read_text())
     said = {"outcome": "refused", "reason": "REVOKED", "serial": "abc", "source": "192.0.2.1"}
     assert said.items() <= facts.items()
+
+
+def test_a_claim_is_written_as_a_claim_and_a_sentence_has_an_end(log: GatewayLog, tmp_path: Path) -> None:
+    refused = decision(Outcome.REFUSED, Reason.NO_PATH)
+    log.record(replace(refused, serial=None, claimed_serial=0xDEF, claimed_device="a.icu.h1", detail="x" * 100_000))
+    log.close()
+    (file,) = tmp_path.rglob("*.jsonl")
+    facts = json.loads(file.read_text())
+    assert (facts["claimed_device"], facts["claimed_serial"]) == ("a.icu.h1", "def")
+    assert not facts.keys() & {"device", "serial"}
+    assert len(file.read_bytes()) < 2_000
 
 
 def test_the_unfinished_minute_is_recorded_at_the_end(log: GatewayLog, writer: Writer) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from vagus.clock import Clock
-from vagus.errors import NotAuthorised, NotTrusted
+from vagus.errors import NotAuthorised, NotTrusted, VagusError
 from vagus.fleet.idevid import find_idevid_device
 from vagus.fleet.lifecycle import MAY_CONNECT, MAY_ENROL, DeviceState, check_may
 from vagus.identifiers import DeviceId
@@ -140,8 +140,12 @@ class Admission:
                 raise
             return self._admit_idevid(peer, rules, self._makers, at)
         # 4. Check the device's present row in the inventory: state, unit and listener.
-        device = _find_named(self._ask_inventory if rules.is_enrolment else self._find_device, identity)
-        return self._admit_device(peer, identity, device, rules, at)
+        try:
+            device = _find_named(self._ask_inventory if rules.is_enrolment else self._find_device, identity)
+            return self._admit_device(peer, identity, device, rules, at)
+        except VagusError as error:
+            error.is_peer_proved = True
+            raise
 
     def _admit_device(
         self, peer: Peer, identity: AcceptedIdentity, device: DeviceRow, rules: ListenerRules, at: datetime

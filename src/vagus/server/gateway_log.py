@@ -36,6 +36,8 @@ from vagus.records.engine.writer import Writer
 _LOG = logging.getLogger(__name__)
 _GENESIS = bytes(32)
 _TAIL = 65_536
+_LONGEST_DETAIL = 1_000
+"""Characters of the sentence in a line: it may quote names, and a certificate of 131,072 bytes has long ones."""
 
 
 @dataclass(slots=True)
@@ -183,12 +185,14 @@ def _line(decision: ConnectionDecision, now: datetime, before: bytes) -> bytes:
         "reason": None if decision.reason is None else decision.reason.value,
         "device": decision.device,
         "serial": None if decision.serial is None else f"{decision.serial:x}",
+        "claimed_device": decision.claimed_device,
+        "claimed_serial": None if decision.claimed_serial is None else f"{decision.claimed_serial:x}",
         "leaf_sha256": None if decision.leaf_sha256 is None else decision.leaf_sha256.hex(),
         "resumed": decision.resumed or None,
         "tls": decision.tls_version,
         "group": decision.group,
         "count": decision.count if decision.count != 1 else None,
-        "detail": decision.detail or None,
+        "detail": decision.detail[:_LONGEST_DETAIL] or None,
     }
     facts.update({name: value for name, value in optional.items() if value is not None})
     return (json.dumps(facts, ensure_ascii=True, separators=(",", ":")) + "\n").encode("ascii")

@@ -28,6 +28,11 @@ from vagus.x509.paths.search import Pool, Search, find_path, pool_of_peer
 from vagus.x509.signatures import SignatureVerdicts
 
 _CLIENT_AUTH = oid_contents("1.3.6.1.5.5.7.3.2")
+_SIGNED = frozenset({Reason.REVOKED, Reason.ON_HOLD, Reason.EXPIRED, Reason.SEQUENCE_LOST, Reason.WRONG_COMPARTMENT})
+"""Refusals of a leaf after every signature of its path held and every CA above it was good (RFC 5280 6.1).
+
+NOT_ISSUED and REVOKED_CA are none: the thief of a CA's key signs what he likes.
+"""
 
 
 @unique
@@ -144,10 +149,15 @@ class Validator:
         check_input(len(chain_der), len(leaf_der) + sum(map(len, chain_der)), self._limits)
         leaf = self._certificates.decode(leaf_der)
         extra = pool_of_peer(self._readable(chain_der), self._limits)
-        # 3. Validate the paths that lead to an anchor (RFC 5280 6.1), and the status (6.3) of each valid path.
-        path = find_path(leaf, self._search(extra, expectation, at))
-        # 4. Check the names: one identity, no other name form, the right unit; or the expected host.
-        device_name = check_identity(leaf, expectation)
+        try:
+            # 3. Validate the paths that lead to an anchor (RFC 5280 6.1), and the status (6.3) of each valid path.
+            path = find_path(leaf, self._search(extra, expectation, at))
+            # 4. Check the names: one identity, no other name form, the right unit; or the expected host.
+            device_name = check_identity(leaf, expectation)
+        except NotTrusted as refusal:
+            # A maker's anchor vouches for no name of ours, so an IDevID proves none.
+            refusal.is_peer_proved = expectation.needs_identity and refusal.reason in _SIGNED
+            raise
         return AcceptedIdentity(
             device_name=device_name,
             leaf_sha256=leaf.sha256,

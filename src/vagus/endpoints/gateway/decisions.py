@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum, unique
 from hashlib import sha256
+from typing import Final
 
 from vagus.errors import VagusError
 from vagus.fleet.admission import Admitted
+from vagus.ledger.gateway_lines import Outcome
 from vagus.reasons import Reason
 from vagus.tls import Peer
+from vagus.x509.certificates import CertificateCache
 
-
-@unique
-class Outcome(StrEnum):
-    """Stable codes: rules and reports match on them."""
-
-    ADMITTED = "admitted"
-    REFUSED = "refused"
-    CLOSED = "closed"
-    """An open connection was cut because its verdict no longer holds."""
-    DEGRADED = "degraded"
-    """An open connection goes on, marked, because the policy of its function wants that."""
-    FAILED = "failed"
-    """Neither side's right was in question: time-outs, broken handshakes, an upstream that is away."""
+__all__ = ["ConnectionDecision", "Outcome", "Record", "decide", "device_of", "path_serials"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +31,25 @@ class ConnectionDecision:
     detail: str
     """Our own sentence; it may quote names from a certificate, so it stays in logs that need authorisation."""
     device: str | None = None
+    """The name of the device, or its id alone where a maker's certificate proved it."""
     leaf_sha256: bytes | None = None
     serial: int | None = None
+    claimed_device: str | None = None
+    """The name in a certificate that no anchor of ours vouches for: anyone may write it, so it is no fact."""
+    claimed_serial: int | None = None
     resumed: bool = False
     tls_version: int | None = None
     group: str | None = None
     count: int = 1
     """More than one where one decision stands for many connections that were turned away."""
 
+
+# A name of the form that we issue, and no other text: what a stranger may put into the log has a form and an end.
+_DEVICE_NAME: Final = re.compile(r"[a-z2-7]{25}[aeimquy4](?:\.[a-z0-9-]{1,63}){3,40}\Z")
+_LONGEST_NAME: Final = 128
+_SERIAL_BITS: Final = 160
+_LEAVES: Final = CertificateCache(256)
+"""Leaves that were refused: a peer that is refused comes back with the same one."""
 
 _LET_IN = frozenset({Outcome.ADMITTED, Outcome.DEGRADED})
 Record = Callable[[ConnectionDecision], None]
@@ -68,21 +70,49 @@ def decide(
     if why is None and outcome in _LET_IN and admitted is not None and admitted.on_grace is not None:
         why = admitted.on_grace
         detail = f"by the grace of its function's policy: {why.message}"
-    identity = admitted.identity if admitted is not None else None
+    device, serial = _find_proved(admitted)
+    claimed_device, claimed_serial = (None, None) if serial is not None else _read_claim(peer)
+    if why is not None and why.is_peer_proved and serial is None:
+        device, serial, claimed_device, claimed_serial = claimed_device, claimed_serial, None, None
     return ConnectionDecision(
         listener=listener,
         source=source,
         outcome=outcome,
         reason=why.reason if why is not None else None,
         detail=detail,
-        device=str(identity.device_name) if identity is not None and identity.device_name is not None else None,
+        device=device,
         leaf_sha256=sha256(peer.leaf_der).digest() if peer is not None and peer.leaf_der is not None else None,
-        serial=identity.serial if identity is not None else None,
+        serial=serial,
+        claimed_device=claimed_device,
+        claimed_serial=claimed_serial,
         resumed=peer.resumed if peer is not None else False,
         tls_version=peer.version if peer is not None else None,
         group=peer.group if peer is not None else None,
         count=count,
     )
+
+
+def _find_proved(admitted: Admitted | None) -> tuple[str | None, int | None]:
+    """Device and serial of a peer that was admitted, now or before."""
+    if admitted is None or admitted.identity is None:
+        return None, None
+    name = admitted.identity.device_name
+    if name is None and admitted.device is not None:
+        return str(admitted.device.id), admitted.identity.serial
+    return None if name is None else str(name), admitted.identity.serial
+
+
+def _read_claim(peer: Peer | None) -> tuple[str | None, int | None]:
+    """What the leaf of a peer says of itself: the name of a device, if it has the form of ours, and a serial."""
+    if peer is None or peer.leaf_der is None:
+        return None, None
+    try:
+        leaf = _LEAVES.decode(peer.leaf_der)
+    except VagusError:
+        return None, None
+    name = leaf.names.dns[0] if len(leaf.names.dns) == 1 else ""
+    is_ours = len(name) <= _LONGEST_NAME and _DEVICE_NAME.match(name) is not None
+    return name if is_ours else None, leaf.serial if 0 <= leaf.serial < 1 << _SERIAL_BITS else None
 
 
 def device_of(admitted: Admitted) -> str | None:
