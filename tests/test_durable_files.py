@@ -20,6 +20,7 @@ from vagus.durable_files import (
     create_file,
     lock_folder,
     make_private_folder,
+    make_public_folder,
     replace_durably,
     replace_file,
     replace_link,
@@ -61,6 +62,31 @@ def test_a_file_is_replaced_whole_and_has_the_mode_that_was_asked_for(tmp_path: 
     assert mode_of(tmp_path / "group") == 0o600  # the operator's umask takes the group's right away
     assert mode_of(tmp_path / "public") == 0o644  # any web server reads it, whatever the umask is
     assert names_in(tmp_path) == ["group", "private", "public"]
+
+
+def test_a_public_folder_is_open_whatever_the_umask_is_and_an_existing_one_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir(mode=0o750)
+    before = os.umask(0o077)
+    try:
+        make_public_folder(tmp_path / "mine" / "crl" / "h1.icu")
+        make_public_folder(tmp_path / "mine")
+    finally:
+        os.umask(before)
+    modes = [mode_of(tmp_path / name) for name in ("mine", "mine/crl", "mine/crl/h1.icu")]
+    assert modes == [0o750, 0o755, 0o755]
+
+
+def test_a_public_folder_may_be_a_link_but_not_one_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    make_public_folder(tmp_path / "link" / "crl")
+    assert (tmp_path / "elsewhere" / "crl").is_dir()
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+    (tmp_path / "file").touch()
+    for name in ("dangling", "dangling/crl", "file"):
+        with pytest.raises(NotADirectoryError, match="make that folder"):
+            make_public_folder(tmp_path / name)
+    assert not (tmp_path / "gone").exists()
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

@@ -14,6 +14,7 @@ files, which outlive a holder that died; this product must report an error there
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -31,6 +32,7 @@ PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 GROUP_FILE = 0o640
 PUBLIC_FILE = 0o644
+PUBLIC_FOLDER = 0o755
 
 _POLL_SECONDS = 0.02
 
@@ -130,6 +132,23 @@ def make_private_folder(path: Path) -> None:
         path.mkdir(mode=PRIVATE_FOLDER)
         sync_folder(path.parent)
     check_private_folder(path)
+
+
+def make_public_folder(path: Path) -> None:
+    """Make `path` and the folders above it that are missing with mode 0755, whatever the umask is.
+
+    Existing folders keep their modes, so that their owner decides who may enter. A link counts as its folder. Raises
+    OSError, NotADirectoryError for a file or for a link that leads to no folder.
+    """
+    if path.is_dir():
+        return
+    if path.is_symlink() or path.exists():
+        msg = "no folder, or a link to a folder that does not exist; make that folder"
+        raise NotADirectoryError(errno.ENOTDIR, msg, str(path))
+    make_public_folder(path.parent)
+    with suppress(FileExistsError):  # another process was faster
+        path.mkdir()
+        path.chmod(PUBLIC_FOLDER)
 
 
 def check_private_file(path: Path) -> None:

@@ -126,7 +126,7 @@ class Settings:
 
     @property
     def published(self) -> Path:
-        """What a static file server may hand out: CRLs."""
+        """What a static file server may hand out: CRLs and CA certificates. A link where the folder lies elsewhere."""
         return self.folder / "published"
 
     @property

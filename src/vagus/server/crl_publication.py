@@ -66,7 +66,9 @@ class CrlPublication:
             files = self.setback_watch.files
             # the database may be older than the published CRLs, so nothing is signed from it
             if self.setback_watch.is_settled_now():
-                attempt_each("files", files.find_outdated(), files.write)
+                writes = [partial(files.write, place) for place in files.find_outdated()]
+                every: list[Callable[[], None]] = [files.write_certificates, *writes]
+                attempt_each("files", every, lambda write: write())
 
         # Static servers send out the files of a process that signs. Other processes respond from memory and need no
         # files.

@@ -18,6 +18,7 @@ from vagus.authority.crls.publisher import CrlPublisher
 from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, Malformed, Unavailable
 from vagus.reasons import Reason
+from vagus.records.authorities import list_authorities
 from vagus.records.publications import COMPLETE, Publication, find_publication, outdate_crl, put_publication
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.crls.decoding import decode_crl
@@ -153,6 +154,61 @@ def test_what_a_full_disk_cut_off_takes_no_room_and_what_a_killed_process_left_g
     write_public(place, b"newer")
     assert [one.name for one in tmp_path.iterdir()] == ["0.crl"]
     assert place.read_bytes() == b"newer"
+
+
+def certificates_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("ca/*/*"))}
+
+
+def test_the_certificate_of_each_authority_is_where_caissuers_leads(server: Server) -> None:
+    """RFC 5280 4.2.2.1: one certificate in DER, at the path of the URL."""
+    server.files.write_certificates()
+    found = certificates_in(server.folder)
+    issuer = server.built.icu
+    assert found["ca/h1.icu/1.cer"] == issuer.certificate_der
+    assert issuer.certificate_url.endswith("/ca/h1.icu/1.cer")
+    certified = {row.slug for row in server.built.find(list_authorities) if row.certificate_der is not None}
+    assert set(found) == {f"ca/{slug}/1.cer" for slug in certified}
+
+
+def test_a_certificate_file_that_is_gone_or_was_changed_is_written_again_and_others_are_left(server: Server) -> None:
+    server.files.write_certificates()
+    before = certificates_in(server.folder)
+    stamps = {path: path.stat().st_ino for path in server.folder.glob("ca/*/*")}
+    gone, changed = server.folder / "ca/h1/1.cer", server.folder / "ca/root/1.cer"
+    gone.unlink()
+    changed.write_bytes(b"something else")
+    server.files.write_certificates()
+    assert certificates_in(server.folder) == before
+    others = {path: inode for path, inode in stamps.items() if path not in {gone, changed}}
+    assert others == {path: path.stat().st_ino for path in others}
+
+
+def test_certificates_that_are_current_need_no_lock_of_the_folder(server: Server) -> None:
+    server.files.write_certificates()
+    with (server.folder / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        server.files.write_certificates()
+        (server.folder / "ca/h1/1.cer").unlink()
+        with refuses(Reason.STATUS_UNAVAILABLE, Unavailable):
+            server.files.write_certificates()
+
+
+def test_everything_published_may_be_read_by_a_web_server_whatever_the_umask_is(
+    built: Installation, tmp_path: Path
+) -> None:
+    (tmp_path / "public").mkdir()
+    before = os.umask(0o077)
+    try:
+        server = Server(built, tmp_path / "public")
+        server.publish_due()
+        server.publish_revocation()
+        server.files.write_certificates()
+    finally:
+        os.umask(before)
+    found = {path: path.stat().st_mode & 0o777 for path in (tmp_path / "public").rglob("*")}
+    assert {mode for path, mode in found.items() if path.is_dir()} == {0o755}
+    assert {mode for path, mode in found.items() if path.suffix in {".crl", ".cer"}} == {0o644}
 
 
 def test_a_file_that_was_removed_is_written_again(server: Server) -> None:

@@ -1,5 +1,6 @@
-"""Writes the newest CRLs as files that any static server or CDN may serve; signs nothing and changes no row.
+"""Writes the newest CRLs and the CA certificates as files for static servers and CDNs; signs nothing, changes no row.
 
+Paths in the folder are those in the URLs of certificates: `crl/...` (cRLDistributionPoints), `ca/...` (caIssuers).
 Every serving process brings its folder up to the table, whichever process signed. So a folder of its own is as new as a
 shared one.
 
@@ -10,7 +11,8 @@ No file is ever replaced by an older CRL:
 - A file that the same authority signed later than the newest row stays. The database was then restored or set back:
   `find_newer` reports it, and `write` raises.
 
-Threads: one task of a process writes (`_written`); `_numbers` and `_crls` cache what files hold, by their stamps.
+Threads: one task of a process writes (`_written`, `_certificates`); `_numbers` and `_crls` cache what files hold, by
+their stamps.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.authority.crls.foreign import check_signer
-from vagus.durable_files import PUBLIC_FILE, FolderLocked, lock_folder, replace_file
+from vagus.durable_files import PUBLIC_FILE, FolderLocked, lock_folder, make_public_folder, replace_file
 from vagus.errors import Conflict, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus.records import publications as rows
@@ -83,12 +85,13 @@ class SignedFile:
 
 
 class CrlFiles:
-    """The CRLs in one folder. Several processes may use the same folder."""
+    """The CRLs and CA certificates in one folder. Several processes may use the same folder."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
         self._written: dict[CrlPlace, _Written] = {}
+        self._certificates: dict[Path, _Stamp | None] = {}
         self._numbers: dict[Path, tuple[_Stamp, int]] = {}
         self._crls: dict[Path, tuple[_Stamp, bytes, SignedFile | None]] = {}
 
@@ -163,6 +166,27 @@ class CrlFiles:
             if made is not None:
                 self._written[place] = _Written(number, _stamp(self._crl_path(place)), _stamp(beside))
 
+    def write_certificates(self) -> None:
+        """Write the certificate of each authority that has one, unless its file is there and unchanged.
+
+        A generation never changes its certificate, so the folder is locked only when a file is missing or was changed.
+        Raises OSError, and Unavailable(STATUS_UNAVAILABLE) while another process hangs in the folder.
+        """
+        with self._database.reading() as connection:
+            authorities = list_authorities(connection)
+        certificates = {
+            self._folder / f"ca/{row.slug}/{row.generation}.cer": row.certificate_der
+            for row in authorities
+            if row.certificate_der is not None
+        }
+        outdated = [path for path in certificates if (_stamp(path) or ()) != self._certificates.get(path)]
+        if not outdated:
+            return
+        with self._locked():
+            for path in outdated:
+                write_public(path, certificates[path])
+                self._certificates[path] = _stamp(path)
+
     def _check_not_newer(self, connection: Connection, place: CrlPlace, number: int) -> None:
         """Raises Conflict(RESTORE_UNSETTLED) if the file holds a newer CRL of the same authority than the table."""
         path = self._crl_path(place)
@@ -215,7 +239,7 @@ class CrlFiles:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """One writer at a time in this folder, from all processes."""
-        self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_public_folder(self._folder)
         try:
             with lock_folder(self._folder / ".lock", seconds=_LOCK_SECONDS, mode=PUBLIC_FILE):
                 yield
@@ -249,7 +273,7 @@ def write_public(place: Path, content: bytes) -> None:
     """
     if _has_content(place, content):
         return
-    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    make_public_folder(place.parent)
     replace_file(place, content, PUBLIC_FILE)
 
 
