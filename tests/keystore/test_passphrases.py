@@ -42,6 +42,60 @@ def test_a_file_open_to_others_is_refused_with_the_remedy(tmp_path: Path, mode: 
     assert reason is Reason.PERMISSIONS_TOO_OPEN
 
 
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="a credential belongs to root, and this user is not root")
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("mode", [0o400, 0o440])
+def test_a_credential_of_the_service_manager_gives_the_passphrase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """The service may read it by an access list of systemd, whose mask stat(2) shows as the group's bits."""
+    place = tmp_path / "passphrase"
+    place.write_text(SECRET + "\n")
+    place.chmod(mode)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_passphrase(f"file:{place}").unsafe_reveal() == SECRET.encode()
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize(
+    ("mode", "group", "is_linked"),
+    [(0o444, 0, False), (0o460, 0, False), (0o640, 0, False), (0o440, 1, False), (0o440, 0, True)],
+)
+def test_what_only_lies_where_credentials_are_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, group: int, *, is_linked: bool
+) -> None:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    place = tmp_path / "secret" if is_linked else folder / "passphrase"
+    place.write_text(SECRET)
+    place.chmod(mode)
+    os.chown(place, 0, group)
+    if is_linked:
+        (folder / "passphrase").symlink_to(place)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    reason = reason_of(read_passphrase, f"file:{folder}/passphrase", error=Misconfigured, match="chmod 0600")
+    assert reason is Reason.PERMISSIONS_TOO_OPEN
+
+
+@pytest.mark.parametrize("folder", ["", "/nonexistent", None])
+def test_a_file_elsewhere_is_no_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str | None) -> None:
+    place = tmp_path / "passphrase"
+    place.write_text(SECRET)
+    place.chmod(0o440)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    if folder is not None:
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", folder)
+    assert reason_of(read_passphrase, f"file:{place}", error=Misconfigured) is Reason.PERMISSIONS_TOO_OPEN
+
+
+def test_a_credential_that_is_missing_is_refused_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    match = f"{tmp_path}/gone cannot be read"
+    assert reason_of(read_passphrase, f"file:{tmp_path}/gone", error=Misconfigured, match=match) is Reason.BAD_SETTINGS
+
+
 def test_the_environment_gives_the_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAGUS_TEST_SECRET", SECRET)
     assert read_passphrase("env:VAGUS_TEST_SECRET").unsafe_reveal() == SECRET.encode()

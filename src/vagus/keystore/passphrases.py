@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import NoReturn
 
@@ -51,10 +52,10 @@ class Passphrase:
 def read_passphrase(source: str) -> Passphrase:
     """The passphrase that `source` leads to: `fd:3`, `file:/path` or `env:NAME`; one line end is cut off.
 
-    A descriptor is read to its end and closed, so that no child inherits it. A file must belong to this user
-    (or root) and be closed to group and others. Raises Malformed(BAD_ARGUMENT) for another form, without repeating
-    it (people paste the passphrase itself there), Misconfigured(BAD_SETTINGS) when the source gives nothing and
-    Misconfigured(PERMISSIONS_TOO_OPEN) for an open file.
+    A descriptor is read to its end and closed, so that no child inherits it. A file must belong to this user (or root)
+    and be closed to group and others, or be a credential of systemd. Raises Malformed(BAD_ARGUMENT) for another form,
+    without repeating it (people paste the passphrase itself there), Misconfigured(BAD_SETTINGS) when the source gives
+    nothing and Misconfigured(PERMISSIONS_TOO_OPEN) for an open file.
     """
     form, colon, place = source.partition(":")
     if not colon or form not in {"fd", "file", "env"} or not place:
@@ -77,12 +78,27 @@ def _from_descriptor(number: str) -> bytes:
 def _from_file(place: str) -> bytes:
     path = Path(place)
     try:
-        check_private_file(path)
+        if not _is_credential(path):
+            check_private_file(path)
         with path.open("rb") as stream:
             return stream.read(_LONGEST + 2)
     except OSError as failure:
         msg = f"passphrase file {place} cannot be read ({failure.strerror}); check its path and permissions"
         raise Misconfigured(Reason.BAD_SETTINGS, msg, path=place) from None
+
+
+def _is_credential(path: Path) -> bool:
+    """Whether systemd gave `path` to this service (LoadCredential=, systemd.exec(5)).
+
+    Such a file belongs to root, and an access list lets the service read it. stat(2) shows the mask of that list as the
+    group's bits: 0440, although the group root may not read it.
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder or path.parent != Path(folder):
+        return False
+    facts = path.lstat()
+    is_roots = facts.st_uid == 0 and facts.st_gid == 0
+    return stat.S_ISREG(facts.st_mode) and is_roots and not facts.st_mode & 0o337
 
 
 def _from_environment(name: str) -> bytes:
