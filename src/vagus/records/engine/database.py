@@ -37,6 +37,7 @@ from vagus.errors import Misconfigured, Unavailable
 from vagus.reasons import Reason
 from vagus.records.engine.outages import unavailable_as_ours
 from vagus.records.engine.tables import log_head, metadata
+from vagus.records.engine.temporary_files import has_temporary_folder
 from vagus.tlog.merkle import Frontier
 
 if TYPE_CHECKING:
@@ -433,6 +434,8 @@ def _prepare_sqlite(engine: Engine, *, is_writing: bool, is_memory: bool) -> Non
         pragmas = ["foreign_keys = ON", f"busy_timeout = {_BUSY_SECONDS * 1000}", "trusted_schema = OFF"]
         if not is_memory:
             pragmas += ["journal_mode = WAL", "synchronous = FULL", "cache_size = -32000"]
+        if not has_temporary_folder():
+            pragmas.append("temp_store = MEMORY")
         if not is_writing:
             pragmas.append("query_only = ON")
         for pragma in pragmas:
