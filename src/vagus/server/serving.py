@@ -39,6 +39,7 @@ from vagus.server.log_publication import ledger_part
 from vagus.server.metrics import operator_pages
 from vagus.server.ocsp_supply import OcspSupply
 from vagus.server.overload import LoadGauge, SheddingOcsp
+from vagus.server.readiness import notify
 from vagus.server.revocation_sequence import sequence_bound, sequence_part
 from vagus.server.setback_watch import GuardedCrls, GuardedOcspResponses, SetbackWatch
 from vagus.server.status_watching import statistics_part, status_part
@@ -98,6 +99,7 @@ def serve(installation: Installation, *, issue_for: Sequence[str], is_status_onl
     def announce() -> None:
         addresses = {name: f"{host}:{port}" for name, (host, port) in listeners.addresses.items()}
         ready({"ready": True, "listeners": addresses, "issuers": sorted(one.reference for one in issuers.every())})
+        notify("READY=1")
 
     def started(running: RunningListeners) -> None:
         # 8. All sockets are open: start the parts' threads, and give the caller the addresses.
@@ -112,6 +114,7 @@ def serve(installation: Installation, *, issue_for: Sequence[str], is_status_onl
         run(specs, clock=installation.clock, feeds=feeds, devices=devices, started=started, hung_up=parts.reload)
     finally:
         # 9. Stop in reverse order: running tasks, threads, then what they used.
+        notify("STOPPING=1")
         parts.stop()
 
 
