@@ -5,7 +5,7 @@ PIP_FLAGS = --quiet --disable-pip-version-check
 SOAK_MINUTES ?= 10
 export SOAK_MINUTES
 
-.PHONY: demo quick test processes interop soak bench lint format reference lock clean missing
+.PHONY: demo quick test processes interop soak bench sbom lint format reference lock clean missing
 
 demo: .venv/ready
 	.venv/bin/python -m examples.demo $(DEMO_FLAGS)
@@ -36,6 +36,11 @@ soak: .venv/ready
 
 bench: .venv/ready
 	.venv/bin/python -m bench
+
+# what is installed, with the hashes that pip checked, as CycloneDX; dated by the commit, so that it can be repeated
+sbom: .venv/ready
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .venv/bin/vagus sbom --lock requirements/vagus.txt \
+	  --lock requirements/optional.txt --out vagus.cdx.json
 
 lint: .venv/ready
 	.venv/bin/ruff check

@@ -1,13 +1,15 @@
-"""`vagus init`, `vagus export` and `vagus upgrade`: an installation begins, shows what it has, and moves on."""
+"""`vagus init|export|upgrade|sbom`: an installation begins, shows what it has and what it is made of, and moves on."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from vagus.cli.options import PassphraseOption, example, folder_of, open_installation
+from vagus.cli.files import check_place, decode_file
+from vagus.cli.options import OutOption, PassphraseOption, example, folder_of, open_installation
 from vagus.cli.output import JsonOption, Output
 
 
@@ -16,6 +18,7 @@ def register(application: typer.Typer) -> None:
     application.command("init", epilog=example("vagus --dir hospital init --passphrase-source file:passphrase"))(init)
     application.command("export", epilog=example("vagus --dir hospital export > hospital.json"))(export)
     application.command("upgrade", epilog=example("vagus --dir hospital upgrade"))(upgrade)
+    application.command("sbom", epilog=example("vagus sbom --lock requirements/vagus.txt --out vagus.cdx.json"))(sbom)
 
 
 def init(
@@ -95,3 +98,37 @@ def upgrade(context: typer.Context) -> None:
     with open_installation(context) as installation:
         schema = installation.operations.installation.upgrade(installation.actor)
     typer.echo(f"The database has schema {schema}.")
+
+
+def sbom(
+    *,
+    lock: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="The lock file that Vagus was installed from, for hashes. Repeatable."),
+    ] = None,
+    date: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SECONDS",
+            envvar="SOURCE_DATE_EPOCH",
+            min=0,
+            max=253_402_300_799,
+            help="The time in it, in seconds since 1970; none if left out.",
+        ),
+    ] = None,
+    out: OutOption = None,
+) -> None:
+    """Write the bill of materials (SBOM) of this program: CycloneDX 1.6, JSON.
+
+    It has each installed package that Vagus needs, the libraries compiled into them, and the Python runtime. The same
+    installation gives the same bytes. Needs no installation folder and no network.
+    """
+    from vagus.maintenance.bill_of_materials import decode_lock, make_bill
+
+    if out is not None:
+        check_place(out)
+    bill = make_bill([decode_file(file, decode_lock) for file in lock or ()], date)
+    if out is None:
+        typer.echo(bill.decode(), nl=False)
+    else:
+        out.write_bytes(bill)
