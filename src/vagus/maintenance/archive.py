@@ -18,6 +18,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, NoReturn, cast
 
 from vagus.durable_files import create_file, sync_file, sync_folder
@@ -49,18 +50,25 @@ class Manifest:
     files: tuple[Packed, ...]
 
 
-def pack(target: Path, files: Sequence[tuple[str, Path]], facts: Mapping[str, str | int | None]) -> bytes:
+def pack(
+    target: Path,
+    files: Sequence[tuple[str, Path]],
+    facts: Mapping[str, str | int | None],
+    *,
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> bytes:
     """Write `files` (name inside, where it lies) into the new file `target` (0600); returns the archive's SHA-256.
 
-    The file appears whole or not at all. Raises Conflict(ALREADY_EXISTS), Malformed(BAD_ARGUMENT) for a name that no
-    archive may hold, Unavailable(DATABASE_UNAVAILABLE) when the disk refuses or a file changes while it is packed.
+    `sizes` are the bytes to take from the beginning of files to which others append meanwhile, by name. The archive
+    appears whole or not at all. Raises Conflict(ALREADY_EXISTS), Malformed(BAD_ARGUMENT) for a name that no archive may
+    hold, Unavailable(DATABASE_UNAVAILABLE) when the disk refuses or a file changes while it is packed.
     """
     if target.exists():
         msg = f"backup file {target} exists already; name another file"
         raise Conflict(Reason.ALREADY_EXISTS, msg, file=str(target))
     partial = target.with_name(f".{target.name}.partial")
     try:
-        packed = tuple(_measure(name, path) for name, path in files)
+        packed = tuple(_measure(name, path, sizes.get(name)) for name, path in files)
         manifest = _encode(Manifest(facts, packed))
         partial.unlink(missing_ok=True)
         with create_file(partial) as stream:
@@ -70,7 +78,7 @@ def pack(target: Path, files: Sequence[tuple[str, Path]], facts: Mapping[str, st
                 _add(tar, _SEAL, io.BytesIO(seal), len(seal))
                 for one, (_, path) in zip(packed, files, strict=True):
                     with path.open("rb") as source:
-                        _add_measured(tar, one, source)
+                        _add_measured(tar, one, source, may_grow=one.name in sizes)
             sync_file(stream)
             stream.seek(0)
             digest = _digest(stream)
@@ -173,10 +181,12 @@ def _is_plain(member: tarfile.TarInfo) -> bool:
     return member.type == tarfile.REGTYPE and not member.issparse()
 
 
-def _measure(name: str, path: Path) -> Packed:
+def _measure(name: str, path: Path, size: int | None) -> Packed:
     if not _NAME.match(name):
         raise Malformed(Reason.BAD_ARGUMENT, f"a backup cannot hold a file named {name!r}; rename it", name=name)
     with path.open("rb") as stream:
+        if size is not None:
+            return Packed(name, size, _digest(stream, size).hex())
         return Packed(name, path.stat().st_size, _digest(stream).hex())
 
 
@@ -186,13 +196,13 @@ def _add(tar: tarfile.TarFile, name: str, source: IO[bytes], size: int) -> None:
     tar.addfile(member, source)
 
 
-def _add_measured(tar: tarfile.TarFile, one: Packed, source: IO[bytes]) -> None:
+def _add_measured(tar: tarfile.TarFile, one: Packed, source: IO[bytes], *, may_grow: bool) -> None:
     """The manifest comes first, so the sizes and digests were measured before. A file that changed since is refused."""
     read = _Read(source)
     is_whole = False
     try:
         _add(tar, one.name, cast("IO[bytes]", read), one.size)
-        is_whole = not source.read(1)
+        is_whole = may_grow or not source.read(1)
     except OSError as fault:
         if fault.errno is not None:  # tarfile sets no errno where an archive ends too early
             raise
@@ -224,10 +234,12 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> str:
     return read.digest.hexdigest()
 
 
-def _digest(stream: IO[bytes]) -> bytes:
+def _digest(stream: IO[bytes], size: int | None = None) -> bytes:
+    """Of the whole stream, or of its first `size` bytes."""
     digest = hashlib.sha256()
-    while part := stream.read(_PART):
+    while part := stream.read(_PART if size is None else min(_PART, size)):
         digest.update(part)
+        size = None if size is None else size - len(part)
     return digest.digest()
 
 

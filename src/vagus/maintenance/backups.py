@@ -16,6 +16,7 @@ from vagus.fleet.maker_crls import FOLDER as MAKERS
 from vagus.fleet.maker_crls import list_files
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
+from vagus.ledger.gateway_lines import FOLDER, finished_size, list_segments
 from vagus.maintenance.archive import digest_of, pack, unpack
 from vagus.maintenance.restored_gap import adopt_crls, note_key, take_log_back
 from vagus.operations.actor import Actor
@@ -67,9 +68,10 @@ NOTHING_PUBLISHED = Published()
 
 
 def take_backup(installation: Installation, actor: Actor, target: Path) -> Backup:
-    """Write database, sealed keystores, policy, plan, settings, makers' CRLs and checkpoint into the file `target`.
+    """Write all that a restore needs into the file `target`.
 
-    The installation may serve meanwhile. The folder that it goes into must exist. Raises Conflict(ALREADY_EXISTS),
+    It holds database, sealed keystores, policy, plan, settings, makers' CRLs, checkpoint and the gateways' log. The
+    installation may serve meanwhile. The folder that it goes into must exist. Raises Conflict(ALREADY_EXISTS),
     Misconfigured(BAD_ARGUMENT) on PostgreSQL, Unavailable(DATABASE_UNAVAILABLE).
     """
     check_may(actor, Act.TAKE_BACKUP)
@@ -83,6 +85,10 @@ def take_backup(installation: Installation, actor: Actor, target: Path) -> Backu
         size = copy_database(installation.database, copy)
         # 2. Copy every other file, in the state that it has now: other processes may replace some meanwhile.
         files = [(_DATABASE, copy), *_files(settings.folder), *_copy_replaced(settings.folder, Path(scratch))]
+        # 3. Take of the gateways' log what is there now: it holds every line to which the copied ledger commits.
+        gates = {f"{FOLDER}/{one.name}": one.path for one in list_segments(settings.folder / FOLDER)}
+        sizes = {name: finished_size(path) for name, path in gates.items()}
+        files += gates.items()
         if settings.policy_pack is not None:
             files.append((_inside(settings.policy_pack, settings.folder), settings.policy_pack))
         facts: dict[str, str | int | None] = {
@@ -91,8 +97,8 @@ def take_backup(installation: Installation, actor: Actor, target: Path) -> Backu
             "log_size": size,
             "made_at": int(installation.clock.now().timestamp()),
         }
-        digest = pack(target, files, facts)
-    # 3. Record the backup in the ledger, so that auditors know which backups exist.
+        digest = pack(target, files, facts, sizes=sizes)
+    # 4. Record the backup in the ledger, so that auditors know which backups exist.
     installation.writer.submit(
         lambda batch: append(batch, OperatorAct("backup-taken", actor.id, detail_sha256=digest))
     ).result()
