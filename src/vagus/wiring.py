@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vagus.operations.certificates import Certificates
     from vagus.operations.devices import Devices
     from vagus.operations.doctor.diagnosis import Doctor
+    from vagus.operations.gateway_log import GatewayLog
     from vagus.operations.installation import InstallationActs
     from vagus.operations.maker_line import MakerLine
     from vagus.operations.plans import Plans
@@ -72,6 +73,8 @@ class Operations:
     """The inventory."""
     doctor: _Lazy[Doctor] = _Lazy("doctor.diagnosis", "Doctor")
     """Whether the installation is healthy."""
+    gateway_log: _Lazy[GatewayLog] = _Lazy("gateway_log", "GatewayLog")
+    """The decisions of the gateways."""
     installation: _Lazy[InstallationActs] = _Lazy("installation", "InstallationActs")
     """The installation itself."""
     maker_line: _Lazy[MakerLine] = _Lazy("maker_line", "MakerLine")

@@ -134,6 +134,11 @@ def test_a_device_is_let_in_and_after_its_revocation_refused(hospital: Hospital,
     assert len(seen.lines) == count, "no byte of a revoked device reaches the upstream"
 
     # and it can be told afterwards
+    narrow = ("--device", device_name(1), "--reason", "REVOKED", "--json")
+    wait_until(lambda: bool(done(hospital.folder, "gateway", "log", *narrow).facts), "the gateway's lines")
+    for line in done(hospital.folder, "gateway", "log", *narrow).facts:
+        assert (line["listener"], line["claimed_device"]) == ("telemetry", None)
+        assert line["device"].partition(".")[0] == revoked["device"]
     assert done(hospital.folder, "audit", "verify", "--json").facts["revocations"] >= 1
 
 

@@ -58,6 +58,7 @@ for part in (
     "serve",
     "validate",
     "audit",
+    "reports.gateway",
     "archive",
     "doctor",
     "maker",

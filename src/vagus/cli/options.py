@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vagus.wiring import Installation
+
+_PERIOD: Final = re.compile(r"([1-9][0-9]{0,5})([hdwy])\Z")
+_HOURS: Final = {"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24}
+_LONGEST: Final = timedelta(days=100 * 365)
 
 PassphraseOption: TypeAlias = Annotated[
     list[str] | None,
@@ -73,3 +79,13 @@ def decode_address(text: str) -> tuple[str, int]:
         msg = f"{text!r} is no address; write HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
     return host.strip("[]"), int(port)
+
+
+def decode_period(text: str, option: str) -> timedelta:
+    """A period as people write it for `option`: `60d`, `8h`, `2w`, `1y`. Raises Malformed(BAD_ARGUMENT)."""
+    match = _PERIOD.match(text)
+    period = None if match is None else timedelta(hours=int(match[1]) * _HOURS[match[2]])
+    if period is None or period > _LONGEST:
+        msg = f"{option} {text[:40]!r} is no period; write a number from 1 and h, d, w or y, up to 100y, as in 60d"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text[:40])
+    return period

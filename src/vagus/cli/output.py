@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, TypeAlias
+from itertools import chain
+from typing import IO, Annotated, TypeAlias
 
 import typer
 
@@ -19,7 +22,11 @@ Row: TypeAlias = Mapping[str, "Cell | Sequence[Cell] | Row | Sequence[Row]"]
 Advance: TypeAlias = Callable[[int], None]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV for spreadsheets.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a cell begins that a spreadsheet may run as a formula, full-width forms included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +40,7 @@ class Output:
         if self.is_json:
             _print_json(list(rows))
             return
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(title=title, title_justify="left", header_style="bold")
-        for column in columns:
-            table.add_column(column.replace("_", " "), overflow="fold")
-        for row in rows:
-            table.add_row(*(_spell(row.get(column)) for column in columns))
-        # A pipe has no terminal width. Without this, rich would break lines at 80 columns there.
-        console = Console(width=None if sys.stdout.isatty() else 220, highlight=False, markup=False)
-        if rows:
-            console.print(table)
-        else:
-            console.print(f"{title}: none")
+        print_table(title, columns, rows, sys.stdout)
 
     def facts(self, facts: Row) -> None:
         """Named values: one a line, or one JSON object."""
@@ -100,6 +94,45 @@ def check_confirmed(question: str, *, is_assumed: bool) -> None:
 def facts_of(value: object, *names: str) -> dict[str, Cell | Sequence[Cell]]:
     """The named attributes of a value as JSON has them, in this order."""
     return {name: plain(getattr(value, name)) for name in names}
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Row], stream: IO[str]) -> None:
+    """A table for people, or that there is none."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_spell(row.get(column)) for column in columns))
+    # A pipe has no terminal width. Without this, rich would break lines at 80 columns there.
+    console = Console(file=stream, width=None if stream.isatty() else 220, highlight=False, markup=False)
+    if rows:
+        console.print(table)
+    else:
+        console.print(f"{title}: none")
+
+
+def csv_lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    """A table as CSV (RFC 4180), a line for the names and one for each row, without keeping rows.
+
+    Names of devices, places and models come from others. A text that a spreadsheet would run as a formula gets an
+    apostrophe before it.
+    """
+    for cells in chain([columns], ([row.get(column) for column in columns] for row in rows)):
+        line = io.StringIO()
+        csv.writer(line).writerow(_guard(cell) for cell in cells)
+        yield line.getvalue()
+
+
+def _guard(cell: Cell | Sequence[Cell] | Row | Sequence[Row]) -> str | int | float:
+    if cell is None:
+        return ""
+    if isinstance(cell, int | float) and not isinstance(cell, bool):
+        return cell
+    text = _spell(cell)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def plain(value: object) -> Cell | Sequence[Cell]:

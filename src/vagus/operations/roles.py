@@ -61,6 +61,7 @@ class Act(Enum):
     PAUSE_REVOCATION = "pause a revocation plan", {_PKI, _SECURITY}
     STOP_REVOCATION = "stop a revocation plan", {_PKI, _SECURITY}
     READ_LEDGER = "read the ledger", _PEOPLE
+    READ_GATEWAY_LOG = "read the log of the gateways", _PEOPLE, _UNIT
     MAKE_SNAPSHOT = "make an offline snapshot", {_PKI, _SECURITY}
     ISSUE_IDEVIDS = "issue birth certificates", {_PKI, _LINE}
     TAKE_BACKUP = "take a backup", {_ADMINISTRATOR}

@@ -25,6 +25,7 @@ from vagus.errors import Conflict
 from vagus.events.log import EventLog
 from vagus.jobs.kinds import work_part
 from vagus.jobs.part import Parts
+from vagus.ledger.gateway_lines import FOLDER
 from vagus.reasons import Reason
 from vagus.server.certificate_renewal import CertificateRenewal, make_responder_renewal, renew_responders
 from vagus.server.crl_publication import CrlPublication, crl_cache_part
@@ -140,7 +141,7 @@ def _prepare(
     crls = PublishedCrls(installation.database, installation.clock, fresh_seconds=FRESH_SECONDS)
     crls.follow(installation.writer)
     gauge = LoadGauge(installation.settings.serve.overload_seconds)
-    gateway_log = GatewayLog(installation.settings.folder / "gates", installation.clock, installation.writer)
+    gateway_log = GatewayLog(installation.settings.folder / FOLDER, installation.clock, installation.writer)
     source = SheddingOcsp(GuardedOcspResponses(responses, setback_watch), gauge)
     status = _status_app(installation, plan, source, GuardedCrls(crls, setback_watch, installation.database))
     listeners = CurrentListeners(installation, plan, status)
