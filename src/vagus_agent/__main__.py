@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code = Exit.DONE
 
     def report(result: Result) -> None:
+        nonlocal code
+        if result.get("ok") and (ended := result.get("exit")) is not None:
+            code = Exit(int(ended))
         as_json = options.as_json or options.command == "probe"
         text = encode_result(result) if as_json else describe_result(result)
         print(text, file=sys.stdout if as_json or result.get("ok") else sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from vagus.durable_files import PRIVATE_FOLDER, replace_durably
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, NotTrusted, Unavailable, VagusError
 from vagus.reasons import Reason
 from vagus_agent.keys import DeviceKeyAlgorithm, build_idevid_request, decode_key, make_key
+from vagus_agent.outcomes import Exit
 from vagus_agent.renewal import renewal_moment, retry_wait
 from vagus_agent.routes import Patience, Route
 from vagus_agent.state import StateFolder
@@ -230,15 +231,24 @@ def _status(folder: StateFolder, device: Device) -> Result:
                 device.check_clock()
             except NotTrusted as error:
                 clock_problem = error.message
+            has_expired = device.clock.now() > credential.leaf.not_valid_after_utc
             return {
                 **_tell_credential(device, credential),
                 "proven": credential.is_proven,
-                "expired": device.clock.now() > credential.leaf.not_valid_after_utc,
+                "expired": has_expired,
                 "checkpoint_size": None if seen is None else seen.size,
                 "clock_problem": clock_problem,
-            }
+            } | (_tell_expired(folder) if has_expired else {})
     damaged = (folder.path / "current").exists()
     return {"ok": True, "name": None, "enrolled": False, "damaged": damaged or None}
+
+
+def _tell_expired(folder: StateFolder) -> dict[str, Value]:
+    """What comes next for a device whose certificate has expired, and the exit code that reports it."""
+    has_idevid = (folder.path / "idevid" / "certificate.pem").exists()
+    how = "vagus-agent enrol" if has_idevid else "vagus-agent enrol --token SOURCE"
+    step = f"the certificate has expired: hand the device to biomedical engineering, who enrol it again ({how})"
+    return {"next_step": step, "exit": int(Exit.EXPIRED)}
 
 
 def _check_private(descriptor: int, where: str) -> None:

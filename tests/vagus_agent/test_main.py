@@ -94,6 +94,20 @@ def test_a_life_in_six_commands(agent: Agent, station: Server) -> None:
     assert {line["category"] for line in telemetry} == {"ventilator"}
 
 
+def test_status_of_an_expired_certificate_ends_with_seven_and_the_next_step(agent: Agent, station: Server) -> None:
+    with station:
+        assert agent.run("enrol", *agent.where, *agent.proof)[0] == 0
+    a_century = str(100 * 365 * 86_400)
+    code, [status] = agent.run("status", "--unsafe-clock-offset", a_century)
+    assert (code, status["exit"], status["expired"], status["ok"]) == (7, 7, True, True)
+    assert str(status["next_step"]).endswith("enrol it again (vagus-agent enrol)")
+    (agent.folder / "state" / "idevid" / "certificate.pem").unlink()
+    code, [status] = agent.run("status", "--unsafe-clock-offset", a_century)
+    assert (code, str(status["next_step"]).endswith("(vagus-agent enrol --token SOURCE)")) == (7, True)
+    code, [status] = agent.run("status")
+    assert (code, status["expired"], "next_step" in status) == (0, False, False)
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
 def test_a_token_that_others_could_read_is_not_used(agent: Agent, tmp_path: Path, mode: int) -> None:
     file = tmp_path / "token"
