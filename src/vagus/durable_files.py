@@ -78,6 +78,23 @@ def replace_durably(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, has
     sync_folder(path.parent)
 
 
+@contextmanager
+def replacing(path: Path, mode: int = PRIVATE_FILE) -> Iterator[IO[bytes]]:
+    """`replace_durably` for content that is too long for memory: the block writes it to the stream.
+
+    After an error, in the block or of the disk, `path` is what it was.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with create_file(scratch, mode) as stream:
+            yield stream
+            sync_file(stream)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def write_new(path: Path, content: bytes) -> None:
     """Put `content` at `path` with mode 0600: all of it or nothing, on the disk before this returns.
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vagus.operations.installation import InstallationActs
     from vagus.operations.maker_line import MakerLine
     from vagus.operations.plans import Plans
+    from vagus.operations.reports import Reports
     from vagus.operations.revocation import RevocationPlans
     from vagus.operations.snapshots import Snapshots
     from vagus.operations.tokens import Tokens
@@ -81,6 +82,8 @@ class Operations:
     """Birth certificates and the manifest of a maker."""
     plans: _Lazy[Plans] = _Lazy("plans", "Plans")
     """Plans, compared and applied."""
+    reports: _Lazy[Reports] = _Lazy("reports", "Reports")
+    """Reports over the whole inventory."""
     revocation: _Lazy[RevocationPlans] = _Lazy("revocation", "RevocationPlans")
     """Revocation of many certificates by plan."""
     snapshots: _Lazy[Snapshots] = _Lazy("snapshots", "Snapshots")

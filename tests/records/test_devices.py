@@ -52,15 +52,44 @@ def test_an_anchor_finds_only_devices_of_its_models(database: Database) -> None:
         assert devices.list_devices_under_anchor(connection, ANCHOR, "SN-2") == ()
 
 
-def test_pages_follow_each_other_without_gap_or_repeat(database: Database) -> None:
+FILTERS = [
+    DeviceFilter(),
+    DeviceFilter(unit=ICU),
+    DeviceFilter(hospital="h1"),
+    DeviceFilter(state="received"),
+    DeviceFilter(model="pump"),
+    DeviceFilter(category="monitor"),
+    DeviceFilter(category="infusion-pump", state="received", hospital="h1"),
+    DeviceFilter(profile="bedside", unit=ICU, state="received"),
+    DeviceFilter(model="monitor", category="infusion-pump"),
+    DeviceFilter(category="none"),
+]
+
+
+@pytest.mark.parametrize("narrow", FILTERS, ids=str)
+def test_pages_in_the_order_of_people_follow_each_other_without_gap_or_repeat(
+    database: Database, narrow: DeviceFilter
+) -> None:
+    rows = [
+        device(number, unit=(ICU, ER, UnitName("h10", "icu"))[number % 3], model=("pump", "monitor")[number % 2])
+        for number in range(25)
+    ]
     with database.writing() as connection:
-        for number in range(25):
-            devices.insert_device(connection, device(number))
-    seen: list[DeviceId] = []
+        devices.insert_devices(connection, rows)
+    category = {"pump": "infusion-pump", "monitor": "monitor"}
+    expected = sorted(
+        devices.place_of(row)
+        for row in rows
+        if narrow.unit in (None, row.unit)
+        and narrow.hospital in (None, row.unit.hospital)
+        and narrow.model in (None, row.model)
+        and narrow.category in (None, category[row.model])
+    )
+    seen: list[devices.Place] = []
     with database.reading() as connection:
-        while page := devices.list_devices(connection, DeviceFilter(), after=seen[-1] if seen else None, limit=10):
-            seen.extend(row.id for row in page)
-    assert seen == sorted(device(number).id for number in range(25))
+        while page := devices.list_devices(connection, narrow, after=seen[-1] if seen else None, limit=4):
+            seen.extend(devices.place_of(row) for row in page)
+    assert seen == expected
 
 
 def test_filters_narrow_and_do_not_mix_hospitals_of_like_names(database: Database) -> None:

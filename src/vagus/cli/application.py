@@ -53,6 +53,7 @@ for part in (
     "ceremony",
     "authorities",
     "devices",
+    "reports.expiry",
     "revocation.commands",
     "tokens",
     "serve",

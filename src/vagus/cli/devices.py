@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vagus.cli.files import naming, read_blocks
-from vagus.cli.options import REASONS, add_group, open_installation
+from vagus.cli.options import REASONS, add_group, decode_period, open_installation
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 
 if TYPE_CHECKING:
-    from vagus.operations.devices import Device, DeviceOutcome
+    from vagus.operations.devices import Device, DeviceOutcome, ListedDevice
 
 DeviceArgument = Annotated[
     str, typer.Argument(metavar="DEVICE", help='A device id, or MODEL:SERIAL as in "Aorta IP3:AIP3-000001".')
@@ -31,7 +31,7 @@ def register(application: typer.Typer) -> None:
         "device",
         "The inventory: devices, their states and certificates.",
         ("add", add, 'vagus device add --unit h1/icu --model "Aorta IP3" --serial AIP3-000123'),
-        ("list", list_devices, "vagus device list --unit h1/icu --state quarantined"),
+        ("list", list_devices, "vagus device list --unit h1/icu --category ventilator --expires-within 60d"),
         ("show", show, 'vagus device show "Aorta IP3:AIP3-000123"'),
         ("state", state, 'vagus device state "Aorta IP3:AIP3-000123" commissioned'),
         ("transfer", transfer, 'vagus device transfer "Aorta IP3:AIP3-000123" h1/er'),
@@ -83,42 +83,57 @@ def list_devices(
     hospital: Annotated[str | None, typer.Option(metavar="LABEL", help="Only of this hospital, as in h1.")] = None,
     state: Annotated[str | None, typer.Option(metavar="STATE", help="Only in this state.")] = None,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only of this model.")] = None,
-    after: Annotated[str | None, typer.Option(metavar="DEVICE", help="Begin after this device id.")] = None,
+    category: Annotated[
+        str | None, typer.Option(metavar="CATEGORY", help="Only of this category, as in ventilator.")
+    ] = None,
+    expires_within: Annotated[
+        str | None,
+        typer.Option(metavar="PERIOD", help="Only those whose certificate has ended or ends within this time: 60d."),
+    ] = None,
+    after: Annotated[str | None, typer.Option(metavar="DEVICE", help="Begin after this device.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
     json: JsonOption = False,
 ) -> None:
-    """List devices by id, a page at a time: --after the last id of a page gives the next one."""
+    """List devices by hospital, unit, model and serial, a page at a time.
+
+    `certificate` and `days left` are of the certificate that ends last among those that live; without one, of the last
+    that the device had. --after the last device of a page gives the next one. `vagus report expiry` says who does what.
+    """
     from vagus.operations.devices import DeviceQuery
 
-    query = DeviceQuery(unit=unit, hospital=hospital, state=state, model=model)
+    query = DeviceQuery(unit=unit, hospital=hospital, state=state, model=model, category=category)
+    period = None if expires_within is None else decode_period(expires_within, "--expires-within")
     with open_installation(context) as installation:
-        found = installation.operations.devices.list_page(installation.actor, query, after=after, limit=limit)
-    columns = ("id", "unit", "model", "serial", "profile", "state")
+        devices, actor = installation.operations.devices, installation.actor
+        found = devices.list_page(actor, query, expires_within=period, after=after, limit=limit)
+    columns = ("serial", "model", "unit", "place", "state", "certificate", "days_left", "id")
     output = Output(json)
-    output.rows("Devices", columns, [_row(device) for device in found])
+    output.rows("Devices", columns, [_listed_row(one) for one in found])
     if len(found) == limit:
-        output.say(f"More may follow: --after {found[-1].id}, or --limit.")
+        output.say(f"More may follow: --after {found[-1].device.id}, or --limit.")
 
 
 def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
-    """Show one device with every certificate that it ever had, their serial numbers, states and ends."""
+    """Show one device with every certificate that it ever had: state, end, days left, and how it was revoked."""
     output = Output(json)
     with open_installation(context) as installation:
         found, certificates = installation.operations.certificates.list_of_device(installation.actor, device)
-    columns = ("authority", "serial", "state", "not_after", "profile")
+    columns: tuple[str, ...] = ("authority", "serial", "state", "not_after", "days_left", "profile")
     rows: list[Row] = [
         {
-            "authority": authority,
+            **facts_of(one, "authority", "state", "profile", "days_left", "reason", "revoked_by"),
             "serial": f"{one.serial:x}",
             "not_after": spell_time(one.not_after),
-            **facts_of(one, "state", "profile"),
+            "revoked_at": spell_time(one.revoked_at),
         }
-        for authority, one in certificates
+        for one in certificates
     ]
     if json:
         output.facts({"device": _row(found), "certificates": rows})
         return
     output.facts(_row(found))
+    if any(one.revoked_at is not None for one in certificates):
+        columns += ("reason", "revoked_at", "revoked_by")
     output.rows("Certificates", columns, rows)
 
 
@@ -243,6 +258,14 @@ def import_manifest(
     output.facts(facts_of(done, "maker", "anchor_sha256", "models", "known", "added", "unknown"))
     if done.unknown:
         output.say(f"{done.unknown} devices of the manifest are not in the inventory; give --unit to add them.")
+
+
+def _listed_row(listed: ListedDevice) -> Row:
+    return {
+        **_row(listed.device),
+        **facts_of(listed, "category", "certificate", "days_left"),
+        "not_after": spell_time(listed.not_after),
+    }
 
 
 def _row(device: Device) -> Row:

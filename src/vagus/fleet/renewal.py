@@ -19,10 +19,14 @@ _SPREAD: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RenewalWindow:
-    """When a certificate may, should and must be renewed. `suggested` differs from certificate to certificate."""
+    """When a certificate may, should and must be renewed. `suggested` differs from certificate to certificate.
+
+    `renew_by` is when the last of a fleet has renewed, if all is well: later than that, a certificate is overdue.
+    """
 
     opens: datetime
     suggested: datetime
+    renew_by: datetime
     critical: datetime
     ends: datetime
 
@@ -41,12 +45,19 @@ def window_for(certificate: PathCertificate, pack: PolicyPack) -> RenewalWindow 
     Short lives get short windows. The suggested moment follows from the certificate's hash, as ARI spreads a fleet
     (RFC 9773): every call gives the same time, and no state is needed.
     """
-    if certificate.not_after.year == 9999:
+    return window_between(certificate.not_before, certificate.not_after, pack, sha256=certificate.sha256)
+
+
+def window_between(
+    not_before: datetime, not_after: datetime, pack: PolicyPack, *, sha256: bytes = b""
+) -> RenewalWindow | None:
+    """`window_for` by dates; `sha256` is the certificate's, and moves `suggested` alone."""
+    if not_after.year == 9999:
         return None
-    lifetime = certificate.not_after - certificate.not_before
-    window = pack.renewal.window_of(lifetime)
-    critical = certificate.not_after - min(pack.renewal.critical, window / 2)
-    opens = certificate.not_after - window
-    share = int.from_bytes(hashlib.sha256(certificate.sha256).digest()[:4], "big") / _STEPS
-    suggested = opens + timedelta(seconds=int((critical - opens).total_seconds() * share * _SPREAD))
-    return RenewalWindow(opens, suggested, critical, certificate.not_after)
+    window = pack.renewal.window_of(not_after - not_before)
+    critical = not_after - min(pack.renewal.critical, window / 2)
+    opens = not_after - window
+    spread = int((critical - opens).total_seconds()) * _SPREAD
+    share = int.from_bytes(hashlib.sha256(sha256).digest()[:4], "big") / _STEPS
+    suggested = opens + timedelta(seconds=int(spread * share))
+    return RenewalWindow(opens, suggested, opens + timedelta(seconds=spread), critical, not_after)

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from vagus.errors import Malformed, NotAuthorised
 from vagus.fleet.devices import NewDevice, load_device
+from vagus.fleet.expiry import EXPIRED, PAGE, days_until, iterate_certified, shown_state
 from vagus.fleet.lifecycle import MAY_ENROL, decode_state
 from vagus.fleet.manifests import Imported, ManifestImport, decode_manifest
-from vagus.identifiers import DeviceId, UnitName, check_label
+from vagus.identifiers import DeviceId, UnitName
 from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may, check_scope
 from vagus.reasons import Reason
-from vagus.records.devices import DeviceFilter, DeviceRow, find_device_by_serial, list_devices
+from vagus.records.certificates import ISSUED
+from vagus.records.devices import DeviceFilter, DeviceRow, find_device_by_serial
 from vagus.records.models import list_models
 from vagus.records.units import list_units
 from vagus.x509.crls.building import RevocationReason
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from vagus.authority.revocation import Revoked
     from vagus.operations.actor import Actor
     from vagus.records.engine.database import Connection, Database
+    from vagus.records.expiry import CertifiedDevice
 
 Device = DeviceRow
 """One device of the inventory, as operations return it."""
@@ -36,6 +42,21 @@ class DeviceQuery:
     hospital: str | None = None
     state: str | None = None
     model: str | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDevice:
+    """A device of a listing with its certificate that counts: its state and end as `device show` has them.
+
+    `not_after` is in seconds since 1970 UTC, `days_left` below zero after it; all None for a device without one.
+    """
+
+    device: Device
+    category: str
+    certificate: str | None
+    not_after: int | None
+    days_left: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +95,36 @@ class Devices(Acts):
         return self._find(actor, device)
 
     def list_page(
-        self, actor: Actor, query: DeviceQuery, *, after: str | None = None, limit: int = 100
-    ) -> tuple[Device, ...]:
-        """At most `limit` devices by id, beginning after the id `after`.
+        self,
+        actor: Actor,
+        query: DeviceQuery,
+        *,
+        expires_within: timedelta | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> tuple[ListedDevice, ...]:
+        """At most `limit` devices by unit, model and serial, beginning after the device `after`.
 
-        Raises Malformed(BAD_ARGUMENT, NON_CANONICAL), also for a unit, hospital or model that does not exist.
+        With `expires_within` only those whose certificate has ended or ends within that time. Raises as `find_named`,
+        and Malformed(BAD_ARGUMENT, NON_CANONICAL), also for a unit, hospital, model or category that does not exist.
         """
         check_may(actor, Act.READ_DEVICES)
-        narrow = DeviceFilter(
-            unit=UnitName.parse(query.unit) if query.unit else None,
-            hospital=check_label(query.hospital, "hospital") if query.hospital else None,
-            state=decode_state(query.state).value if query.state else None,
-            model=query.model,
-        )
+        database, at = self.components.database, int(self.components.clock.now().timestamp())
+        with database.reading() as connection:
+            narrow = decode_query(connection, query)
         check_scope(actor, narrow.unit)
-        start = DeviceId(after) if after else None
-        with self.components.database.reading() as connection:
-            check_known(connection, unit=query.unit, hospital=query.hospital, model=query.model)
-            return list_devices(connection, narrow, after=start, limit=limit)
+        start = self._find(actor, after) if after else None
+        page = min(limit, PAGE) if expires_within is None else PAGE
+        found = iterate_certified(database, at=at, narrow=narrow, after=start, page=page)
+        listed = (_listed(one, at) for one in found)
+        if expires_within is not None:
+            until = at + int(expires_within.total_seconds())
+            listed = (
+                one
+                for one in listed
+                if one.certificate in (ISSUED, EXPIRED) and one.not_after is not None and one.not_after <= until
+            )
+        return tuple(islice(listed, limit))
 
     def add(self, actor: Actor, new: NewDevice) -> Device:
         """Add one device; its id is drawn here. Raises as `Inventory.add`."""
@@ -197,16 +230,46 @@ def find_named(database: Database, text: str) -> Device:
     return found
 
 
+def decode_query(connection: Connection, query: DeviceQuery) -> DeviceFilter:
+    """What `query` selects. Raises Malformed(BAD_ARGUMENT) for a state, and as `check_known`."""
+    check_known(connection, unit=query.unit, hospital=query.hospital, model=query.model, category=query.category)
+    return DeviceFilter(
+        unit=UnitName.parse(query.unit) if query.unit is not None else None,
+        hospital=query.hospital,
+        state=decode_state(query.state).value if query.state is not None else None,
+        model=query.model,
+        category=query.category,
+    )
+
+
+def _listed(found: CertifiedDevice, at: int) -> ListedDevice:
+    newest = found.newest
+    if newest is None:
+        return ListedDevice(found.device, found.category, None, None, None)
+    state, end = shown_state(newest.state, newest.not_after, at=at), newest.not_after
+    return ListedDevice(found.device, found.category, state, end, days_until(end, at=at))
+
+
 def check_known(
-    connection: Connection, *, unit: str | None = None, hospital: str | None = None, model: str | None = None
+    connection: Connection,
+    *,
+    unit: str | None = None,
+    hospital: str | None = None,
+    model: str | None = None,
+    category: str | None = None,
 ) -> None:
-    """A misspelt unit, hospital or model must not look like one without devices. Raises Malformed(BAD_ARGUMENT)."""
-    units = [one.name for one in list_units(connection)]
+    """A misspelt name must not look like one without devices.
+
+    Raises Malformed(BAD_ARGUMENT) with those there are, and Malformed(NON_CANONICAL) for a unit without its hospital.
+    """
+    units, models = [one.name for one in list_units(connection)], list_models(connection)
     for what, value, known in (
         ("unit", unit, {str(one) for one in units}),
         ("hospital", hospital, {one.hospital for one in units}),
-        ("model", model, {one.name for one in list_models(connection)}),
+        ("model", model, {one.name for one in models}),
+        ("category", category, {one.category for one in models}),
     ):
         if value is not None and value not in known:
-            msg = f"{what} {value!r} is not in the inventory; known are {', '.join(sorted(known)) or 'none'}"
-            raise Malformed(Reason.BAD_ARGUMENT, msg, value=value)
+            msg = f"{what} {value[:80]!r} is not in the inventory; known are {', '.join(sorted(known)) or 'none'}"
+            is_unspelt = what == "unit" and "/" not in value
+            raise Malformed(Reason.NON_CANONICAL if is_unspelt else Reason.BAD_ARGUMENT, msg, value=value[:80])

@@ -32,12 +32,21 @@ def find_operator() -> str:
         name = pwd.getpwuid(number).pw_name
     except KeyError:
         name = str(number)
-    return "operator:" + (_NOT_ALLOWED.sub("-", name)[:80] or "unknown")
+    return _operator(name)
+
+
+def list_operators() -> tuple[str, ...]:
+    """Every account of this machine, as `find_operator` names it: the ledger's hash of a name can be tried on them."""
+    return tuple(_operator(account.pw_name) for account in pwd.getpwall())
 
 
 def has_login() -> bool:
     """Whether the kernel knows who logged in; if not, all users of this process's account are one operator."""
     return _find_login() is not None
+
+
+def _operator(name: str) -> str:
+    return "operator:" + (_NOT_ALLOWED.sub("-", name)[:80] or "unknown")
 
 
 def _find_login() -> int | None:

@@ -1,13 +1,14 @@
-"""The inventory's rows, in and out, paged by key; `fleet.lifecycle` decides which state may follow which."""
+"""The inventory's rows, in and out, paged as people read them; `fleet.lifecycle` decides which state may follow."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, insert, select, tuple_, union_all, update
 
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records.engine.database import Connection, Database
@@ -50,6 +51,15 @@ class DeviceFilter:
     state: str | None = None
     model: str | None = None
     profile: str | None = None
+    category: str | None = None
+
+
+class Place(NamedTuple):
+    """Where a device stands in the order of `list_devices`."""
+
+    unit: str
+    model: str
+    maker_serial: str
 
 
 _INSERT = Statement(insert(devices), *DEVICE.names)
@@ -102,13 +112,23 @@ def list_devices_under_anchor(connection: Connection, anchor_sha256: bytes, make
 
 
 def list_devices(
-    connection: Connection, narrow: DeviceFilter, *, after: DeviceId | None = None, limit: int = 100
+    connection: Connection, narrow: DeviceFilter, *, after: Place | None = None, limit: int = 100
 ) -> tuple[DeviceRow, ...]:
-    """The next `limit` devices by id after `after`: a page costs the same wherever it lies."""
-    query = select(devices).where(*_conditions(narrow)).order_by(devices.c.id).limit(limit)
-    if after is not None:
-        query = query.where(devices.c.id > str(after))
-    return DEVICE.list(connection, query)
+    """The next `limit` devices by unit, model and serial after `after`: a page costs the same wherever it lies."""
+    if narrow.category is not None and narrow.model is None:
+        # a page of each model, by the indexes that begin with the model, and of these the first `limit`
+        found = connection.execute(select(models.c.name).where(models.c.category == narrow.category)).scalars()
+        parts = [_page(replace(narrow, model=one, category=None), after, limit).subquery() for one in found]
+        if not parts:
+            return ()
+        every = union_all(*(select(part) for part in parts)).subquery()
+        return DEVICE.list(connection, select(every).order_by(*(every.c[name] for name in Place._fields)).limit(limit))
+    return DEVICE.list(connection, _page(narrow, after, limit))
+
+
+def place_of(device: DeviceRow) -> Place:
+    """Where a device stands in that order."""
+    return Place(str(device.unit), device.model, device.maker_serial)
 
 
 def list_profiles_in(connection: Connection, units: Collection[str], *, beside: Collection[str] = ()) -> set[str]:
@@ -167,12 +187,30 @@ def _change(connection: Connection, device_id: DeviceId, *, at: int, **values: o
     connection.execute(devices.update().where(devices.c.id == str(device_id)).values(changed_at=at, **values))
 
 
-def _conditions(narrow: DeviceFilter) -> list[ColumnElement[bool]]:
+def conditions_of(narrow: DeviceFilter) -> list[ColumnElement[bool]]:
+    """What `narrow` demands of a row of `devices`, and for its category of the row of `models` joined to it."""
     wanted = {name: getattr(narrow, name) for name in ("unit", "state", "model", "profile")}
     conditions = [devices.c[name] == str(value) for name, value in wanted.items() if value is not None]
     if narrow.hospital is not None:
-        # Unit names are hospital/unit, and "0" is the character after "/", where the range ends. The column is
-        # concatenated with nothing, so that no index of units serves the range: that index would find the whole
-        # hospital and sort it, where a page needs the next device by id.
-        conditions.append(devices.c.unit.concat("").between(f"{narrow.hospital}/", f"{narrow.hospital}0"))
+        # unit names are hospital/unit, and "0" is the character after "/", where the range ends
+        conditions += [devices.c.unit >= f"{narrow.hospital}/", devices.c.unit < f"{narrow.hospital}0"]
+    if narrow.category is not None:
+        conditions.append(models.c.category == narrow.category)
     return conditions
+
+
+def _page(narrow: DeviceFilter, after: Place | None, limit: int) -> Select[Any]:
+    order = [devices.c[name] for name in Place._fields]
+    query = select(devices).order_by(*order).limit(limit)
+    if narrow.category is not None:
+        query = query.join(models, models.c.name == devices.c.model)
+    if after is not None:
+        # A column that is the same in `after` and in every row wanted says nothing. Without it, the others are the next
+        # columns of the index that begins with it.
+        fixed = {"unit": narrow.unit and str(narrow.unit), "model": narrow.model}
+        left = [name for name in Place._fields if fixed.get(name) != getattr(after, name)]
+        query = query.where(tuple_(*(devices.c[name] for name in left)) > tuple(getattr(after, name) for name in left))
+        if narrow.hospital is not None and after.unit.startswith(f"{narrow.hospital}/"):
+            # `after` bounds the range from below; a second bound could be taken for it, which begins with the hospital
+            query, narrow = query.where(devices.c.unit < f"{narrow.hospital}0"), replace(narrow, hospital=None)
+    return query.where(*conditions_of(narrow))
