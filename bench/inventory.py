@@ -13,7 +13,7 @@ from bench.rig.fleet import MODELS, SIZE, STATES, UNITS, fill_devices
 from bench.rig.load import percentile
 from bench.rows import Row
 from vagus.identifiers import DeviceId, UnitName
-from vagus.records.devices import DeviceFilter, list_devices
+from vagus.records.devices import DeviceFilter, Place, list_devices
 from vagus.records.engine.database import open_database
 from vagus.testing import SeededEntropy
 
@@ -27,6 +27,7 @@ _FILTERS: dict[str, Narrow] = {
     "hospital": lambda drawn: DeviceFilter(hospital=drawn.choice(UNITS).split("/")[0]),
     "state": lambda drawn: DeviceFilter(state=drawn.choice(STATES)[0]),
     "model": lambda drawn: DeviceFilter(model=drawn.choice(MODELS)[0]),
+    "category": lambda _: DeviceFilter(category="pump"),
     "profile": lambda drawn: DeviceFilter(profile=drawn.choice(MODELS)[1]),
     "unit and state": lambda drawn: DeviceFilter(
         unit=UnitName.parse(drawn.choice(UNITS)), state=drawn.choice(STATES)[0]
@@ -47,19 +48,19 @@ def rows() -> list[Row]:
         start = time.perf_counter()
         fill_devices(file, SIZE)
         made = time.perf_counter() - start
-        drawn, entropy = random.Random(1), SeededEntropy(2)
+        drawn = random.Random(1)
         waits: dict[str, list[float]] = {}
         used: dict[str, list[float]] = {}
         for name, narrow in _FILTERS.items():
             waits[name], used[name] = [], []
             for _ in range(_READS // len(_FILTERS)):
-                wanted, after = narrow(drawn), DeviceId.draw(entropy)
+                wanted, after = narrow(drawn), _place(drawn)
                 wall, cpu = time.perf_counter(), time.thread_time()
                 with database.reading() as connection:
                     list_devices(connection, wanted, after=after, limit=_PAGE)
                 waits[name].append(time.perf_counter() - wall)
                 used[name].append(time.thread_time() - cpu)
-        bare = _bare(file, entropy)
+        bare = _bare(file, SeededEntropy(2))
         database.close()
     every, spent = ([one for found in kind.values() for one in found] for kind in (waits, used))
     worst, slow = max((percentile(found, 0.99), name) for name, found in used.items())
@@ -76,6 +77,10 @@ def rows() -> list[Row]:
             f" p99 {percentile(every, 0.99) * 1e3:.1f} ms; set-up {made:.0f} s",
         )
     ]
+
+
+def _place(drawn: random.Random) -> Place:
+    return Place(drawn.choice(UNITS), drawn.choice(MODELS)[0], f"SN-{drawn.randrange(SIZE):08d}")
 
 
 def _bare(file: Path, entropy: SeededEntropy) -> Sequence[float]:

@@ -214,7 +214,7 @@ def test_the_names_on_health_and_in_the_metrics_are_those_that_operators_watch(h
     assert set(facts["sequence"]) == {"position", "is_lost", "bound_seconds", "seen_at"}
     assert set(facts["work"]) == {
         *("lists", "files", "clock", "responders", "answers", "gates", "certificates", "anchors", "plan"),
-        *("ledger", "newest-lists", "list-ages", "probe", "work", "events"),
+        *("ledger", "newest-lists", "list-ages", "probe", "work", "events", "certificate-ends"),
     }
     assert set(facts["work"]["lists"]) == {"runs", "failures", "last_error"}
     assert facts["listeners"]["status"] == {"open": 0, "turned_away": 0}
@@ -228,7 +228,7 @@ def test_the_names_on_health_and_in_the_metrics_are_those_that_operators_watch(h
     assert families == {
         *("vagus_sequence_position", "vagus_sequence_lost", "vagus_sequence_age_seconds", "vagus_task_runs_total"),
         *("vagus_task_failures_total", "vagus_task_hangs", "vagus_listener_connections", "vagus_lacks"),
-        *("vagus_events_total", "vagus_refusals_total"),
+        *("vagus_events_total", "vagus_refusals_total", "vagus_certificates_ending"),
         *("vagus_listener_turned_away_total", "vagus_ocsp_turned_away_total", "vagus_list_seconds_left"),
         *("vagus_lists_due", "vagus_lists_behind", "vagus_authorities_silent", "vagus_probe_defects"),
         *("vagus_probe_lists", "vagus_probe_answers", "vagus_probe_seconds", "vagus_probe_age_seconds"),

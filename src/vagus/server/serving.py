@@ -27,6 +27,7 @@ from vagus.jobs.kinds import work_part
 from vagus.jobs.part import Parts
 from vagus.ledger.gateway_lines import FOLDER
 from vagus.reasons import Reason
+from vagus.server.certificate_ends import CertificateEnds
 from vagus.server.certificate_renewal import CertificateRenewal, make_responder_renewal, renew_responders
 from vagus.server.crl_publication import CrlPublication, crl_cache_part
 from vagus.server.event_log import event_part
@@ -166,7 +167,7 @@ def _prepare(
     parts += [crl_cache_part(crls), status_part(installation, listeners, crls.state)]
     parts += [statistics_part(installation.database)]
     if not is_status_only:
-        parts.append(work_part(installation))
+        parts += [work_part(installation), CertificateEnds(installation.database, installation.clock).part()]
     return listeners, Parts(parts)
 
 
