@@ -9,6 +9,9 @@ import pytest
 
 from tests.simulator.refusals import refuses
 from vagus.errors import Conflict, Malformed, NotAuthorised, Unavailable
+from vagus.keystore.passphrases import Passphrase
+from vagus.keystore.sealing import Derivation, Wrapping
+from vagus.keystore.software import has_strong_derivation, read_derivation
 from vagus.ledger.entries import PolicyAdopted, decode_entry
 from vagus.reasons import Reason
 from vagus.records.installation import set_restored
@@ -71,6 +74,63 @@ def test_one_keystore_may_have_its_own_passphrase(folder: Path, monkeypatch: pyt
         installation.keystore_or_new("h1/icu")
     with opened(folder, "env:WIRING_PASSPHRASE") as installation, refuses(Reason.PASSPHRASE_WRONG, NotAuthorised):
         installation.keystore("h1/icu")
+
+
+def salt_of(folder: Path, name: str) -> bytes:
+    return read_derivation(folder / "keystores" / name).salt
+
+
+def test_keystores_of_one_passphrase_cost_one_derivation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("h1/icu", "h1/er", "root")
+    with opened(folder, "env:WIRING_PASSPHRASE") as installation:
+        for name in names:
+            installation.keystore_or_new(name)
+    assert {salt_of(folder, name) for name in ("h1.icu", "h1.er", "root")} == {salt_of(folder, "log")}
+    derived: list[bytes] = []
+    derive = Derivation.derive
+
+    def count(self: Derivation, passphrase: Passphrase) -> Wrapping:
+        derived.append(self.salt)
+        return derive(self, passphrase)
+
+    monkeypatch.setattr(Derivation, "derive", count)
+    with opened(folder, "env:WIRING_PASSPHRASE") as installation:
+        for name in names:
+            installation.keystore(name)
+    assert len(derived) == 1
+
+
+def test_keystores_of_another_passphrase_have_another_salt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER_PASSPHRASE", "another long passphrase")
+    with opened(folder, "env:WIRING_PASSPHRASE", "root=env:OTHER_PASSPHRASE") as installation:
+        for name in ("h1/icu", "root"):
+            installation.keystore_or_new(name)
+    with opened(folder, "env:OTHER_PASSPHRASE") as installation:  # whose passphrase does not open the ledger's keystore
+        for name in ("h2/icu", "h2/er"):
+            installation.keystore_or_new(name)
+    salts = [salt_of(folder, name) for name in ("log", "root", "h2.icu")]
+    assert len(set(salts)) == 3
+    assert salt_of(folder, "h1.icu") == salts[0]
+    assert salt_of(folder, "h2.er") == salts[2]
+
+
+def test_a_strong_keystore_takes_no_salt_of_a_weak_one(folder: Path) -> None:
+    settings = folder / "vagus.toml"
+    settings.write_text(settings.read_text().replace("unsafe_fast = true", "unsafe_fast = false"))
+    with opened(folder, "env:WIRING_PASSPHRASE") as installation:
+        installation.keystore_or_new("h1/icu")
+    assert salt_of(folder, "h1.icu") != salt_of(folder, "log")
+    assert has_strong_derivation(folder / "keystores" / "h1.icu")
+
+
+def test_keys_are_derived_beforehand_and_a_bad_keystore_is_told_when_it_is_opened(folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    with opened(folder, "env:WIRING_PASSPHRASE") as installation:
+        installation.derive_keys(("log", "h1/none"), lambda done, of: told.append((done, of)))
+        assert told == [(1, 1)]
+        assert installation.checkpoint_key().key_id == "checkpoint"
+        with refuses(Reason.KEY_NOT_OPEN, Unavailable):
+            installation.keystore("h1/none")
 
 
 def test_two_sources_for_one_keystore_are_refused(folder: Path) -> None:

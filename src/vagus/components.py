@@ -8,12 +8,14 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from vagus.errors import Unavailable
-from vagus.keystore.software import SoftwareKeystore
+from vagus.errors import Unavailable, VagusError
+from vagus.keystore.sealing import Derivations
+from vagus.keystore.software import SoftwareKeystore, read_derivation
 from vagus.ledger.set_back import SetBacks
 from vagus.policy.packs import load_pack
 from vagus.policy.values import PolicyPack
@@ -24,6 +26,8 @@ from vagus.records.engine.writer import Writer
 from vagus.records.installation import InstallationRow, load_installation
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vagus.authority.clock_bound import ClockBound
     from vagus.authority.hierarchy import Hierarchy, OpenIssuers
     from vagus.authority.issuance import Issuance
@@ -34,7 +38,9 @@ if TYPE_CHECKING:
     from vagus.fleet.devices import Inventory
     from vagus.fleet.plans.planning import Planning
     from vagus.fleet.tokens import TokenIssuer
+    from vagus.keystore.passphrases import Passphrase
     from vagus.keystore.private_keys import SoftwareSigningKey
+    from vagus.keystore.sealing import Derivation
     from vagus.keystore.sources import PassphraseSources
     from vagus.settings import Settings
 
@@ -69,6 +75,7 @@ class Components:
         self.kill_points: Callable[[str], None] | None = None  # durability tests end the process at the named points
         self._closers: list[Callable[[], None]] = []
         self._keystores: dict[str, SoftwareKeystore] = {}
+        self._derivations = Derivations()
 
     @cached_property
     def pack(self) -> PolicyPack:
@@ -128,24 +135,55 @@ class Components:
     def keystore(self, name: str) -> SoftwareKeystore:
         """The opened keystore `name` ("h1/icu", "log"). Raises Unavailable(KEY_NOT_OPEN) and what opening raises."""
         if name not in self._keystores:
-            folder = self.settings.keystores / slug_of(name)
-            self._keystores[name] = SoftwareKeystore.open(folder, self.sources.get(name))
+            derive = self._derivations.derive
+            self._keystores[name] = SoftwareKeystore.open(self._folder(name), self.sources.get(name), derive=derive)
         return self._keystores[name]
 
     def keystore_or_new(self, name: str) -> SoftwareKeystore:
         """The keystore `name`, made now if there is none."""
-        folder = self.settings.keystores / slug_of(name)
-        if (folder / "keystore.toml").exists():
+        if (self._folder(name) / "keystore.toml").exists():
             return self.keystore(name)
         self.settings.keystores.mkdir(mode=0o700, exist_ok=True)
+        passphrase = self.sources.get(name)
         self._keystores[name] = SoftwareKeystore.create(
-            folder,
-            self.sources.get(name),
+            self._folder(name),
+            passphrase,
             entropy=self.entropy,
             kdf=self.settings.kdf,
             unsafe_fast=self.settings.unsafe_fast_kdf,
+            shared=self._find_shared(name, passphrase),
+            derive=self._derivations.derive,
         )
         return self._keystores[name]
+
+    def derive_keys(self, names: Iterable[str], advance: Callable[[int, int], None]) -> None:
+        """Derive beforehand what opening these keystores needs, several at a time; told by `advance`.
+
+        Raises nothing: what is wrong with a keystore is told when it is opened.
+        """
+        wanted: list[tuple[Derivation, Passphrase]] = []
+        for name in names:
+            if name not in self._keystores:
+                with suppress(VagusError):
+                    wanted.append((read_derivation(self._folder(name)), self.sources.get(name)))
+        self._derivations.derive_all(wanted, advance)
+
+    def _folder(self, name: str) -> Path:
+        return self.settings.keystores / slug_of(name)
+
+    def _find_shared(self, name: str, passphrase: Passphrase) -> Derivation | None:
+        """The derivation of a keystore that the same passphrase opens: the new keystore `name` then needs no other.
+
+        Only an opened keystore proves the passphrase. The ledger's is asked first of all: every installation has it.
+        """
+        if name != LOG_KEYSTORE and passphrase.is_same(self.sources.find(LOG_KEYSTORE)):
+            with suppress(VagusError):
+                self.keystore(LOG_KEYSTORE)
+        kdf, unsafe_fast = self.settings.kdf, self.settings.unsafe_fast_kdf
+        opened = (
+            one.derivation for known, one in self._keystores.items() if passphrase.is_same(self.sources.find(known))
+        )
+        return next((one for one in opened if one.is_like(kdf, unsafe_fast=unsafe_fast)), None)
 
     @property
     def log_verifier(self) -> str:
@@ -233,16 +271,25 @@ class Components:
 
         return ClockBound(self.database, self.clock, lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
 
-    def open_issuers(self, names: Iterable[str]) -> OpenIssuers:
+    def open_issuers(
+        self, names: Iterable[str], advance: Callable[[int, int], None] = lambda _done, _all: None
+    ) -> OpenIssuers:
         """The named online authorities with their keys, every live generation; each name's passphrase is asked for.
 
-        Raises as `authority.issuers.open_issuers`.
+        `advance` is told how many key derivations are done, of how many. Raises as `authority.issuers.open_issuers`.
         """
         from vagus.authority.hierarchy import open_issuers
 
         with self.database.reading() as connection:
             at = int(self.clock.now().timestamp())
-            return open_issuers(connection, self.keystore, names, status_url=self.status_url, at=at)
+            return open_issuers(
+                connection,
+                self.keystore,
+                names,
+                status_url=self.status_url,
+                at=at,
+                prepare=lambda every: self.derive_keys(every, advance),
+            )
 
     # the fleet: inventory, enrolment, admission, plans
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.simulator.issuing import SOURCE, device_name
 from tests.simulator.orders import new_key, order_for, public_key_of
+from vagus.errors import Misconfigured
 from vagus.operations.devices import find_named
 from vagus.records.authorities import list_authorities
 from vagus.records.certificates import INTENDED, ISSUED, find_by_request
@@ -63,3 +66,27 @@ def test_what_peers_ask_for_is_there_before_the_first_listener_opens(
         with pytest.raises(SocketsOpenError):
             serving.serve(installation, issue_for=["h1/icu", "h1/infra"], is_status_only=False, ready=lambda _: None)
     assert set(opened) == {"status", "enrol"}
+
+
+def test_an_address_in_use_is_told_before_any_key_is_opened(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_none(*_arguments: object, **_others: object) -> None:
+        raise AssertionError("a key is opened")
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        with (hospital / "vagus.toml").open("a") as settings:
+            settings.write(f'addresses = {{ enrol = "127.0.0.1:{other.getsockname()[1]}" }}\n')
+        with Installation.open(hospital, passphrase_sources=[SOURCE]) as installation:
+            monkeypatch.setattr(installation, "open_issuers", open_none)
+            with pytest.raises(Misconfigured, match=r"listener enrol cannot listen on .*choose a free address"):
+                serving.serve(installation, issue_for=["all"], is_status_only=False, ready=lambda _: None)
+
+
+def test_a_start_tells_its_steps(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_arguments: object, **_others: object) -> None:
+        raise SocketsOpenError
+
+    said: list[str] = []
+    monkeypatch.setattr(serving, "run", stop)
+    with Installation.open(hospital, passphrase_sources=[SOURCE]) as installation, pytest.raises(SocketsOpenError):
+        serving.serve(installation, issue_for=["all"], is_status_only=False, ready=lambda _: None, say=said.append)
+    assert said == ["opening the keys of 3 authorities", "signing CRLs and OCSP responders that are due"]

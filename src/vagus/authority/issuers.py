@@ -138,19 +138,23 @@ def open_issuers(
     *,
     status_url: str,
     at: int,
+    prepare: Callable[[Iterable[str]], None] = lambda _names: None,
 ) -> OpenIssuers:
     """The named authorities, every generation that is live at `at`, with their keys; no other keystore is touched.
 
-    `keystore_of` opens the keystore of an authority by its name. Raises NotAuthorised(KEY_OFFLINE) for an authority
+    `keystore_of` opens the keystore of an authority by its name. `prepare` is called before, once, with the names of
+    those that will be opened. Raises NotAuthorised(KEY_OFFLINE) for an authority
     whose key is opened in ceremonies only, before any keystore is opened; Conflict(AUTHORITY_UNKNOWN),
     Conflict(CEREMONY_NEEDED: it has no certificate yet), and what the keystore raises. For a generation that has ended
     the reason is in `OpenIssuers.unopened` instead.
     """
-    live = {name: _live_generations(connection, name, at) for name in sorted(set(names))}
+    listed = rows.list_authorities(connection)
+    live = {name: _live_generations(listed, name, at) for name in sorted(set(names))}
     for name, generations in live.items():
         if any(row.is_offline or AuthorityKind(row.kind).is_offline for row in generations):
             msg = f"authority {name} is offline, so its key is opened in a ceremony only; remove it from --issue-for"
             raise NotAuthorised(Reason.KEY_OFFLINE, msg, authority=name)
+    prepare(name for name, generations in live.items() if generations)
     found: list[Issuer] = []
     unopened: dict[str, str] = {}
     for row in (row for generations in live.values() for row in generations):
@@ -164,8 +168,8 @@ def open_issuers(
     return OpenIssuers(tuple(found), unopened)
 
 
-def _live_generations(connection: Connection, name: str, at: int) -> tuple[AuthorityRow, ...]:
-    every = [row for row in rows.list_authorities(connection) if row.name == name]
+def _live_generations(listed: Iterable[AuthorityRow], name: str, at: int) -> tuple[AuthorityRow, ...]:
+    every = [row for row in listed if row.name == name]
     if not every:
         msg = f"the plan has no authority {name!r}; see `vagus ca list` for the names"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)

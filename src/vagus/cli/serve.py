@@ -31,7 +31,8 @@ def serve(
 
     Needs the passphrases of the authorities that it issues for, and of `log`, `ocsp` and `gate`. Without --issue-for it
     issues nothing. At SIGHUP the listeners of the plan that was applied meanwhile are taken, and another
-    such line is printed.
+    such line is printed. Addresses are bound first, so that one in use is told at once. Standard error shows how the
+    start goes on.
     """
     from vagus.server.serving import serve as run
 
@@ -42,4 +43,5 @@ def serve(
             issue_for=names,
             is_status_only=role == "status",
             ready=lambda facts: typer.echo(encoder.dumps(facts, sort_keys=True)),
+            say=lambda line: typer.echo(f"vagus: {line}", err=True),
         )

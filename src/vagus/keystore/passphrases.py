@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import stat
 from pathlib import Path
@@ -35,6 +36,10 @@ class Passphrase:
     def unsafe_reveal(self) -> bytes:
         """The secret itself, for a key derivation and nothing else."""
         return self._secret
+
+    def is_same(self, other: Passphrase | None) -> bool:
+        """Whether `other` is the same secret."""
+        return other is not None and hmac.compare_digest(self._secret, other.unsafe_reveal())
 
     def check_length(self) -> None:
         """Refuse to seal something new under fewer than eight bytes. Raises Misconfigured(BAD_SETTINGS)."""

@@ -1,9 +1,10 @@
-"""Seals bytes under a passphrase: one key derivation per folder, AES-256-GCM per piece; knows no keys and no files.
+"""Seals bytes under a passphrase: one key derivation per salt, AES-256-GCM per piece; knows no keys and no files.
 
 From passphrase to piece:
 
-1. scrypt or PBKDF2 turns the passphrase and a salt into 64 bytes, once for each folder that is opened: 32 for the
-   AES-256-GCM key, 32 for the nonce key. The cost (0.3 s) is what an attacker pays for each guess.
+1. scrypt or PBKDF2 turns the passphrase and a salt into 64 bytes, once for each salt: 32 for the AES-256-GCM key, 32
+   for the nonce key. The cost (0.3 s) is what an attacker pays for each guess. Folders that one passphrase opens may
+   have one salt: their headers differ in the folder's id (docs/adr/0017-one-derivation-per-passphrase.md).
 2. A probe, a sealed constant beside the derivation's parameters, distinguishes a wrong passphrase from a damaged file.
 3. A piece is sealed with its header as associated data: folder, key id, purposes, owner, format. A file that is copied
    over another one, or whose header was edited, does not open.
@@ -20,6 +21,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -33,7 +36,7 @@ from vagus.errors import IntegrityFailure, Malformed, NotAuthorised
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from vagus.clock import Entropy
     from vagus.keystore.passphrases import Passphrase
@@ -46,6 +49,8 @@ _UNSAFE_SCRYPT_COST = 2**10
 _PBKDF2_ROUNDS = 600_000
 _UNSAFE_PBKDF2_ROUNDS = 1_000
 _SALT_BYTES = 16
+_MOST_AT_ONCE = 4
+"""Derivations that run at the same time; each takes 128 MB."""
 _PROBE = b"vagus keystore probe"
 
 
@@ -75,6 +80,10 @@ class Derivation:
         if not within.get(self.kdf, False) or not 8 <= len(self.salt) <= 64:
             msg = f"key derivation {self.kdf!r} with cost {self.cost} and {len(self.salt)} bytes of salt is unknown"
             raise Malformed(Reason.BAD_ENCODING, msg)
+
+    def is_like(self, kdf: Kdf, *, unsafe_fast: bool) -> bool:
+        """Whether `choose` would give the same but for the salt."""
+        return (self.kdf, self.is_strong) == (kdf, not unsafe_fast)
 
     @property
     def is_strong(self) -> bool:
@@ -136,6 +145,29 @@ class Wrapping:
             raise NotAuthorised(
                 Reason.PASSPHRASE_WRONG, f"the passphrase does not open {what}; check the passphrase source"
             )
+
+
+class Derivations:
+    """The wrapping keys of one process: each pair of derivation and passphrase is computed once."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Derivation, bytes], Wrapping] = {}
+
+    def derive(self, derivation: Derivation, passphrase: Passphrase) -> Wrapping:
+        """As `Derivation.derive`; takes its time for a pair that is new."""
+        pair = derivation, passphrase.unsafe_reveal()
+        if pair not in self._made:
+            self._made[pair] = derivation.derive(passphrase)
+        return self._made[pair]
+
+    def derive_all(self, wanted: Iterable[tuple[Derivation, Passphrase]], advance: Callable[[int, int], None]) -> None:
+        """Derive several keys at a time; `advance` is told after each how many are done, of how many."""
+        new = {(derivation, secret.unsafe_reveal()): (derivation, secret) for derivation, secret in wanted}
+        todo = [pair for key, pair in new.items() if key not in self._made]
+        # the library releases the interpreter while it derives
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_AT_ONCE)) as pool:
+            for done, _ in enumerate(as_completed([pool.submit(self.derive, *pair) for pair in todo]), 1):
+                advance(done, len(todo))
 
 
 def canonical(header: Mapping[str, object]) -> bytes:

@@ -13,7 +13,7 @@ import binascii
 import json
 import re
 import tomllib
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from vagus.durable_files import check_private_file, check_private_folder, make_private_folder, sync_folder, write_new
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, Unavailable
@@ -23,7 +23,7 @@ from vagus.keystore.signing import Purpose
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from vagus.clock import Entropy
@@ -39,15 +39,19 @@ _LARGEST_SETTINGS = 2_048
 _LARGEST_FILE = 64 * 1024
 _AUTHORITY_PURPOSES = frozenset({Purpose.CERTIFICATE, Purpose.CRL})
 
+Derive: TypeAlias = "Callable[[Derivation, Passphrase], Wrapping]"
+"""`Derivation.derive`, or that of `Derivations`, which remembers."""
+
 
 class SoftwareKeystore:
     """An opened keystore folder. Keys are read from it one by one; the passphrase is derived once."""
 
-    __slots__ = ("_folder", "_id", "_wrapping")
+    __slots__ = ("_derivation", "_folder", "_id", "_wrapping")
 
-    def __init__(self, folder: Path, keystore_id: str, wrapping: Wrapping) -> None:
+    def __init__(self, folder: Path, keystore_id: str, derivation: Derivation, wrapping: Wrapping) -> None:
         self._folder = folder
         self._id = keystore_id
+        self._derivation = derivation
         self._wrapping = wrapping
 
     def __repr__(self) -> str:
@@ -58,6 +62,11 @@ class SoftwareKeystore:
         """Where it rests."""
         return self._folder
 
+    @property
+    def derivation(self) -> Derivation:
+        """How its passphrase becomes its wrapping key."""
+        return self._derivation
+
     @classmethod
     def create(
         cls,
@@ -67,10 +76,13 @@ class SoftwareKeystore:
         entropy: Entropy,
         kdf: Kdf = "scrypt",
         unsafe_fast: bool = False,
+        shared: Derivation | None = None,
+        derive: Derive = Derivation.derive,
     ) -> SoftwareKeystore:
         """Make a keystore in `folder` (mode 0700), which may exist but may hold none yet.
 
-        `kdf` is scrypt, or pbkdf2 for FIPS sites; `unsafe_fast` weakens it for tests. Raises
+        `kdf` is scrypt, or pbkdf2 for FIPS sites; `unsafe_fast` weakens it for tests. `shared` is the derivation of a
+        keystore that this very passphrase opens: both then cost one derivation. Raises
         Conflict(ALREADY_EXISTS), Misconfigured(PERMISSIONS_TOO_OPEN), Misconfigured(BAD_SETTINGS: passphrase short).
         """
         passphrase.check_length()
@@ -81,9 +93,9 @@ class SoftwareKeystore:
                 f"folder {folder} holds a keystore already; choose another folder",
                 path=str(folder),
             )
-        derivation = Derivation.choose(kdf, entropy, unsafe_fast=unsafe_fast)
+        derivation = shared or Derivation.choose(kdf, entropy, unsafe_fast=unsafe_fast)
         keystore_id = entropy(16).hex()
-        wrapping = derivation.derive(passphrase)
+        wrapping = derive(derivation, passphrase)
         header = _header(keystore_id, derivation)
         text = "".join(
             f"{name} = {json.dumps(value)}\n"
@@ -94,19 +106,19 @@ class SoftwareKeystore:
             }.items()
         )
         write_new(folder / _SETTINGS, text.encode("ascii"))
-        return cls(folder, keystore_id, wrapping)
+        return cls(folder, keystore_id, derivation, wrapping)
 
     @classmethod
-    def open(cls, folder: Path, passphrase: Passphrase) -> SoftwareKeystore:
+    def open(cls, folder: Path, passphrase: Passphrase, *, derive: Derive = Derivation.derive) -> SoftwareKeystore:
         """The keystore in `folder`, opened.
 
         Raises Unavailable(KEY_NOT_OPEN: there is none), Misconfigured(PERMISSIONS_TOO_OPEN),
         IntegrityFailure(KEYSTORE_DAMAGED), NotAuthorised(PASSPHRASE_WRONG).
         """
         keystore_id, derivation, probe = _read_settings(folder)
-        wrapping = derivation.derive(passphrase)
+        wrapping = derive(derivation, passphrase)
         wrapping.check_probe(_header(keystore_id, derivation), probe, f"keystore {folder}")
-        return cls(folder, keystore_id, wrapping)
+        return cls(folder, keystore_id, derivation, wrapping)
 
     def generate(
         self, key_id: str, algorithm: KeyAlgorithm, purposes: Iterable[Purpose], owner: str
@@ -214,14 +226,21 @@ class SoftwareKeystore:
         return purposes, private
 
 
+def read_derivation(folder: Path) -> Derivation:
+    """How a passphrase becomes the wrapping key of the keystore in `folder`; needs no passphrase.
+
+    Raises as `SoftwareKeystore.open`, but for the passphrase.
+    """
+    return _read_settings(folder)[1]
+
+
 def has_strong_derivation(folder: Path) -> bool:
     """Whether guessing the passphrase of the keystore in `folder` costs what production asks; needs no passphrase.
 
     False for one that was made with `unsafe_fast`, whatever the settings of the installation say today. Raises as
-    `SoftwareKeystore.open`, but for the passphrase.
+    `read_derivation`.
     """
-    _, derivation, _ = _read_settings(folder)
-    return derivation.is_strong
+    return read_derivation(folder).is_strong
 
 
 def _read_settings(folder: Path) -> tuple[str, Derivation, bytes]:

@@ -1,4 +1,4 @@
-"""The serving process from start to stop: keys opened, intents settled, CRLs signed, and only then listeners opened.
+"""The serving process from start to stop: addresses bound, keys opened, intents settled, CRLs signed, listeners opened.
 
 A feature that runs in this process is one `Part` (jobs/part.py), made in a file of its own and listed in `_prepare`.
 Nothing else here, in health.py or in metrics.py knows a feature.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from vagus.authority.crls.files import CrlFiles
 from vagus.authority.crls.published import FRESH_SECONDS, PublishedCrls
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, open_responders
 from vagus.authority.ocsp.responses import OcspResponses
+from vagus.components import LOG_KEYSTORE
 from vagus.endpoints.log_files import log_files_app
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.endpoints.routing import mount, under_prefix
@@ -26,6 +28,7 @@ from vagus.events.log import EventLog
 from vagus.jobs.kinds import work_part
 from vagus.jobs.part import Parts
 from vagus.ledger.gateway_lines import FOLDER
+from vagus.policy.plan_files import split_address
 from vagus.reasons import Reason
 from vagus.server.certificate_ends import CertificateEnds
 from vagus.server.certificate_renewal import CertificateRenewal, make_responder_renewal, renew_responders
@@ -34,8 +37,9 @@ from vagus.server.event_log import event_part
 from vagus.server.gateway_log import GatewayLog
 from vagus.server.health import Health
 from vagus.server.issuer_updates import IssuerUpdates, find_names
-from vagus.server.listeners.building import ListenerBuilder
-from vagus.server.listeners.current import CurrentListeners, plan_part
+from vagus.server.listeners.building import ListenerBuilder, address_of
+from vagus.server.listeners.certificates import GATE_KEYSTORE
+from vagus.server.listeners.current import CurrentListeners, list_served, plan_part
 from vagus.server.listeners.stapling import Stapler
 from vagus.server.log_publication import ledger_part
 from vagus.server.metrics import operator_pages
@@ -48,6 +52,7 @@ from vagus.server.status_watching import statistics_part, status_part
 from vagus.transport.limits import limits_of
 from vagus.transport.listeners import ListenerSpec, RunningListeners, run
 from vagus.transport.ocsp_cache import OcspCache
+from vagus.transport.reserved_addresses import ReservedAddresses
 
 if TYPE_CHECKING:
     from vagus.authority.issuers import OpenIssuers
@@ -60,64 +65,116 @@ _LOG = logging.getLogger(__name__)
 _SWITCH_SECONDS = 0.001
 
 Ready = Callable[[Mapping[str, object]], None]
+Say = Callable[[str], None]
 
 
-def serve(installation: Installation, *, issue_for: Sequence[str], is_status_only: bool, ready: Ready) -> None:
+def serve(
+    installation: Installation,
+    *,
+    issue_for: Sequence[str],
+    is_status_only: bool,
+    ready: Ready,
+    say: Say = lambda _line: None,
+) -> None:
     """Serve until SIGTERM; `ready` is given the bound addresses once every listener is open.
 
-    Raises what opening keys, settling and signing raise, before any listener opens.
+    `say` gets a line at each step that takes long. Raises Misconfigured(BAD_SETTINGS) for an address in use, at once,
+    and what opening keys, settling and signing raise, before any listener opens.
     """
-    # 1. Read the plan in force, and whether this installation may issue: not after an unsettled restore.
+    # 1. Bind the addresses of the plan in force.
     plan = installation.planning.load_served()
-    setback_watch = _watch_setbacks(installation)
-    setback_watch.refresh()
-    if not is_status_only:
-        setback_watch.check()
-        installation.set_backs.check_settled()
-        installation.operations.installation.adopt_policy(installation.actor)
-    # 2. Open the keystores of the named authorities, and of no other.
-    issuers = installation.open_issuers(find_names(installation, issue_for))
-    # 3. Settle the intents that a crash left open, before any client can ask for their status.
-    if not is_status_only:
-        report = installation.issuance.settle(issuers)
-        if report.signed or report.revoked:
-            _LOG.warning("settled open intents: %d signed, %d revoked", len(report.signed), len(report.revoked))
-    # 4. Make the parts and run the first turn of their tasks, so that CRLs and responses exist before peers ask for
-    # them.
-    listeners, parts = _prepare(
-        installation, plan, issuers, setback_watch, issue_for=tuple(issue_for), is_status_only=is_status_only
-    )
-    parts.take_first_turns()
-    # 5. Build the TLS listeners of the plan.
-    specs = listeners.build() + _health_specs(installation, parts)
-    if not specs:
-        msg = "the plan has no listener that this process can open; add one under [[listeners]] and apply the plan"
-        raise Conflict(Reason.BAD_PLAN, msg)
-    # 6. Follow revocations and changes of devices from here on, so that no connection misses one.
+    addresses = {one.name: address_of(installation, one) for one in list_served(plan, is_status_only=is_status_only)}
+    if (health := installation.settings.serve.health) is not None:
+        addresses["health"] = split_address(health)
+    with ReservedAddresses(addresses) as reserved:
+        # 2. Ask whether this installation may issue: not after an unsettled restore.
+        setback_watch = _watch_setbacks(installation)
+        setback_watch.refresh()
+        if not is_status_only:
+            setback_watch.check()
+            installation.set_backs.check_settled()
+            installation.operations.installation.adopt_policy(installation.actor)
+        # 3. Open the keystores of the named authorities, and of no other.
+        issuers = _open_issuers(installation, find_names(installation, issue_for), say)
+        # 4. Settle the intents that a crash left open, before any client can ask for their status.
+        if not is_status_only:
+            report = installation.issuance.settle(issuers)
+            if report.signed or report.revoked:
+                _LOG.warning("settled open intents: %d signed, %d revoked", len(report.signed), len(report.revoked))
+        # 5. Make the parts and run the first turn of their tasks, so that CRLs and responses exist before peers ask
+        # for them.
+        say("signing CRLs and OCSP responders that are due")
+        listeners, parts = _prepare(
+            installation, plan, issuers, setback_watch, issue_for=tuple(issue_for), is_status_only=is_status_only
+        )
+        parts.take_first_turns()
+        # 6. Build the TLS listeners of the plan, and serve.
+        specs = listeners.build() + _health_specs(installation, parts)
+        if not specs:
+            msg = "the plan has no listener that this process can open; add one under [[listeners]] and apply the plan"
+            raise Conflict(Reason.BAD_PLAN, msg)
+
+        def announce() -> None:
+            bound = {name: f"{host}:{port}" for name, (host, port) in listeners.addresses.items()}
+            ready({"ready": True, "listeners": bound, "issuers": sorted(one.reference for one in issuers.every())})
+            notify("READY=1")
+
+        _run(installation, specs, listeners, parts, announce=announce, release=reserved.release)
+
+
+def _run(
+    installation: Installation,
+    specs: Sequence[ListenerSpec],
+    listeners: CurrentListeners,
+    parts: Parts,
+    *,
+    announce: Callable[[], None],
+    release: Callable[[str], None],
+) -> None:
+    # 1. Follow revocations and changes of devices from here on, so that no connection misses one.
     installation.follower.start()
     installation.device_follower.start()
     installation.follower.subscribe(parts.wake)
 
-    def announce() -> None:
-        addresses = {name: f"{host}:{port}" for name, (host, port) in listeners.addresses.items()}
-        ready({"ready": True, "listeners": addresses, "issuers": sorted(one.reference for one in issuers.every())})
-        notify("READY=1")
-
     def started(running: RunningListeners) -> None:
-        # 8. All sockets are open: start the parts' threads, and give the caller the addresses.
+        # 3. All sockets are open: start the parts' threads, and give the caller the addresses.
         listeners.set_running(running, announce)
         _spare_the_loop()
         parts.start()
         announce()
 
-    # 7. Open the sockets on the event loop, which this call runs until SIGTERM.
+    # 2. Open the sockets on the event loop, which this call runs until SIGTERM.
     feeds, devices = [installation.follower.subscribe], [installation.device_follower.subscribe]
     try:
-        run(specs, clock=installation.clock, feeds=feeds, devices=devices, started=started, hung_up=parts.reload)
+        run(
+            specs,
+            clock=installation.clock,
+            feeds=feeds,
+            devices=devices,
+            started=started,
+            hung_up=parts.reload,
+            release=release,
+        )
     finally:
-        # 9. Stop in reverse order: running tasks, threads, then what they used.
+        # 4. Stop in reverse order: running tasks, threads, then what they used.
         notify("STOPPING=1")
         parts.stop()
+
+
+def _open_issuers(installation: Installation, names: Sequence[str], say: Say) -> OpenIssuers:
+    """The named authorities; keys of other keystores that will be opened are derived too, which takes as long."""
+    say(f"opening the keys of {len(names)} authorities")
+    told = time.monotonic()
+
+    def count(done: int, of: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= 1.0:
+            told = time.monotonic()
+            say(f"{done} of {of} keys derived from passphrases")
+
+    issuers = installation.open_issuers(names, count)
+    installation.derive_keys((LOG_KEYSTORE, OCSP_KEYSTORE, GATE_KEYSTORE), count)
+    return issuers
 
 
 def _prepare(
@@ -208,8 +265,8 @@ def _health_specs(installation: Installation, parts: Parts) -> list[ListenerSpec
     if installation.settings.serve.health is None:
         return []
     health, serve = Health(parts), installation.settings.serve
-    host, _, port = installation.settings.serve.health.rpartition(":")
-    return [ListenerSpec("health", host.strip("[]"), int(port), app=operator_pages(health), limits=limits_of(serve))]
+    host, port = split_address(installation.settings.serve.health)
+    return [ListenerSpec("health", host, port, app=operator_pages(health), limits=limits_of(serve))]
 
 
 def _spare_the_loop() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import resource
 import signal
 import socket
@@ -29,6 +28,7 @@ from vagus.transport.limits import Limits
 from vagus.transport.listener_state import ListenerState
 from vagus.transport.ocsp_cache import OcspCache
 from vagus.transport.plain_connection import PlainConnection
+from vagus.transport.reserved_addresses import not_bound
 from vagus.transport.status_protocol import StatusHttp
 from vagus.transport.tls_connection import TlsConnection
 
@@ -88,14 +88,6 @@ def _unusable(name: str, what: str) -> Misconfigured:
     return Misconfigured(Reason.BAD_SETTINGS, f"listener {name} {what}; correct its settings", listener=name)
 
 
-def _not_bound(spec: ListenerSpec, error: OSError) -> Misconfigured:
-    msg = f"listener {spec.name} cannot listen on {spec.host}:{spec.port} ({error.strerror or error})"
-    if error.errno == errno.EADDRINUSE:
-        msg = f"{msg}; end another `vagus serve` on this address, or choose a free address"
-    where = "its address is in the plan, or under [serve] in vagus.toml"
-    return Misconfigured(Reason.BAD_SETTINGS, f"{msg}; {where}", listener=spec.name)
-
-
 @dataclass(slots=True)
 class _Listening:
     """One listener while it serves."""
@@ -111,8 +103,15 @@ class _Listening:
 class RunningListeners:
     """Listeners that serve, until `stop`."""
 
-    def __init__(self, clock: Clock, connections: open_connections.OpenConnections) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        connections: open_connections.OpenConnections,
+        release: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        """`release` lets go of the address of a listener, by its name, in case this process reserved it."""
         self.connections = connections
+        self._release = release
         self.loop = asyncio.get_running_loop()
         self._clock = clock
         self._every: dict[str, _Listening] = {}
@@ -135,9 +134,10 @@ class RunningListeners:
         state = ServerState() if spec.app is not None else None
         try:
             factory = self._factory(spec, listener, state)
+            self._release(spec.name)
             server = await self.loop.create_server(factory, spec.host, spec.port, backlog=2048)
         except OSError as error:
-            raise _not_bound(spec, error) from error
+            raise not_bound(spec.name, (spec.host, spec.port), error) from error
         for listening in server.sockets:
             _keep_alive(listening)
         host, port = server.sockets[0].getsockname()[:2]
@@ -275,8 +275,11 @@ async def start(
     clock: Clock,
     feeds: Sequence[open_connections.RevocationFeed] = (),
     devices: Sequence[open_connections.DeviceFeed] = (),
+    release: Callable[[str], None] = lambda _name: None,
 ) -> RunningListeners:
     """Open all listeners in the running loop, or none. `feeds` are sequences of revocations, `devices` of changes.
+
+    `release` is called with the name of each listener before its address is bound.
 
     Raises Misconfigured(BAD_SETTINGS) for an address that cannot be bound.
     """
@@ -286,7 +289,7 @@ async def start(
         connections.follow(feed)
     for changes in devices:
         connections.follow_devices(changes)
-    running = RunningListeners(clock, connections)
+    running = RunningListeners(clock, connections, release)
     try:
         for spec in listeners:
             await running.open(spec)
@@ -307,10 +310,12 @@ def run(
     devices: Sequence[open_connections.DeviceFeed] = (),
     started: Callable[[RunningListeners], None],
     hung_up: Callable[[], None] | None = None,
+    release: Callable[[str], None] = lambda _name: None,
 ) -> None:
     """Serve on uvloop in this (main) thread until SIGTERM or SIGINT.
 
-    `started` is called once every listener is open, `hung_up` at each SIGHUP, both on the loop.
+    `release` is as in `start`. `started` is called once every listener is open, `hung_up` at each SIGHUP, both on the
+    loop.
     """
     raise_file_limit(sum(spec.limits.connections for spec in listeners) + SPARE_FILES)
 
@@ -320,7 +325,7 @@ def run(
             loop.add_signal_handler(number, until.set)
         if hung_up is not None:
             loop.add_signal_handler(signal.SIGHUP, hung_up)
-        running = await start(listeners, clock=clock, feeds=feeds, devices=devices)
+        running = await start(listeners, clock=clock, feeds=feeds, devices=devices, release=release)
         try:
             started(running)
             await until.wait()

@@ -92,7 +92,7 @@ class ListenerBuilder:
         admission refuses that device alone below its TLS minimum.
         """
         built = BuiltListeners()
-        for listener in _tls_listeners(self._inputs.plan).values():
+        for listener in tls_listeners(self._inputs.plan).values():
             check_tls_minimum(self._inputs, listener, asks_inventory=False)
             self._add(built, self._inputs, listener)
             try:
@@ -105,7 +105,7 @@ class ListenerBuilder:
         """What another plan makes of `current`, which stay in force until `adopt`. Raises as `build`."""
         certificates = ListenerCertificates(self._installation, plan, self._inputs.issuers)
         inputs = replace(self._inputs, plan=plan, certificates=certificates)
-        wanted = _tls_listeners(plan)
+        wanted = tls_listeners(plan)
         kept = {one.listener.name for one in current.tls if wanted.get(one.listener.name) == one.listener}
         fresh = BuiltListeners()
         for listener in wanted.values():
@@ -215,7 +215,8 @@ class ListenerBuilder:
         return self._installation.follower.is_lost(self._installation.clock.now(), _AWAY)
 
 
-def _tls_listeners(plan: HospitalPlan) -> dict[str, PlannedListener]:
+def tls_listeners(plan: HospitalPlan) -> dict[str, PlannedListener]:
+    """The listeners of a plan that have TLS, by name."""
     return {one.name: one for one in plan.listeners if one.kind in LISTENER_KINDS}
 
 

@@ -13,7 +13,7 @@ from vagus.jobs.part import UPKEEP, Part, PartHealth
 from vagus.jobs.periodic import Task
 from vagus.policy.plan_files import ListenerKind, PlannedListener
 from vagus.policy.plans import HospitalPlan, Plan
-from vagus.server.listeners.building import BuiltListeners, ListenerBuilder, status_spec
+from vagus.server.listeners.building import BuiltListeners, ListenerBuilder, status_spec, tls_listeners
 from vagus.server.listeners.reloading import NextListeners, Reloading
 from vagus.transport.listeners import ListenerSpec, RunningListeners
 
@@ -143,6 +143,12 @@ class CurrentListeners:
 
 def _status_listeners(plan: Plan) -> dict[str, PlannedListener]:
     return {one.name: one for one in plan.listeners if one.kind is ListenerKind.STATUS}
+
+
+def list_served(plan: Plan, *, is_status_only: bool) -> tuple[PlannedListener, ...]:
+    """The listeners of a plan that a process opens."""
+    tls = tls_listeners(plan) if isinstance(plan, HospitalPlan) and not is_status_only else {}
+    return (*_status_listeners(plan).values(), *tls.values())
 
 
 def plan_part(listeners: CurrentListeners, updates: IssuerUpdates) -> Part:
