@@ -22,7 +22,7 @@ application = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 120},
     epilog="Exit codes: 0 done, 1 refused, 2 wrong use, 3 needs an act first, 4 not available, 5 integrity failure. "
-    "Passphrases come from --passphrase-source or VAGUS_PASSPHRASE_SOURCE. It begins with: vagus --dir hospital init",
+    "Passphrases come from --passphrase-source or VAGUS_PASSPHRASE_SOURCE. A trial begins with: vagus quickstart ward",
 )
 
 
@@ -48,6 +48,7 @@ def choose_installation(
 
 # `vagus --help` lists the commands in the order of these lines.
 for part in (
+    "quickstart",
     "installation",
     "plan",
     "ceremony",
