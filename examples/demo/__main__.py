@@ -37,7 +37,7 @@ def main() -> None:
     stage = Stage(folder)
     try:
         cast = play(stage)
-        _tell_end(stage)
+        stage.summarise()
         if options.stay:
             _stay(cast)
     except Broken as error:
@@ -79,13 +79,16 @@ def play(stage: Stage) -> scenes.Cast:
 
 def _make_devices(stage: Stage, listeners: BuiltListeners, devices: tuple[Device, ...]) -> tuple[Path, Path]:
     """The maker's side: a root, a line, and a birth certificate for each device. Gives what it hands over."""
-    stage.chapter(f"The maker, {MAKER}: an installation of its own, and {len(devices)} devices with birth certificates")
+    stage.chapter(
+        f"The maker, {MAKER}: an installation of its own, and {len(devices)} devices with birth certificates",
+        "a maker certifies its devices on the line; no private key leaves a device",
+    )
     maker, files = stage.folder / "maker", stage.folder / "handed-over"
     files.mkdir()
     stage.vagus(maker, "init", "--kind", "maker", "--unsafe-fast-kdf", seal=True)
     write_maker_plan(stage.folder / "maker.toml", listeners)
     stage.vagus(maker, "plan", "apply", str(stage.folder / "maker.toml"), "--yes", "--ceremony", seal=True)
-    born = everyone(devices, lambda device: device.run("request", "--serial", device.made.serial))
+    born = everyone(stage, devices, lambda device: device.run("request", "--serial", device.made.serial))
     requests = stage.folder / "requests"
     requests.mkdir()
     for device in devices:
@@ -128,7 +131,10 @@ def _apply_plan(stage: Stage, listeners: BuiltListeners) -> Founded:
 
 def _found_hospitals(stage: Stage, founded: Founded, files: Path) -> tuple[Path, dict[str, Path]]:
     """The hospital group's side, up to an inventory that knows the maker's devices."""
-    stage.chapter("The hospital group: five hospitals, 39 units, 2,000 devices, from one plan")
+    stage.chapter(
+        "The hospital group: five hospitals, 39 units, 2,000 devices, from one plan",
+        "one plan file makes a hospital group's PKI; the maker hands over two files and no access",
+    )
     hospital = founded.folder
     stage.say("(keystores are sealed with a quick derivation here; an installation takes scrypt, 0.25 s for each)")
     stage.check(founded.devices == 2000, f"plan applied, root ceremony held ({founded.seconds:.0f} s)", founded)
@@ -144,7 +150,10 @@ def _found_hospitals(stage: Stage, founded: Founded, files: Path) -> tuple[Path,
 
 def _open_listeners(stage: Stage, hospital: Path, listeners: BuiltListeners) -> None:
     """Stores behind the gateway, and the server that opens only the keys it issues with."""
-    stage.chapter("Serving: status, enrolment and gateways; offline keys stay closed")
+    stage.chapter(
+        "Serving: status, enrolment and gateways; offline keys stay closed",
+        "one process serves with the keys that it was given, and without those of roots",
+    )
     for ports in ((listeners.store, listeners.store_raw), (listeners.store_h2, listeners.store_h2_raw)):
         command = [sys.executable, "-m", "examples.demo.upstream", *map(str, ports)]
         process = stage.start(command, stage.folder / "upstream.log")
@@ -158,7 +167,10 @@ def _open_listeners(stage: Stage, hospital: Path, listeners: BuiltListeners) -> 
 def _enrol(cast: scenes.Cast) -> None:
     """Sixty agents, each a process: enrol with the maker's certificate, then telemetry through the gateway."""
     stage, devices = cast.stage, cast.devices
-    stage.chapter(f"{len(devices)} devices enrol with their IDevIDs and stream telemetry through the gateway")
+    stage.chapter(
+        f"{len(devices)} devices enrol with their IDevIDs and stream telemetry through the gateway",
+        "devices enrol by EST with their birth certificates; their telemetry arrives by mutual TLS",
+    )
     key = (cast.hospital / "log.vkey").read_text("ascii").strip()
 
     def live(device: Device) -> Outcome:
@@ -167,7 +179,7 @@ def _enrol(cast: scenes.Cast) -> None:
         )
 
     begun = time.monotonic()
-    outcomes = everyone(devices, live)
+    outcomes = everyone(stage, devices, live)
     took = time.monotonic() - begun
     bad = [f"{device.label}: {outcome}" for device, outcome in outcomes.items() if outcome.code != 0]
     stage.check(not bad, f"{len(devices) - len(bad)} of {len(devices)} enrolled and connected ({took:.0f} s)", bad[:3])
@@ -185,11 +197,6 @@ def _enrol(cast: scenes.Cast) -> None:
     hub = cast.device("h1/remote-care", "home-hub")
     raw = hub.run("connect", "--relay", cast.listeners.lines.route, "--count", "5")
     stage.check(raw.last.get("lines") == 5, f"{hub.label} also streams raw lines through the TCP gateway", raw)
-
-
-def _tell_end(stage: Stage) -> None:
-    took = time.monotonic() - stage.began
-    print(f"\n{stage.checked - len(stage.failed)} of {stage.checked} checks held in {took:.0f} s.", flush=True)
 
 
 def _stay(cast: scenes.Cast) -> None:

@@ -69,7 +69,8 @@ class Device:
 
     def probe(self, route: str) -> Probe:
         """The agent holding a connection to `route` under our orders."""
-        return Probe(self._stage.talk(self._command("probe", "--relay", route), self._stage.folder / "probes.log"))
+        command = self._command("probe", "--relay", route)
+        return Probe(self._stage, self._stage.talk(command, self._stage.folder / "probes.log"))
 
     def _command(self, command: str, *options: str) -> list[str]:
         return [sys.executable, "-m", "vagus_agent", command, "--state", str(self.state), "--json", *options]
@@ -78,7 +79,8 @@ class Device:
 class Probe:
     """An agent that opens, resumes and sends on order."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, stage: Stage, process: subprocess.Popen[str]) -> None:
+        self._stage = stage
         self._process = process
 
     def ask(self, order: str) -> Result:
@@ -87,7 +89,8 @@ class Probe:
             raise Broken("the agent's pipes are gone")
         self._process.stdin.write(order + "\n")
         self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        with self._stage.doing(lambda: f"an agent's {order}"):
+            line = self._process.stdout.readline()
         if not line:
             raise Broken(f"the agent ended after the order {order!r}")
         result: Result = json.loads(line)
@@ -103,7 +106,8 @@ class Probe:
         """The next result."""
         if self._process.stdout is None:
             raise Broken("the agent's pipes are gone")
-        result: Result = json.loads(self._process.stdout.readline() or "{}")
+        with self._stage.doing(lambda: "watching an open connection"):
+            result: Result = json.loads(self._process.stdout.readline() or "{}")
         return result
 
     def end(self) -> None:
@@ -113,11 +117,18 @@ class Probe:
         self._process.wait(20)
 
 
-def everyone(devices: Iterable[Device], act: Callable[[Device], Outcome]) -> dict[Device, Outcome]:
+def everyone(stage: Stage, devices: Iterable[Device], act: Callable[[Device], Outcome]) -> dict[Device, Outcome]:
     """The same act by every device, a few processes at once (two cores)."""
-    many = list(devices)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(many, pool.map(act, many), strict=True))
+    many, done = list(devices), 0
+
+    def act_and_count(device: Device) -> Outcome:
+        nonlocal done
+        outcome = act(device)
+        done += 1
+        return outcome
+
+    with ThreadPoolExecutor(AT_ONCE) as pool, stage.doing(lambda: f"{done} of {len(many)} devices"):
+        return dict(zip(many, pool.map(act_and_count, many), strict=True))
 
 
 def options_of(listeners: BuiltListeners, device: Made, anchors: dict[str, Path]) -> list[str]:

@@ -68,7 +68,10 @@ def refused(cast: Cast, outcome: Outcome, reasons: set[str], text: str) -> None:
 def revoked_pump(cast: Cast) -> None:
     """New, resumed and open connections of a pump before and after its revocation; its neighbour stays."""
     stage, control = cast.stage, cast.listeners.control.route
-    stage.chapter("A pump is revoked: its new, resumed and open connections end; its neighbour's go on")
+    stage.chapter(
+        "A pump is revoked: its new, resumed and open connections end; its neighbour's go on",
+        "a revocation ends new, resumed and open connections within 2 s, and no others",
+    )
     pump, neighbour = cast.device("h1/icu", "infusion-pump", 0), cast.device("h1/icu", "infusion-pump", 1)
     for device in (pump, neighbour):
         passes(cast, device.run("connect", "--relay", control, *_SHORT), f"{device.label} works at the control gateway")
@@ -128,7 +131,10 @@ def _resumptions(cast: Cast) -> None:
 def spoofed_station(cast: Cast) -> None:
     """A self-signed look-alike of the authority, and another hospital's genuine station."""
     stage, listeners = cast.stage, cast.listeners
-    stage.chapter("A spoofed station: devices give it nothing, not one byte, not even their certificate")
+    stage.chapter(
+        "A spoofed station: devices give it nothing, not one byte, not even their certificate",
+        "a device gives a false station not one byte, and another hospital's station none either",
+    )
     pump = cast.device("h1/er", "infusion-pump", 0)
     genuine = x509.load_pem_x509_certificate(cast.anchors["h1"].read_bytes())
     with Rogue(look_alike(genuine, listeners.telemetry.host)) as rogue:
@@ -165,7 +171,10 @@ def _show_that_the_rogue_counts(cast: Cast, pump: Device, rogue: Rogue, route: s
 
 def other_unit(cast: Cast) -> None:
     """The gateway of one unit's control refuses a device of the next unit, which passes at the common gateway."""
-    cast.stage.chapter("A device of another unit")
+    cast.stage.chapter(
+        "A device of another unit",
+        "a unit's control gateway takes devices of that unit alone",
+    )
     listeners, stranger, own = (
         cast.listeners,
         cast.device("h1/er", "infusion-pump", 1),
@@ -186,7 +195,10 @@ def other_unit(cast: Cast) -> None:
 def used_token(cast: Cast, scanner: Device, options: list[str]) -> None:
     """A one-time token enrols one key; the same key may ask again, another key may not."""
     stage = cast.stage
-    stage.chapter("A one-time token, for a scanner without a maker's certificate")
+    stage.chapter(
+        "A one-time token, for a scanner without a maker's certificate",
+        "a token enrols one device once; a stolen or an invented one enrols none",
+    )
     made = stage.vagus_json(cast.hospital, "token", "make", f"{scanner.made.model}:{scanner.made.serial}")
     first = scanner.run("enrol", *options, "--token", "env:ENROLMENT_TOKEN", ENROLMENT_TOKEN=made["token"])
     passes(cast, first, f"{scanner.label} enrols with its token")
@@ -201,7 +213,10 @@ def used_token(cast: Cast, scanner: Device, options: list[str]) -> None:
 def stale_clock(cast: Cast) -> None:
     """A device that wakes in the past believes no date until something signed gives it the time."""
     stage, monitor = cast.stage, cast.device("h1/icu", "patient-monitor")
-    stage.chapter("A stale clock")
+    stage.chapter(
+        "A stale clock",
+        "a device with a wrong clock trusts no date until it has signed time",
+    )
     long_ago = ("--unsafe-clock-offset", str(-20 * 365 * 86400))
     alone = ("--server", "enrol.nowhere.example=127.0.0.1:9", "--status", "127.0.0.1:9")
     outcome = monitor.run("connect", *long_ago, *alone, *_SHORT)
@@ -216,7 +231,10 @@ def stale_clock(cast: Cast) -> None:
 def renewal(cast: Cast) -> None:
     """Outside its window a device keeps its certificate; inside it gets another key, and the old pair stays a while."""
     stage, device = cast.stage, cast.device("h1/remote-care", "glucose-monitor")
-    stage.chapter("A renewal")
+    stage.chapter(
+        "A renewal",
+        "a certificate is renewed with a new key; the old pair stays until the new one has worked",
+    )
     before = device.run("status").last
     early = device.run("renew")
     stage.check(early.code == 0 and early.last.get("renewed") is False, "a fresh certificate is not renewed", early)
@@ -253,7 +271,10 @@ def keep_memory(cast: Cast) -> LogMemory:
 def ledger(cast: Cast, memory: LogMemory) -> None:
     """The log is whole and holds what happened; a copy that ends earlier is sound in itself and caught all the same."""
     stage = cast.stage
-    stage.chapter("The log")
+    stage.chapter(
+        "The log",
+        "the ledger is whole, and a copy that was cut back is caught",
+    )
     whole = stage.vagus_json(cast.hospital, "audit", "verify", "--against", str(memory.checkpoint))
     said = f"{whole['size']} entries verified, against a checkpoint of {whole['against']} that was stored elsewhere"
     stage.check(whole["verdict"] == "sound" and whole["size"] > whole["against"], said, whole)

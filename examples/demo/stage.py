@@ -8,17 +8,31 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 REPOSITORY = Path(__file__).parents[2]
 _PATIENCE = 90.0
+_QUIET_SECONDS = 1.0
+"""After so long without a line, one says what is going on."""
 
 
 class Broken(Exception):
     """The demonstration cannot go on: a command did what it should not have done."""
+
+
+@dataclass(slots=True)
+class Chapter:
+    """A part of the story: what it proves when all its checks hold."""
+
+    proves: str
+    checked: int = 0
+    failed: int = 0
 
 
 class Stage:
@@ -29,6 +43,12 @@ class Stage:
         self.began = time.monotonic()
         self.checked = 0
         self.failed: list[str] = []
+        self._chapters: list[Chapter] = []
+        self._told = self.began
+        self._doing: list[tuple[Callable[[], str], float]] = []
+        self._turn = threading.Lock()
+        self._ended = threading.Event()
+        threading.Thread(target=self._tell_what_goes_on, daemon=True).start()
         self._processes: list[subprocess.Popen[str]] = []
         self.passphrase = folder / "passphrase"
         self.passphrase.write_text("a passphrase for this demonstration alone\n", encoding="ascii")
@@ -38,21 +58,57 @@ class Stage:
 
     # telling
 
-    def chapter(self, title: str) -> None:
-        """Begin a part of the story."""
-        print(f"\n[{time.monotonic() - self.began:5.1f} s] {title}", flush=True)
+    def chapter(self, title: str, proves: str) -> None:
+        """Begin a part of the story; `proves` is what its checks prove together, for the summary."""
+        self._chapters.append(Chapter(proves))
+        self._print(f"\n[{time.monotonic() - self.began:5.1f} s] {title}")
 
     def say(self, text: str) -> None:
         """Something worth knowing that is no check."""
-        print(f"          {text}", flush=True)
+        self._print(f"          {text}")
 
     def check(self, holds: bool, text: str, found: object = "") -> None:
         """Count one check; what was found is shown when it does not hold."""
         self.checked += 1
-        print(f"     {'ok  ' if holds else 'FAIL'} {text}", flush=True)
+        self._print(f"     {'ok  ' if holds else 'FAIL'} {text}")
+        if self._chapters:
+            self._chapters[-1].checked += 1
+            self._chapters[-1].failed += not holds
         if not holds:
             self.failed.append(text)
-            print(f"          found: {found}", flush=True)
+            self._print(f"          found: {found}")
+
+    def summarise(self) -> None:
+        """What was proven, one line for each part, and how many checks held."""
+        self._print("\nWhat this has shown:")
+        for one in self._chapters:
+            held = f"{one.checked - one.failed} of {one.checked} checks"
+            self._print(f"  {'no ' if one.failed else 'yes'} {one.proves} ({held})")
+        took = time.monotonic() - self.began
+        self._print(f"\n{self.checked - len(self.failed)} of {self.checked} checks held in {took:.0f} s.")
+
+    @contextmanager
+    def doing(self, spell: Callable[[], str]) -> Iterator[None]:
+        """While the block runs, a line with what `spell` gives comes whenever nothing else was printed for a while."""
+        mine = (spell, time.monotonic())
+        self._doing.append(mine)
+        try:
+            yield
+        finally:
+            self._doing.remove(mine)
+
+    def _print(self, text: str) -> None:
+        with self._turn:
+            print(text, flush=True)
+            self._told = time.monotonic()
+
+    def _tell_what_goes_on(self) -> None:
+        while not self._ended.wait(0.1):
+            now = time.monotonic()
+            doing = tuple(self._doing)
+            if doing and now - self._told >= _QUIET_SECONDS:
+                spell, since = doing[0]
+                self._print(f"      ... {spell()}, {now - since:.0f} s")
 
     # processes
 
@@ -61,9 +117,10 @@ class Stage:
         command = [sys.executable, "-m", "vagus", "--dir", str(installation), *arguments]
         if seal:
             command += ["--passphrase-source", f"file:{self.passphrase}"]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, check=False, env=self._environment
-        )
+        with self.doing(lambda: f"vagus {' '.join(arguments[:2])}"):
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_PATIENCE, check=False, env=self._environment
+            )
         if done.returncode != expect:
             shown = " ".join(arguments)
             raise Broken(f"vagus {shown}: exit code {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
@@ -110,30 +167,33 @@ class Stage:
 
     def run(self, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a process to its end."""
-        return subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-            env={**self._environment, **environment},
-        )
+        with self.doing(lambda: " ".join(command[2:4]).replace("_", "-")):
+            return subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_PATIENCE,
+                check=False,
+                env={**self._environment, **environment},
+            )
 
     def wait_for_port(self, port: int, process: subprocess.Popen[str], log: Path) -> None:
         """Until something listens. Raises Broken with the end of the log when the process ends before."""
         deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                return
-            if process.poll() is not None:
-                break
-            time.sleep(0.1)
+        with self.doing(lambda: f"waiting for port {port}"):
+            while time.monotonic() < deadline:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    return
+                if process.poll() is not None:
+                    break
+                time.sleep(0.1)
         tail = log.read_text(encoding="utf-8")[-2000:] if log.exists() else ""
         raise Broken(f"nothing listens on port {port}; the process said:\n{tail}")
 
     def clean_up(self) -> None:
-        """Stop what was started, by its process id, the newest first."""
+        """Stop what was started, by its process id, the newest first; nothing more is told."""
+        self._ended.set()
         for process in reversed(self._processes):
             if process.poll() is None:
                 process.terminate()

@@ -9,13 +9,17 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from examples.demo.plans import BuiltListeners, fleet, write_hospital_plan, write_maker_plan
 from examples.demo.rogue import Rogue, look_alike
-from examples.demo.stage import Stage, free_ports
+from examples.demo.stage import REPOSITORY, Stage, free_ports
 
 from tests.simulator.est_server import HOST, Hierarchy
+from tests.simulator.processes import environment
 from vagus.policy.plans import HospitalPlan, MakerPlan, load_plan
 from vagus.tls import ClientContext, ClientTls
+
+LONGEST_SILENCE = 2.0
 
 
 def test_the_sixty_devices_stand_in_both_plans(tmp_path: Path) -> None:
@@ -85,3 +89,38 @@ def test_a_check_that_does_not_hold_is_counted(tmp_path: Path) -> None:
     assert isinstance(done, subprocess.CompletedProcess)
     assert done.stdout == "y\n"
     assert time.monotonic() >= stage.began
+
+
+@pytest.mark.process
+def test_the_demonstration_is_never_silent_for_long_and_ends_with_what_it_has_shown(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "examples.demo", "--keep", str(tmp_path / "played")]
+    gaps, lines, before = [], [], time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment()) as played:
+        assert played.stdout is not None
+        for line in played.stdout:
+            lines.append(line.rstrip())
+            gaps.append((time.monotonic() - before, line))
+            before = time.monotonic()
+            if "checks held in" in line:
+                break  # it ends its processes after this line
+        played.stdout.read()
+    assert played.returncode == 0, lines[-20:]
+    assert max(gaps)[0] <= LONGEST_SILENCE, max(gaps)
+    shown = lines[lines.index("What this has shown:") + 1 :]
+    proven = [line for line in shown if line.startswith("  yes ")]
+    assert len(proven) == len([line for line in lines if line.startswith("[")]) == 11
+    assert not [line for line in shown if line.startswith("  no ")]
+
+
+def test_a_long_act_is_told_while_it_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = Stage(tmp_path)
+    stage.chapter("A part", "it is proven")
+    stage.run([sys.executable, "-c", "import time; time.sleep(2.5)", "a nap"])
+    stage.check(True, "holds")
+    stage.check(False, "does not")
+    stage.summarise()
+    stage.clean_up()
+    said = capsys.readouterr().out.splitlines()
+    assert len([line for line in said if "a nap, " in line]) == 2
+    assert "  no  it is proven (1 of 2 checks)" in said
+    assert said[-1].startswith("1 of 2 checks held in ")
