@@ -37,6 +37,7 @@ from vagus.x509.lints import check_tbs
 from vagus.x509.names.distinguished import SubjectFields, encode_subject
 from vagus.x509.names.hardware_module import HardwareModule
 from vagus.x509.profiles import Kind, Profile
+from vagus.x509.searchable import names_beside_device, read_search_facts
 from vagus.x509.templates import Contents, NameConstraintSpec, assemble, build_tbs
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Prepared:
     not_after: int
     tbs_der: bytes
     tbs_sha256: bytes
+    names: tuple[str, ...]  # those that find the certificate, without those that begin with its device's id
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,7 @@ class Issuance:
             not_after=rows.NO_EXPIRY if not_after is None else int(not_after.timestamp()),
             tbs_der=tbs_der,
             tbs_sha256=hashlib.sha256(tbs_der).digest(),
+            names=_names(order, tbs_der),
         )
 
     def record(self, prepared: Prepared, batch: Batch) -> IssuanceToken | IssuedCertificate:
@@ -248,8 +251,9 @@ class Issuance:
             not_before=prepared.not_before,
             not_after=prepared.not_after,
             shard=prepared.shard,
+            key_algorithm=order.public_key.algorithm.value,
         )
-        rows.insert_intent(connection, row, prepared.tbs_der)
+        rows.insert_intent(connection, row, prepared.tbs_der, prepared.names)
         issuer.shards.take_place(connection, prepared.shard)
         # 4. Make the one-use token. The caller gets it from the writer's future, which resolves only after the commit.
         return self._token(issuer, leaf_index, prepared.serial, prepared.tbs_der)
@@ -402,6 +406,14 @@ def _subject(order: IssuanceOrder) -> bytes:
     if order.subject_der is not None:
         return order.subject_der
     return encode_subject(order.subject) if order.subject is not None else der.sequence()
+
+
+def _names(order: IssuanceOrder, tbs_der: bytes) -> tuple[str, ...]:
+    """The names that a search needs beside the device; for the usual device certificate none, and nothing is read."""
+    if order.device_id is not None and order.subject is not None and not order.ip_addresses:
+        common_name = order.subject.common_name
+        return names_beside_device((*order.dns_names, common_name or order.device_id), order.device_id)
+    return names_beside_device(read_search_facts(tbs_der).names, order.device_id)
 
 
 def _check_role(profile: Profile, issuer: Issuer, *, is_self_signed: bool) -> None:

@@ -146,6 +146,7 @@ def restore(actor: Actor, archive: Path, folder: Path, published: Published = NO
         # entry.
         digest = digest_of(archive)
         with Installation.open(partial) as installation:
+            installation.database.upgrade()  # the backup may be of an earlier release
             installation.writer.submit(
                 lambda batch: set_restored(batch.connection, batch.at, size=size, backup_sha256=digest)
             ).result()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import CompoundSelect, bindparam, func, insert, select, union_all, update
@@ -15,10 +15,13 @@ from vagus.records.engine.statements import Statement, Write, write_together
 from vagus.records.engine.tables import (
     authorities,
     certificate_bytes,
+    certificate_names,
     certificates,
     crl_publications,
     crl_shards,
+    devices,
     keys,
+    models,
     revocations,
 )
 
@@ -54,6 +57,7 @@ class CertificateRow:
     shard: int
     state: str = INTENDED
     fingerprint: bytes | None = None
+    key_algorithm: str | None = None
 
 
 CERTIFICATE = RowForm(CertificateRow, serial=SERIAL)
@@ -83,7 +87,15 @@ _BEFORE = Statement(
     )
     .where(authorities.c.id == bindparam("authority"))
 )
-_INSERT = Statement(insert(certificates), *CERTIFICATE.names)
+_ITS_DEVICE = devices.c.id == bindparam("of_device")
+_INSERT = Statement(
+    insert(certificates).values(
+        unit=select(devices.c.unit).where(_ITS_DEVICE).scalar_subquery(),
+        category=select(models.c.category).where(_ITS_DEVICE, models.c.name == devices.c.model).scalar_subquery(),
+    ),
+    *CERTIFICATE.names,
+)
+_INSERT_NAME = Statement(insert(certificate_names), "name", "leaf_index")
 _INSERT_BYTES = Statement(insert(certificate_bytes), "leaf_index", "tbs_der", "certificate_der")
 _BY_LEAF = Statement(select(certificates).where(certificates.c.leaf_index == bindparam("leaf")))
 _BY_SERIAL = Statement(
@@ -149,9 +161,15 @@ def read_before_intent(connection: Connection, authority_id: int, spki_sha256: b
     return BeforeIntent(row.authority_state, row.key_owner, row.key_state == "blocked", row.leaf_index)
 
 
-def insert_intent(connection: Connection, row: CertificateRow, tbs_der: bytes) -> None:
-    """Write a certificate down before it is signed."""
-    _INSERT.change(connection, **CERTIFICATE.values(row))
+def insert_row(connection: Connection, row: CertificateRow) -> None:
+    """Write the row of a certificate, with the unit and category that its device has now."""
+    _INSERT.change(connection, **CERTIFICATE.values(row), of_device=row.device_id)
+
+
+def insert_intent(connection: Connection, row: CertificateRow, tbs_der: bytes, names: Iterable[str] = ()) -> None:
+    """Write a certificate down before it is signed; `names` find it beside those that begin with its device's id."""
+    insert_row(connection, row)
+    _INSERT_NAME.change_many(connection, [{"name": one, "leaf_index": row.leaf_index} for one in names])
     _INSERT_BYTES.change(connection, leaf_index=row.leaf_index, tbs_der=tbs_der, certificate_der=None)
 
 

@@ -15,7 +15,7 @@ from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.query_hints import hidden
 from vagus.records.engine.row_forms import DEVICE_ID, ITEMS_OR_NULL, UNIT, Codec, RowForm
 from vagus.records.engine.statements import Statement
-from vagus.records.engine.tables import devices, models
+from vagus.records.engine.tables import certificates, devices, models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +77,9 @@ _MOVE = Statement(
     update(devices)
     .where(devices.c.id == bindparam("device"), devices.c.state == bindparam("before"))
     .values(state=bindparam("after"), changed_at=bindparam("at"))
+)
+_MOVE_CERTIFICATES = Statement(
+    update(certificates).where(certificates.c.device_id == bindparam("device")).values(unit=bindparam("new_unit"))
 )
 
 
@@ -159,8 +162,9 @@ def set_device_state(connection: Connection, device_id: DeviceId, *, before: str
 
 
 def set_device_unit(connection: Connection, device_id: DeviceId, unit: UnitName, *, at: int) -> None:
-    """Give a device to another compartment."""
+    """Give a device to another compartment; a search finds its certificates there from now on."""
     _change(connection, device_id, at=at, unit=str(unit), transferred_at=at)
+    _MOVE_CERTIFICATES.change(connection, device=device_id.text, new_unit=str(unit))
 
 
 def set_device_profile(connection: Connection, device_id: DeviceId, profile: str, *, at: int) -> None:

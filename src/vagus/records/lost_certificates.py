@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
-from vagus.records.certificates import CERTIFICATE, EVERY_SHARD, CertificateRow, take_place_everywhere, take_places
+from vagus.records.certificates import EVERY_SHARD, CertificateRow, insert_row, take_place_everywhere, take_places
 from vagus.records.engine.tables import certificates, devices, revocations
 
 LOST = b""
@@ -16,7 +16,7 @@ def insert_lost_certificate(connection: Connection, row: CertificateRow) -> None
 
     It takes its place in its shard as when it was issued.
     """
-    connection.execute(insert(certificates), CERTIFICATE.values(row))
+    insert_row(connection, row)
     take_place(connection, row.authority_id, row.shard)
 
 

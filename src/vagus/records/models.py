@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, select
 
 from vagus.records.engine.database import Connection
 from vagus.records.engine.row_forms import RowForm
-from vagus.records.engine.tables import maker_anchors, models
+from vagus.records.engine.tables import certificates, devices, maker_anchors, models
 
 _BY_NAME = select(models).where(models.c.name == bindparam("model"))
 _UNDER_ANCHOR = select(models.c.name).where(models.c.anchor_sha256 == bindparam("anchor"))
@@ -49,11 +49,16 @@ def facts_digest(model: ModelRow) -> bytes:
 
 
 def put_model(connection: Connection, model: ModelRow) -> None:
-    """Insert `model`, or change a known one."""
-    values = _MODEL.values(model)
-    changed = connection.execute(models.update().where(models.c.name == model.name).values(values))
-    if changed.rowcount == 0:
+    """Insert `model`, or change a known one; a search finds certificates of its devices under its new category."""
+    values, known = _MODEL.values(model), find_model(connection, model.name)
+    if known is None:
         connection.execute(models.insert().values(values))
+        return
+    connection.execute(models.update().where(models.c.name == model.name).values(values))
+    if known.category != model.category:
+        its_devices = select(devices.c.id).where(devices.c.model == model.name)
+        of_them = certificates.c.device_id.in_(its_devices)
+        connection.execute(certificates.update().where(of_them).values(category=model.category))
 
 
 def find_model(connection: Connection, name: str) -> ModelRow | None:

@@ -13,7 +13,8 @@ from vagus.records.engine.tables import authorities, certificates, devices, inst
 
 _OWNERS = 500
 _LIVE = ("intended", "issued", "held")
-_IS_BIRTH = certificates.c.profile == literal_column("'idevid'")
+# written like the condition of `certificates_by_birth`, so that no index of profiles serves it
+_IS_BIRTH = literal_column("profile || ''") == literal_column("'idevid'")
 """A literal and no parameter: a partial index holds these rows alone, and a planner uses it only for the literal."""
 _OWN_PROFILES = ("ocsp", "root", "device-ca", "issuing-ca", "sdc-ca", "infrastructure-ca", "line-ca", "tls-server")
 

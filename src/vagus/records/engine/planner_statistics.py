@@ -18,6 +18,7 @@ _LOG = logging.getLogger(__name__)
 _TABLES = (  # these tables grow with devices and years; the others are small, and any query plan serves them
     "certificates",
     "certificate_bytes",
+    "certificate_names",
     "device_changes",
     "devices",
     "keys",

@@ -177,16 +177,28 @@ certificates = _table(
     Column("shard", Integer, nullable=False),
     Column("state", String(10), nullable=False),  # state of a certificate: intended, issued, revoked, held
     Column("fingerprint", LargeBinary),  # SHA-256 of the certificate's DER; NULL until it is signed
+    # for searches: the kind of the key (NULL: unknown), and the present unit and category of the certificate's device
+    Column("key_algorithm", String(12)),
+    Column("unit", String(80)),
+    Column("category", String(40)),
     # The index of this constraint begins with the serial: `certificates_by_authority` serves queries by authority.
     UniqueConstraint("serial", "authority_id"),
     UniqueConstraint("request_id"),
     Index("certificates_by_authority", "authority_id", "leaf_index"),
     Index("certificates_by_device", "device_id", "not_after"),
-    Index("certificates_by_expiry", "not_after"),
+    Index("certificates_by_expiry", "not_after", "leaf_index"),
     Index("certificates_by_fingerprint", "fingerprint"),
     Index("certificates_by_key", "spki_sha256"),
     Index("certificates_by_state", "state", "leaf_index"),
-    _index_where("profile = 'idevid'", "certificates_by_birth", "owner"),
+    Index("certificates_by_start", "not_before", "leaf_index"),
+    # for pages of a search, which are sorted by end
+    Index("certificates_of_unit", "unit", "not_after", "leaf_index"),
+    Index("certificates_of_category", "category", "not_after", "leaf_index"),
+    Index("certificates_of_issuer", "authority_id", "not_after", "leaf_index"),
+    Index("certificates_of_algorithm", "key_algorithm", "not_after", "leaf_index"),
+    Index("certificates_of_profile", "profile", "not_after", "leaf_index"),
+    Index("certificates_in_state", "state", "not_after", "leaf_index"),
+    _index_where("profile || '' = 'idevid'", "certificates_by_birth", "owner"),
 )
 
 # the certificates' bytes, in a table of their own: whole scans read the narrow table `certificates` alone
@@ -195,6 +207,14 @@ certificate_bytes = _table(
     Column("leaf_index", Number, ForeignKey("certificates.leaf_index"), primary_key=True, autoincrement=False),
     Column("tbs_der", LargeBinary, nullable=False),
     Column("certificate_der", LargeBinary),
+)
+
+# names by which certificates are found, folded to lower case; names that begin with the id of the certificate's own
+# device are left out, because the device finds those
+certificate_names = _table(
+    "certificate_names",
+    Column("name", String(255), primary_key=True),
+    Column("leaf_index", Number, ForeignKey("certificates.leaf_index"), primary_key=True, autoincrement=False),
 )
 
 revocations = _table(
