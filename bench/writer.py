@@ -52,7 +52,7 @@ def rows() -> list[Row]:
 
 def _act(number: int) -> Callable[[Batch], int]:
     def act(batch: Batch) -> int:
-        values = {"name": str(number), "number": number, "content": bytes(20), "at": batch.at}
+        values = {"name": str(number), "number": number, "octets": bytes(20), "at": batch.at}
         batch.connection.execute(verifier_memory.insert(), values)
         return append(batch, TokenSpent(number.to_bytes(32, "big"), "device:a", bytes(32)))
 
