@@ -101,6 +101,16 @@ class TestNginx:
             check_admission(hospital, server, (pump, early), revoked)
             wait_until(lambda: "certificate revoked" in server.said, "nginx says why")
 
+    def test_with_the_file_that_ca_crls_writes(
+        self, hospital: Hospital, web: Bearer, pump: Bearer, early: Bearer, revoked: Bearer, tmp_path: Path
+    ) -> None:
+        hospital.await_complete_crl(revoked)
+        path = tmp_path / "crls.pem"
+        hospital.vagus("ca", "crls", "h1/icu", "--out", str(path))
+        with nginx(hospital, web, tmp_path, f"ssl_crl {path};") as server:
+            check_admission(hospital, server, (pump, early), revoked)
+            wait_until(lambda: "certificate revoked" in server.said, "nginx says why")
+
     def test_without_the_roots_list_nobody_is_admitted(
         self, hospital: Hospital, web: Bearer, pump: Bearer, tmp_path: Path
     ) -> None:

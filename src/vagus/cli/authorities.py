@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
 from vagus.cli.ceremony import spell_crl
 from vagus.cli.failures import STATE
-from vagus.cli.files import naming, read_blocks, write_pem
+from vagus.cli.files import naming, read_blocks, write_pem, write_public
 from vagus.cli.options import REASONS, OutOption, PassphraseOption, add_group, open_installation
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 from vagus.errors import Malformed
@@ -25,6 +25,8 @@ GenerationArgument = Annotated[
     str, typer.Argument(metavar="AUTHORITY#GENERATION", help="The generation, as in h1/icu#1.")
 ]
 
+ReplaceOption: TypeAlias = Annotated[bool, typer.Option("--replace", help="Replace FILE if it exists, in one step.")]
+
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this file."""
@@ -34,7 +36,14 @@ def register(application: typer.Typer) -> None:
         "Authorities: root, device CAs, the issuing CAs of units.",
         ("list", list_all),
         ("show", show),
-        ("export", export, "vagus ca export h1/icu --chain --out icu.pem"),
+        (
+            "export",
+            export,
+            "vagus ca export h1/icu --chain --out icu.pem",
+            "vagus ca export --roots --form truststore --out roots.p12",
+            "vagus ca export --hospital h1 --form p7b --out h1.p7b",
+        ),
+        ("crls", crls, "vagus ca crls h1/icu h1/er --out crls.pem --replace", "nginx -s reload"),
         ("request", request, "vagus ca request h1 --out h1.csr", "openssl req -in h1.csr -noout -text"),
         ("accept", accept, "cat h1.pem their-root.pem > chain.pem", "vagus ca accept h1 chain.pem"),
         (
@@ -80,17 +89,81 @@ def show(context: typer.Context, authority: NameArgument, *, json: JsonOption = 
 
 def export(
     context: typer.Context,
-    authority: NameArgument,
+    authority: Annotated[
+        str | None, typer.Argument(metavar="[AUTHORITY]", help="h1/icu, or h1/icu#2 for one generation.")
+    ] = None,
+    *,
+    roots: Annotated[bool, typer.Option("--roots", help="All roots in place of one authority.")] = False,
+    hospital: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="All authorities of a hospital and those above them.")
+    ] = None,
+    chain: Annotated[bool, typer.Option("--chain", help="With the certificates above it.")] = False,
+    no_root: Annotated[bool, typer.Option("--no-root", help="Without the root.")] = False,
+    form: Annotated[
+        Literal["pem", "der", "p7b", "truststore"],
+        typer.Option(help="truststore is PKCS #12 for Java (keytool, -Djavax.net.ssl.trustStore)."),
+    ] = "pem",
+    store_password: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fd:N|file:PATH|env:NAME",
+            help="Where the password of a truststore is read from; changeit, as Java has it, if left out: it protects "
+            "no secret.",
+        ),
+    ] = None,
+    out: OutOption = None,
+    replace: ReplaceOption = False,
+) -> None:
+    """Write certificates of authorities as a file: an anchor, a chain, all of a hospital. Never a key.
+
+    A file that exists is left as it is and refused, unless --replace is given.
+    """
+    from vagus.keystore.passphrases import read_passphrase
+    from vagus.wire.bundles import BundleForm, encode_bundle
+
+    if [authority is not None, roots, hospital is not None].count(True) != 1:
+        raise Malformed(Reason.BAD_ARGUMENT, "name one of: an AUTHORITY, --roots, or --hospital LABEL")
+    if (chain and authority is None) or (no_root and roots):
+        msg = "--chain belongs to one AUTHORITY, and --no-root does not go with --roots; leave it out"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
+    password = b"changeit" if store_password is None else read_passphrase(store_password).unsafe_reveal()
+    with open_installation(context) as installation:
+        authorities, actor = installation.operations.authorities, installation.actor
+        if authority is not None:
+            found = authorities.export(actor, authority, with_chain=chain, with_root=not no_root)
+        elif hospital is not None:
+            found = authorities.export_hospital(actor, hospital, with_root=not no_root)
+        else:
+            found = authorities.export_roots(actor)
+    named = [(one.name, one.certificate_der) for one in found]
+    write_public(encode_bundle(named, BundleForm(form), password=password), out, may_replace=replace)
+
+
+def crls(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="AUTHORITY...", help="h1/icu, or h1/icu#2 for one generation.")],
     *,
     out: OutOption = None,
-    chain: Annotated[bool, typer.Option("--chain", help="With the certificates above it.")] = False,
+    replace: ReplaceOption = False,
 ) -> None:
-    """Write an authority's certificate as PEM: an anchor for others, a bundle with --chain. Never a key."""
-    from vagus.x509.pem import encode_certificates
+    """Write the newest complete CRL of each AUTHORITY and of all above it as one PEM file, as nginx reads it.
+
+    A name without a generation means all generations whose certificates are still valid. Reload the program afterwards.
+    A file that exists is left as it is and refused, unless --replace is given.
+    """
+    from vagus.x509.pem import encode_block
 
     with open_installation(context) as installation:
-        ders = installation.operations.authorities.export(installation.actor, authority, with_chain=chain)
-    write_pem(encode_certificates(ders), out)
+        found = installation.operations.authorities.export_crls(installation.actor, names)
+    write_public(b"".join(encode_block(one.crl_der, "X509 CRL") for one in found.crls), out, may_replace=replace)
+    for one in found.crls:
+        if one.is_expired:
+            text = (
+                f"the CRL of {one.authority} ended at {spell_time(one.next_update)}: programs that check it refuse all"
+            )
+            typer.echo(f"vagus: {text}", err=True)
+    for name in found.issued_elsewhere:
+        typer.echo(f"vagus: {name} was certified elsewhere: add the CRLs of the authorities above it", err=True)
 
 
 def request(context: typer.Context, authority: NameArgument, *, out: OutOption = None) -> None:

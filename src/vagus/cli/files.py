@@ -1,4 +1,4 @@
-"""Reads and writes the files that options name, with the path in each error; writes PEM."""
+"""Reads and writes the files that options name, with the path in each error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import typer
 
-from vagus.errors import IntegrityFailure, LimitExceeded, Malformed
+from vagus.durable_files import PUBLIC_FILE, replace_durably
+from vagus.errors import Conflict, IntegrityFailure, LimitExceeded, Malformed
 from vagus.reasons import Reason
 
 _Decoded = TypeVar("_Decoded")
@@ -70,3 +71,21 @@ def write_pem(pem: bytes, out: Path | None) -> None:
         typer.echo(pem.decode("ascii"), nl=False)
     else:
         out.write_bytes(pem)
+
+
+def write_public(content: bytes, out: Path | None, *, may_replace: bool) -> None:
+    """Write what everybody may read to the file `out`, in one step, or to standard output.
+
+    Raises Conflict(ALREADY_EXISTS) for a file that is there and may not be replaced, and as `check_place`.
+    """
+    if out is None:
+        typer.echo(content.decode("ascii") if content.isascii() else content, nl=False)
+        return
+    check_place(out)
+    if not out.exists() or (may_replace and out.is_file()):
+        replace_durably(out, content, PUBLIC_FILE)
+    elif out.is_file():
+        msg = f"file {out} exists already; name another file, or give --replace"
+        raise Conflict(Reason.ALREADY_EXISTS, msg, file=str(out))
+    else:
+        out.write_bytes(content)  # a device or a pipe, as /dev/stdout

@@ -9,14 +9,17 @@ from vagus.authority import earlier_revocations
 from vagus.authority.crls.emergency import publish_sealed
 from vagus.authority.crls.publisher import forget_future_dates
 from vagus.components import EMERGENCY
-from vagus.errors import Conflict, IntegrityFailure, Malformed
+from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
 from vagus.keystore.envelopes import read_label
 from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may
+from vagus.policy.plans import AuthorityKind
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
+from vagus.records import publications
 from vagus.records.certificates import count_alive
 from vagus.records.work import bring_forward
+from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
 
 if TYPE_CHECKING:
@@ -39,6 +42,34 @@ class AuthorityDetails:
     authority: Authority
     parent: str | None
     live_certificates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The certificate of an authority as it is handed out."""
+
+    name: str
+    """Its reference; of one that is no authority here, that of an authority beneath it and how far above it stands."""
+    certificate_der: bytes
+    is_root: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedCrl:
+    """The newest complete CRL of an authority; `next_update` in seconds since 1970 UTC."""
+
+    authority: str
+    crl_der: bytes
+    next_update: int
+    is_expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedCrls:
+    """CRLs, and the authorities whose issuer is elsewhere, so that its CRL comes from there."""
+
+    crls: tuple[ExportedCrl, ...]
+    issued_elsewhere: tuple[str, ...]
 
 
 class Authorities(Acts):
@@ -68,16 +99,74 @@ class Authorities(Acts):
             alive = count_alive(connection, row.id, alive_at=now)
         return AuthorityDetails(row, None if above is None else above.reference, alive)
 
-    def export(self, actor: Actor, name: str, *, with_chain: bool) -> tuple[bytes, ...]:
-        """The certificate (DER), and those above it if asked for. Raises as `find`, and Conflict(CEREMONY_NEEDED)."""
+    def export(self, actor: Actor, name: str, *, with_chain: bool, with_root: bool = True) -> tuple[Exported, ...]:
+        """The certificate, and those above it if asked for, nearest first.
+
+        Raises as `find`, Conflict(CEREMONY_NEEDED) before it has one, and Malformed(BAD_ARGUMENT) for a root that is
+        left out.
+        """
         check_may(actor, Act.READ_AUTHORITIES)
         row = self._find(name)
         if row.certificate_der is None:
             msg = f"authority {row.reference} has no certificate yet; run: vagus ceremony"
             raise Conflict(Reason.CEREMONY_NEEDED, msg, authority=row.reference)
+        found = self._with_above([row])
+        return _selected(found if with_chain else found[:1], with_root=with_root)
+
+    def export_hospital(self, actor: Actor, label: str, *, with_root: bool = True) -> tuple[Exported, ...]:
+        """Every living authority of one hospital, and those above them; roots last.
+
+        Living is also a retired generation whose certificates are still valid. Raises Conflict(AUTHORITY_UNKNOWN).
+        """
+        check_may(actor, Act.READ_AUTHORITIES)
+        living = self._living()
+        mine = [row for row in living if row.name == label or row.name.startswith(f"{label}/")]
+        hospitals = sorted({row.name for row in living if row.kind == AuthorityKind.DEVICE_CA})
+        if label not in hospitals:
+            msg = f"there is no hospital {label!r} with a certificate; there are {', '.join(hospitals) or 'none'}"
+            raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=label)
+        return _selected(self._with_above(mine), with_root=with_root)
+
+    def export_roots(self, actor: Actor) -> tuple[Exported, ...]:
+        """The roots of every living authority, also those elsewhere. Raises Conflict(CEREMONY_NEEDED) without one."""
+        check_may(actor, Act.READ_AUTHORITIES)
+        found = tuple(one for one in self._with_above(self._living()) if one.is_root)
+        if not found:
+            raise Conflict(Reason.CEREMONY_NEEDED, "no authority has a certificate yet; run: vagus ceremony")
+        return found
+
+    def export_crls(self, actor: Actor, names: Sequence[str]) -> ExportedCrls:
+        """The newest complete CRL of each named authority and of those above it, each once.
+
+        A name without a generation means all its living generations, as their certificates are still checked. Raises
+        as `find`, and Unavailable(STATUS_UNAVAILABLE) where a CRL was not signed yet, or is older than one that was
+        published.
+        """
+        check_may(actor, Act.READ_AUTHORITIES)
+        wanted: dict[int, Authority] = {}
+        living = self._living()
+        for name in names:
+            mine = [row for row in living if "#" not in name and row.name == name] or [self._find(name)]
+            wanted |= {row.id: row for row in mine}
+        now, crls, elsewhere = int(self.components.clock.now().timestamp()), [], []
         with self.components.database.reading() as connection:
-            above = rows.load_chain(connection, row) if with_chain else ()
-        return (row.certificate_der, *above)
+            outdated = publications.list_outdated(connection)
+            waiting = list(wanted.values())
+            while waiting:
+                row = waiting.pop(0)
+                if rows.load_foreign(connection, row.id):
+                    elsewhere.append(row.reference)
+                above = None if row.parent_id is None else rows.find_by_id(connection, row.parent_id)
+                if above is not None and above.id not in wanted:
+                    wanted[above.id] = above
+                    waiting.append(above)
+                found = publications.find_publication(connection, row.id, publications.COMPLETE)
+                if found is None or (row.id, publications.COMPLETE) in outdated:
+                    act = "vagus ceremony" if row.is_offline else f"vagus serve --issue-for {row.name}"
+                    msg = f"there is no CRL of {row.reference} to hand out; run: {act}"
+                    raise Unavailable(Reason.STATUS_UNAVAILABLE, msg, authority=row.reference)
+                crls.append(ExportedCrl(row.reference, found.crl_der, found.next_update, found.next_update <= now))
+        return ExportedCrls(tuple(crls), tuple(elsewhere))
 
     def read_request(self, actor: Actor, name: str) -> bytes:
         """The request (PKCS#10 DER) of an authority that waits. Raises as `find`, and Conflict(ALREADY_EXISTS)."""
@@ -194,9 +283,33 @@ class Authorities(Acts):
             raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
         return found
 
+    def _living(self) -> tuple[Authority, ...]:
+        with self.components.database.reading() as connection:
+            return rows.list_living(connection, int(self.components.clock.now().timestamp()))
+
+    def _with_above(self, below: Sequence[Authority]) -> tuple[Exported, ...]:
+        """The certificates of these authorities and of all above them, each once; roots last."""
+        found: dict[bytes, Exported] = {}
+        with self.components.database.reading() as connection:
+            references = {row.certificate_der: row.reference for row in rows.list_authorities(connection)}
+            for row in below:
+                for height, der in enumerate((row.certificate_der or b"", *rows.load_chain(connection, row))):
+                    name = references.get(der) or f"{row.reference} above {height}"
+                    found.setdefault(der, Exported(name, der, decode_certificate(der).is_self_issued))
+        return tuple(sorted(found.values(), key=lambda one: one.is_root))
+
     def _planned(self, name: str) -> PlannedAuthority:
         for one in self.components.planning.load_adopted().authorities():
             if one.name == name:
                 return one
         msg = f"the plan has no authority {name!r}; add its unit to the plan and apply it"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
+
+
+def _selected(found: tuple[Exported, ...], *, with_root: bool) -> tuple[Exported, ...]:
+    """All of them, or those that are no roots. Raises Malformed(BAD_ARGUMENT) where none is left."""
+    left = tuple(one for one in found if with_root or not one.is_root)
+    if not left:
+        msg = f"{found[0].name} is a root, so nothing is left without roots; leave --no-root out"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, authority=found[0].name)
+    return left

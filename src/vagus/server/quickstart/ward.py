@@ -151,8 +151,9 @@ def _make(ward: Ward, plan: str, say: Callable[[str], None]) -> None:
         operations.ceremonies.hold_if_due(actor, advance=lambda _step: None)
         token = operations.tokens.make(actor, DEVICE)
         write_new(ward.folder / "token", f"{token.text}\n".encode("ascii"))
-        anchor = operations.authorities.export(actor, "h1/infra", with_chain=False)
-        replace_durably(ward.folder / "anchor.pem", encode_certificates(anchor), GROUP_FILE)
+        anchors = operations.authorities.export(actor, "h1/infra", with_chain=False)
+        pem = encode_certificates(one.certificate_der for one in anchors)
+        replace_durably(ward.folder / "anchor.pem", pem, GROUP_FILE)
 
 
 def _check_empty(folder: Path) -> None:
