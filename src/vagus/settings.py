@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from vagus.durable_files import create_file, replace_durably, sync_file
 from vagus.errors import Conflict, Malformed, Misconfigured, Unavailable
 from vagus.policy.documents import Document, decode_document, read_document
+from vagus.policy.packs import find_shipped
 from vagus.policy.plan_files import Address
 from vagus.reasons import Reason
 
@@ -47,7 +48,7 @@ class _InstallationTable(Document):
     database: Annotated[str, AfterValidator(_database)] = "sqlite:///vagus.sqlite3"
     """`sqlite:///FILE` beside this file, or `postgresql+psycopg://USER@HOST/NAME?...`."""
     policy_pack: str | None = None
-    """Your own policy pack, a path relative to this file; absent: the shipped `iob-2026`."""
+    """A shipped policy pack by its name, or your own as a path relative to this file; absent: `iob-2026`."""
 
 
 class _KeystoreTable(Document):
@@ -109,7 +110,7 @@ class Settings:
     kind: str  # kind of installation: hospital or maker
     origin: str  # origin line of the ledger's checkpoints
     database_url: str
-    policy_pack: Path | None  # None: the policy pack that is shipped with the program
+    policy_pack: Path | None  # the file of the policy pack; None: the shipped iob-2026
     kdf: Literal["scrypt", "pbkdf2"]
     unsafe_fast_kdf: bool  # weak key derivation for tests and demonstrations only; `vagus doctor` reports it
     serve: ServeSettings
@@ -150,6 +151,12 @@ class Settings:
         return self.folder / "plan.toml"
 
     @property
+    def own_policy_pack(self) -> Path | None:
+        """The policy pack's file where it belongs to this installation; None for a shipped one."""
+        pack = self.policy_pack
+        return None if pack is None or pack == find_shipped(pack.stem) else pack
+
+    @property
     def database_file(self) -> Path | None:
         """The SQLite file; None for a database server."""
         if not self.database_url.startswith("sqlite:///"):
@@ -183,12 +190,13 @@ def load_settings(folder: Path) -> Settings:
 def decode_settings(raw: bytes, folder: Path) -> Settings:
     """The settings in the bytes of a `vagus.toml` of `folder`. Raises Misconfigured(BAD_SETTINGS)."""
     said = decode_document(raw, str(folder / FILE_NAME), _SettingsFile, Reason.BAD_SETTINGS)
+    pack = said.installation.policy_pack
     return Settings(
         folder=folder,
         kind=said.installation.kind,
         origin=said.installation.origin,
         database_url=_absolute(said.installation.database, folder),
-        policy_pack=folder / said.installation.policy_pack if said.installation.policy_pack else None,
+        policy_pack=find_shipped(pack) or folder / pack if pack else None,
         kdf=said.keystore.kdf,
         unsafe_fast_kdf=said.keystore.unsafe_fast,
         serve=said.serve,
@@ -202,7 +210,14 @@ def _absolute(database: str, folder: Path) -> str:
 
 
 def write_settings(
-    folder: Path, *, kind: str, origin: str, database: str, kdf: str = "scrypt", unsafe_fast_kdf: bool = False
+    folder: Path,
+    *,
+    kind: str,
+    origin: str,
+    database: str,
+    policy_pack: str | None = None,
+    kdf: str = "scrypt",
+    unsafe_fast_kdf: bool = False,
 ) -> Settings:
     """Begin an installation: the folder (0700), its settings (0600) and nothing else.
 
@@ -214,6 +229,7 @@ def write_settings(
         kind=_quoted(kind),
         origin=_quoted(origin),
         database=_quoted(database),
+        policy_pack=_NO_PACK if policy_pack is None else f"policy_pack = {_quoted(policy_pack)}",
         kdf=_quoted(kdf),
         unsafe_fast="unsafe_fast = true   # weak on purpose: tests and demonstrations only\n"
         if unsafe_fast_kdf
@@ -259,6 +275,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+_NO_PACK = '# policy_pack = "our-pack.toml"'
 _TEMPLATE = """\
 # The settings of this installation. Every key is checked at each start; unknown keys are refused.
 format = 1
@@ -267,7 +284,7 @@ format = 1
 kind = {kind}                     # hospital or maker; chosen once
 origin = {origin}                 # name of the ledger in its checkpoints; chosen once
 database = {database}             # sqlite:///file beside this one, or postgresql+psycopg://...
-# policy_pack = "our-pack.toml"   # instead of the shipped iob-2026, whose OID arc is not for production
+{policy_pack}   # instead of the shipped iob-2026, whose OID arc is not for production
 
 [keystore]
 kdf = {kdf}                       # scrypt, or pbkdf2 where FIPS 140 is asked for

@@ -12,6 +12,7 @@ from vagus.components import LOG_KEYSTORE, Components, RealClock, real_entropy
 from vagus.keystore.sources import PassphraseSources
 from vagus.operations.installation import take_back
 from vagus.operations.local_account import local_actor
+from vagus.policy.packs import choose_pack, load_pack
 from vagus.settings import load_settings, write_settings
 
 if TYPE_CHECKING:
@@ -110,19 +111,29 @@ class Installation(Components):
         kind: str,
         origin: str,
         database: str,
+        policy_pack: str | None = None,
         kdf: Kdf = "scrypt",
         unsafe_fast_kdf: bool = False,
         passphrase_sources: Sequence[str] = (),
     ) -> Self:
         """Begin an installation in `folder`: settings, database, the ledger's key and its first entry.
 
-        Raises Unavailable(KEY_NOT_OPEN) before anything is written when no passphrase came for the ledger's key, and
-        what `write_settings` and keystores raise.
+        `policy_pack` is the name of a shipped pack or of a file in `folder`; None is iob-2026. Raises, before anything
+        is written, Unavailable(KEY_NOT_OPEN) when no passphrase came for the ledger's key and Misconfigured(BAD_PACK)
+        for a pack that cannot be used; then what `write_settings` and keystores raise.
         """
         sources = PassphraseSources(passphrase_sources)
         sources.get(LOG_KEYSTORE).check_length()
+        if policy_pack is not None:
+            load_pack(choose_pack(policy_pack, folder))
         written = write_settings(
-            folder, kind=kind, origin=origin, database=database, kdf=kdf, unsafe_fast_kdf=unsafe_fast_kdf
+            folder,
+            kind=kind,
+            origin=origin,
+            database=database,
+            policy_pack=policy_pack,
+            kdf=kdf,
+            unsafe_fast_kdf=unsafe_fast_kdf,
         )
         installation = cls(written, sources)
         try:

@@ -22,6 +22,7 @@ from vagus.fleet.lifecycle import DeviceState
 from vagus.reasons import Reason
 from vagus.wire import est
 from vagus.wire.cms import decode_certs_only
+from vagus.x509.algorithms import KeyAlgorithm
 
 ENROL = "/.well-known/est/simpleenroll"
 REENROL = "/.well-known/est/simplereenroll"
@@ -88,6 +89,17 @@ def test_attributes_ask_for_a_key_and_nothing_else(app: ASGIApp) -> None:
     answer = call(app, "GET", "/.well-known/est/csrattrs")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/csrattrs")
     assert est.decode_body(answer.body)[:2] == b"\x30\x17"
+
+
+def test_attributes_ask_for_the_kind_of_key_that_the_pack_wants(standing: Site) -> None:
+    app = est_app(
+        enrolment=standing.enrolment,
+        ca_certificates=lambda _label, _peer: (),
+        clock=standing.stock.clock,
+        wanted_key=KeyAlgorithm.MLDSA65,
+    )
+    answer = call(app, "GET", "/.well-known/est/csrattrs")
+    assert est.decode_body(answer.body) == bytes.fromhex("300b0609608648016503040312")
 
 
 def test_every_spelling_of_a_body_is_enrolled(app: ASGIApp, standing: Site) -> None:

@@ -134,7 +134,7 @@ class Issuance:
     """Issues under one policy pack through one writer. Safe to use from several threads.
 
     `kill_points` is called with "intent-committed" (before the key is used) and "signed" (before the response):
-    durability tests end the process there.
+    durability tests end the process there. `pack` never changes.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Issuance:
         *,
         kill_points: Callable[[str], None] | None = None,
     ) -> None:
-        self._pack = pack
+        self.pack = pack
         self._writer = writer
         self._signature_rows = SignatureRows(writer)
         self._clock = clock
@@ -160,7 +160,7 @@ class Issuance:
         LINT) and Malformed(NON_CANONICAL) for names that cannot be encoded.
         """
         # 1. The policy pack has the profile, and this kind of authority issues certificates of that profile.
-        profile = self._pack.profile(order.profile)
+        profile = self.pack.profile(order.profile)
         _check_role(profile, issuer, is_self_signed=issuer.certificate is None)
         if not 1 <= len(order.request_id) <= _LONGEST_REQUEST_ID:
             msg = f"a request id has 1-{_LONGEST_REQUEST_ID} characters, this one {len(order.request_id)}; shorten it"
@@ -169,7 +169,7 @@ class Issuance:
         check_key_strength(order.public_key, profile.key_algorithms)
         # 3. The lifetime lies within the profile's limit and ends before the issuer's certificate does.
         now = self._clock.now().replace(microsecond=0)
-        not_before, not_after = _validity(self._pack, profile, order.lifetime, issuer, now)
+        not_before, not_after = _validity(self.pack, profile, order.lifetime, issuer, now)
         # 4. Build the TBSCertificate: a serial number of 20 bytes with 158 random bits (RFC 5280 4.1.2.2).
         serial, shard = draw_serial(self._entropy), issuer.shards.current
         is_self_signed = issuer.certificate is None
@@ -220,7 +220,7 @@ class Issuance:
         before = rows.read_before_intent(connection, issuer.authority_id, spki_sha256, order.request_id)
         if before.leaf_index is not None:
             return self._repeat(prepared, batch, before.leaf_index)
-        _check_authority(before.authority_state, issuer, self._pack.profile(order.profile))
+        _check_authority(before.authority_state, issuer, self.pack.profile(order.profile))
         _check_key(before, order.owner)
         if before.key_owner is None:
             key_rows.insert_key(connection, spki_sha256, order.owner, at=batch.at)

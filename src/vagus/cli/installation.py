@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
 from vagus.cli.files import check_place, decode_file
 from vagus.cli.options import OutOption, PassphraseOption, example, folder_of, open_installation
 from vagus.cli.output import JsonOption, Output
+
+PolicyOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The policy pack: iob-2026 (if left out), iob-2026-pq with post-quantum signatures, or a file in --dir.",
+    ),
+]
 
 
 def register(application: typer.Typer) -> None:
@@ -36,6 +44,7 @@ def init(
     database: Annotated[
         str, typer.Option(metavar="URL", help="sqlite:///file in the folder, or postgresql+psycopg://...")
     ] = "sqlite:///vagus.sqlite3",
+    policy: PolicyOption = None,
     kdf: Annotated[
         Literal["scrypt", "pbkdf2"], typer.Option(help="Key derivation of keystores; pbkdf2 for FIPS sites.")
     ] = "scrypt",
@@ -58,6 +67,7 @@ def init(
         kind=kind,
         origin=name,
         database=database,
+        policy_pack=policy,
         kdf=kdf,
         unsafe_fast_kdf=unsafe_fast_kdf,
         passphrase_sources=passphrase_source or (),

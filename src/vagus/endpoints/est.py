@@ -50,9 +50,18 @@ _LABEL: Final = "server"
 _CHALLENGE: Final = b'Basic realm="est", charset="UTF-8"'
 
 
-def est_app(*, enrolment: Enrolment, ca_certificates: CaCertificates, clock: Clock) -> RouteTable:
-    """The routes under /.well-known/est, with or without the label (RFC 7030 3.2.2)."""
-    handlers = _EstHandlers(enrolment, ca_certificates, clock)
+def est_app(
+    *,
+    enrolment: Enrolment,
+    ca_certificates: CaCertificates,
+    clock: Clock,
+    wanted_key: KeyAlgorithm = KeyAlgorithm.P256,
+) -> RouteTable:
+    """The routes under /.well-known/est, with or without the label (RFC 7030 3.2.2).
+
+    `wanted_key` is what clients are asked for (4.5); the profile of a device decides what it may have.
+    """
+    handlers = _EstHandlers(enrolment, ca_certificates, clock, wanted_key)
 
     def path(operation: Operation) -> re.Pattern[str]:
         return re.compile(rf"{re.escape(est.ROOT)}/(?:({_LABEL})/)?{operation}\Z")
@@ -78,11 +87,13 @@ def _enrolling(path: re.Pattern[str], handler: Handler) -> Route:
 class _EstHandlers:
     """The handlers of one table; they hold no state of a request."""
 
-    def __init__(self, enrolment: Enrolment, ca_certificates: CaCertificates, clock: Clock) -> None:
+    def __init__(
+        self, enrolment: Enrolment, ca_certificates: CaCertificates, clock: Clock, wanted_key: KeyAlgorithm
+    ) -> None:
         self._enrolment = enrolment
         self._ca_certificates = ca_certificates
         self._clock = clock
-        self._csr_attributes = est.encode_csr_attributes(KeyAlgorithm.P256)
+        self._csr_attributes = est.encode_csr_attributes(wanted_key)
         self._commits = CommitWaiter(enrolment.hurry)
 
     async def send_ca_certificates(self, request: Request) -> Response:

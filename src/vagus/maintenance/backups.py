@@ -89,8 +89,8 @@ def take_backup(installation: Installation, actor: Actor, target: Path) -> Backu
         gates = {f"{FOLDER}/{one.name}": one.path for one in list_segments(settings.folder / FOLDER)}
         sizes = {name: finished_size(path) for name, path in gates.items()}
         files += gates.items()
-        if settings.policy_pack is not None:
-            files.append((_inside(settings.policy_pack, settings.folder), settings.policy_pack))
+        if (own_pack := settings.own_policy_pack) is not None:
+            files.append((_inside(own_pack, settings.folder), own_pack))
         facts: dict[str, str | int | None] = {
             "origin": settings.origin,
             "kind": settings.kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagus.components import CHECKPOINT_KEY, LOG_KEYSTORE, Components
@@ -12,14 +13,19 @@ from vagus.keystore.signing import Purpose
 from vagus.ledger.append import append
 from vagus.ledger.entries import PolicyAdopted
 from vagus.operations.acts import Acts
+from vagus.operations.doctor.findings import some_of
 from vagus.operations.roles import Act, check_may
+from vagus.records.authorities import ACTIVE, REQUESTED, AuthorityRow, list_authorities
 from vagus.records.engine.database import SCHEMA
 from vagus.records.installation import InstallationRow, insert_installation, set_policy
 from vagus.records.log import load_head
 from vagus.records.plan_rows import export_rows
 from vagus.settings import FILE_NAME, Settings
 from vagus.tlog.checkpoint import NoteKey
-from vagus.x509.algorithms import KeyAlgorithm
+from vagus.x509.algorithms import POST_QUANTUM, KeyAlgorithm
+from vagus.x509.certificates import decode_certificate
+from vagus.x509.keys import read_key_algorithm
+from vagus.x509.requests import decode_request
 
 if TYPE_CHECKING:
     from vagus.operations.actor import Actor
@@ -75,6 +81,63 @@ def adopt_policy(components: Components, actor: Actor) -> bool:
 
     components.writer.submit(act).result()
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class OtherKey:
+    """An authority whose key is of another kind than the policy pack gives to new ones."""
+
+    reference: str
+    has: KeyAlgorithm
+    wanted: KeyAlgorithm
+
+    @property
+    def is_classical(self) -> bool:
+        """Whether the pack asks for a post-quantum key and this is none."""
+        return self.wanted in POST_QUANTUM and self.has not in POST_QUANTUM
+
+    def __str__(self) -> str:
+        return f"{self.reference} ({self.has}, not {self.wanted})"
+
+
+def find_other_keys(components: Components) -> tuple[OtherKey, ...]:
+    """Every such authority in the order in which they were made, by its newest generation."""
+    newest: dict[str, AuthorityRow] = {}
+    with components.database.reading() as connection:
+        for row in list_authorities(connection):
+            if row.state in {ACTIVE, REQUESTED}:
+                newest[row.name] = row
+    found = []
+    for row in newest.values():
+        wanted = components.pack.authorities.of_kind(row.kind, is_maker=components.settings.kind == "maker")
+        if row.certificate_der is not None:
+            has = read_key_algorithm(decode_certificate(row.certificate_der).spki_der)
+        else:
+            has = decode_request(row.request_der or b"").public_key.algorithm
+        if has is not wanted.key_algorithm:
+            found.append(OtherKey(row.reference, has, wanted.key_algorithm))
+    return tuple(found)
+
+
+def describe_adoption(components: Components) -> tuple[str, ...]:
+    """What will change, and what will not, when the policy pack in use is adopted; nothing where it is in force."""
+    pack = components.pack
+    if components.row.policy_sha256 in {None, bytes.fromhex(pack.sha256)}:
+        return ()
+    keys, other = pack.service_keys, [str(one) for one in find_other_keys(components)]
+    adopted = (
+        f"policy pack {pack.name} {pack.version} is adopted by plan apply and by serve; it holds for what is made from "
+        "then on, and certificates and keys that exist stay as they are"
+    )
+    changed = (
+        f"listeners have {keys.listener} keys from the next start of vagus serve on, OCSP responders "
+        f"{keys.ocsp_responder} keys from their next renewal on"
+    )
+    kept = (
+        "authorities keep their keys until each is rolled, from the root down (vagus ca roll NAME, then vagus "
+        f"ceremony; a new root is a new anchor for everybody): {some_of(other)}"
+    )
+    return (adopted, changed, kept) if other else (adopted, changed)
 
 
 def take_back(settings: Settings) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vagus.operations.acts import Acts
-from vagus.operations.installation import adopt_policy
+from vagus.operations.installation import adopt_policy, describe_adoption
 from vagus.operations.roles import Act, check_may
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ class Plans(Acts):
     """What an operator may do with plans."""
 
     def compare(self, actor: Actor, file: Path) -> Comparison:
-        """What applying the plan in `file` would change. Raises as `Planning.compare`."""
+        """What applying the plan in `file` would change, its policy pack included. Raises as `Planning.compare`."""
         check_may(actor, Act.READ_PLAN)
-        return self.components.planning.compare(file)
+        found = self.components.planning.compare(file)
+        remarks = (*found.difference.remarks, *describe_adoption(self.components))
+        return replace(found, difference=replace(found.difference, remarks=remarks))
 
     def count_steps(self, actor: Actor, found: Comparison) -> int:
         """How many steps `apply` will report."""

@@ -80,6 +80,7 @@ def find_faults(pack: PackFile) -> list[Finding]:
         *_categories(pack),
         *_functions(pack),
         *_authorities(pack),
+        *_service_keys(pack),
         *_renewal(pack),
         *(finding for key, bound, of in _BOUNDS for finding in _over(key, _find_duration(pack, key), bound, of)),
         *_crl(pack),
@@ -326,6 +327,18 @@ def _against_parent(kind: str, table: AuthorityRule, pack: PackFile) -> Iterator
     if above and below and above.path_length is not None and (below.path_length or 0) >= above.path_length:
         text = f"path length must be below its issuer's {above.path_length} (RFC 5280 4.2.1.9); lower it"
         yield f"profiles.{table.profile}.path_length", text
+
+
+def _service_keys(pack: PackFile) -> Iterator[Finding]:
+    devices = [name for name, rule in pack.rules.items() if rule.categories]
+    for key, profiles in (("ocsp_responder", ["ocsp"]), ("listener", ["tls-server"]), ("device", devices)):
+        if key == "device" and key not in pack.service_keys.model_fields_set:
+            continue  # not chosen: a pack may allow its devices other kinds alone
+        wanted = getattr(pack.service_keys, key)
+        for name in profiles:
+            if name in pack.profiles and wanted not in pack.profiles[name].keys:
+                text = f"{wanted} is not among profiles.{name}.keys; add it there or choose another"
+                yield f"service_keys.{key}", text
 
 
 def _renewal(pack: PackFile) -> Iterator[Finding]:

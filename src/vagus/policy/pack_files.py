@@ -61,6 +61,8 @@ class PackFile(Document):
 
     format: Literal[1]
     """Version of this form."""
+    base: values.Slug | None = None
+    """The shipped pack whose values hold where this file says nothing, `iob-2026` or `iob-2026-pq`."""
     name: values.Slug
     """Name of the pack."""
     version: Annotated[str, StringConstraints(pattern=r"^[0-9]+(?:\.[0-9]+){0,3}$")]
@@ -83,5 +85,7 @@ class PackFile(Document):
     """Times of OCSP responses."""
     enrolment: values.EnrolmentRules
     """Bounds of an enrolment."""
+    service_keys: values.ServiceKeys = values.ServiceKeys()
+    """Kinds of keys that are no authority's."""
     cryptoperiods: dict[values.Slug, values.Lifetime]
     """The longest that a kind of key may sign (SP 800-57). A statement for auditors; no code reads it."""

@@ -254,13 +254,24 @@ class EnrolmentRules(Document):
     """How long the same token with the same key gives the same certificate."""
 
 
+class ServiceKeys(Document):
+    """The kinds of keys that are made here for what is no authority, and the kind that devices are asked for."""
+
+    ocsp_responder: Annotated[KeyAlgorithm, _Spelled] = KeyAlgorithm.P256
+    """A change holds from the responder's next renewal on."""
+    listener: Annotated[KeyAlgorithm, _Spelled] = KeyAlgorithm.P256
+    """Of our own listeners' certificates. A change holds from the next start on."""
+    device: Annotated[KeyAlgorithm, _Spelled] = KeyAlgorithm.P256
+    """What EST asks clients for (RFC 7030 4.5); a profile may take other kinds as well."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyPack:
     """A whole policy. `rules` are keyed by the profile that they govern, `authorities` by the kind of authority."""
 
     name: str
     version: str
-    sha256: str  # SHA-256 of the pack file's bytes, which the ledger records
+    sha256: str  # SHA-256, which the ledger records: of the file's bytes, or with a base of all values
     arc: str
     is_production_arc: bool
     profiles: Mapping[str, Profile]
@@ -271,6 +282,7 @@ class PolicyPack:
     crl: CrlRules
     ocsp: OcspRules
     enrolment: EnrolmentRules
+    service_keys: ServiceKeys
     # longest signing use by kind of key; None: as long as the device lives
     cryptoperiods: Mapping[str, timedelta | None]
 

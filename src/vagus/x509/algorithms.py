@@ -29,6 +29,10 @@ class KeyAlgorithm(StrEnum):
     MLDSA87 = "mldsa87"
 
 
+POST_QUANTUM = frozenset({KeyAlgorithm.MLDSA44, KeyAlgorithm.MLDSA65, KeyAlgorithm.MLDSA87})
+"""Keys whose signatures no known quantum computer can forge (FIPS 204)."""
+
+
 @dataclass(frozen=True, slots=True)
 class SignatureAlgorithm:
     """A signature algorithm and its AlgorithmIdentifier.

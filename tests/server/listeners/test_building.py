@@ -30,6 +30,7 @@ from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
 from vagus.operations.doctor.findings import Finding, State
 from vagus.policy.plans import HospitalPlan, decode_plan
+from vagus.policy.values import ServiceKeys
 from vagus.reasons import Reason
 from vagus.records.authorities import list_authorities
 from vagus.records.certificates import list_of_key
@@ -39,8 +40,10 @@ from vagus.records.publications import list_publications, put_publication
 from vagus.server.listeners.building import BuiltListeners, ListenerBuilder
 from vagus.tls import Peer
 from vagus.wiring import Installation, RealClock
+from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
+from vagus.x509.keys import read_key_algorithm
 
 BY = "operator:test"
 SOURCE = "env:TEST_PASSPHRASE"
@@ -119,6 +122,18 @@ def until_window(built: Built, shown: x509.Certificate) -> timedelta:
     """How long it is until that certificate should be renewed."""
     window = built.installation.pack.renewal.window_of(shown.not_valid_after_utc - shown.not_valid_before_utc)
     return shown.not_valid_after_utc - window - built.clock.now()
+
+
+def test_another_policy_pack_gives_listeners_another_kind_of_key(built: Built) -> None:
+    before = built.listeners.tls[0].certificate.certificate_der
+    pack = built.installation.pack
+    keys = ServiceKeys(listener=KeyAlgorithm.MLDSA65)
+    for service_keys, kind in ((keys, KeyAlgorithm.MLDSA65), (pack.service_keys, KeyAlgorithm.P256)):
+        built.installation.pack = replace(pack, service_keys=service_keys)
+        issuance = built.installation.open_issuers(["h1/icu", "h1/infra"])
+        again = builder_of(built.installation, built.plan, issuance).build().tls[0].certificate.certificate_der
+        assert read_key_algorithm(decode_certificate(again).spki_der) is kind
+        assert (again == before) is (kind is KeyAlgorithm.P256), "the earlier key and its certificate serve again"
 
 
 def test_a_listener_gets_a_new_certificate_in_its_window_without_a_restart(built: Built) -> None:

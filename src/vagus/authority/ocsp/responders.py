@@ -20,7 +20,6 @@ from vagus.records import publications as rows
 from vagus.records.authorities import AuthorityRow, slug_of
 from vagus.records.certificates import HELD, REVOKED, find_by_request, find_certificate, load_bytes
 from vagus.records.publications import ResponderRow
-from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.keys import decode_public_key, key_identifier
 from vagus.x509.library_certificates import decode_certificate
 from vagus.x509.names.distinguished import SubjectFields
@@ -111,7 +110,8 @@ class ResponderRenewal:
         # 3. Make a new key for each responder certificate, on the disk before its row.
         key_id = self._next_key_id(issuer, present)
         owner = f"ocsp:{issuer.reference}"
-        key = self.keystore.load_or_generate(key_id, KeyAlgorithm.P256, [Purpose.OCSP], owner)
+        algorithm = self.issuance.pack.service_keys.ocsp_responder
+        key = self.keystore.load_or_generate(key_id, algorithm, [Purpose.OCSP], owner)
         # 4. The authority itself certifies the responder (RFC 6960 4.2.2.2); the profile adds id-pkix-ocsp-nocheck.
         order = IssuanceOrder(
             request_id=f"ocsp:{key_id}",

@@ -14,7 +14,8 @@ from vagus.components import Components
 from vagus.fleet.verifier_memory import set_floor
 from vagus.keystore.software import has_strong_derivation
 from vagus.ledger.entries import decode_entry
-from vagus.operations.doctor.findings import Finding, State
+from vagus.operations.doctor.findings import Finding, State, some_of
+from vagus.operations.installation import find_other_keys
 from vagus.operations.local_account import find_operator, has_login
 from vagus.records.log import iterate_leaves, load_head
 from vagus.trust.anchors import ClockFloor
@@ -67,6 +68,9 @@ def check_policy(components: Components) -> Iterator[Finding]:
     if not pack.is_production_arc:
         finding = f"OID arc {pack.arc} is for documentation"
         yield Finding("policy pack", State.WARNING, finding, "name a pack with your own arc before production")
+    if classical := [str(one) for one in find_other_keys(components) if one.is_classical]:
+        finding = f"the pack asks for post-quantum keys, and these authorities have others: {some_of(classical)}"
+        yield Finding("policy pack", State.WARNING, finding, "vagus ca roll NAME, from the root down; vagus ceremony")
     folders = sorted(path.parent for path in components.settings.keystores.glob("*/keystore.toml"))
     weak = [folder.name for folder in folders if not has_strong_derivation(folder)]
     if weak or components.settings.unsafe_fast_kdf:

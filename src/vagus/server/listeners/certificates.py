@@ -26,9 +26,8 @@ from vagus.records.certificates import ISSUED, CertificateRow, list_of_key, load
 from vagus.records.keys import find_key
 from vagus.tls import Credential
 from vagus.wiring import Installation
-from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.keys import PublicKey, decode_public_key
+from vagus.x509.keys import PublicKey, decode_public_key, read_key_algorithm
 from vagus.x509.names.distinguished import SubjectFields
 from vagus.x509.pem import encode_certificates
 
@@ -80,12 +79,15 @@ class ListenerCertificates:
         return ListenerCertificate(credential, der, issuer_der, row.serial)
 
     def _find_key(self, keystore: SoftwareKeystore, name: str, owner: str) -> SigningKey:
-        """The first of `name`, `name.2`, … that may still be certified; made now if none may."""
+        """The first of `name`, `name.2`, … that may still be certified and is of the pack's kind; made now if none."""
+        algorithm = self._installation.pack.service_keys.listener
         for place in count(1):
             key_id = name if place == 1 else f"{name}.{place}"
             if not keystore.has(key_id):
-                return keystore.generate(key_id, KeyAlgorithm.P256, {Purpose.TLS}, owner)
+                return keystore.generate(key_id, algorithm, {Purpose.TLS}, owner)
             key = keystore.load(key_id)
+            if read_key_algorithm(key.spki_der) is not algorithm:
+                continue
             with self._installation.database.reading() as connection:
                 known = find_key(connection, sha256(key.spki_der).digest())
             if known is None or not known.is_blocked:

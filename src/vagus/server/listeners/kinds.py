@@ -141,7 +141,12 @@ def _est(inputs: ListenerInputs, listener: PlannedListener) -> RouteTable:
         names = {*units, hospital, f"{hospital}/infra", "root"}
         return inputs.anchors.certificates_of(lambda row: row.name in names)
 
-    return est_app(enrolment=enrolment, ca_certificates=ca_certificates, clock=installation.clock)
+    return est_app(
+        enrolment=enrolment,
+        ca_certificates=ca_certificates,
+        clock=installation.clock,
+        wanted_key=installation.pack.service_keys.device,
+    )
 
 
 # The kinds of gateway listeners.
