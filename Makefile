@@ -5,7 +5,7 @@ PIP_FLAGS = --quiet --disable-pip-version-check
 SOAK_MINUTES ?= 10
 export SOAK_MINUTES
 
-.PHONY: demo quickstart quick test processes interop soak bench sbom lint format reference lock clean missing
+.PHONY: demo demo-pq quickstart quick test processes interop soak bench sbom lint format reference lock clean missing
 
 # a hospital with one ward in try/, which git ignores: a device's first certificate and first connection
 quickstart:
@@ -13,6 +13,9 @@ quickstart:
 
 demo: .venv/ready
 	.venv/bin/python -m examples.demo $(DEMO_FLAGS)
+
+demo-pq: .venv/ready
+	.venv/bin/python -m examples.demo_pq $(DEMO_FLAGS)
 
 # the tests of the layers below the processes: some seconds after each edit; `make test` has all of them
 QUICK = tests/x509 tests/wire tests/tlog tests/tls tests/trust tests/keystore tests/policy tests/records tests/fleet \
@@ -69,6 +72,7 @@ lock:
 	$(LOCK) pyproject.toml -c requirements/development.txt -o requirements/vagus.txt
 	$(LOCK) pyproject.toml --extra postgres --extra hsm --extra reports -c requirements/development.txt -o requirements/optional.txt
 	$(LOCK) requirements/agent.in -c requirements/development.txt -o requirements/agent.txt
+	$(LOCK) requirements/interop-openssl.in -o requirements/interop-openssl.txt
 	$(LOCK) requirements/build.in -o requirements/build.txt
 
 missing:

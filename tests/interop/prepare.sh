@@ -1,6 +1,36 @@
 #!/usr/bin/env bash
 # Installs the software that the interop tests talk to, where this machine lets us; each test says what it misses.
 set -u
+cd "$(dirname "$0")/../.." || exit 1
+
+# An OpenSSL from 3.5 on knows ML-DSA and X25519MLKEM768. Where the system's is older, the libraries out of a wheel
+# (docs/adr/0018-openssl-3.5-for-tests.md) go into a folder of their own, with a script that runs `openssl` on them.
+newer=.tools/openssl-3.5
+bring_openssl() {
+  openssl version 2>/dev/null | grep -qE '^OpenSSL (3\.([5-9]|[1-9][0-9])|[4-9])' && return
+  [[ -x $newer/openssl ]] && return
+  local scratch
+  scratch=$(mktemp -d) || return
+  if .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+      -r requirements/interop-openssl.txt -d "$scratch" >/dev/null 2>&1 \
+    && mkdir -p "$newer" && .venv/bin/python - "$scratch" "$newer" <<'UNPACK'
+import pathlib, sys, zipfile
+wheel = zipfile.ZipFile(next(pathlib.Path(sys.argv[1]).glob("*.whl")))
+for name in ("libcrypto.so.3", "libssl.so.3"):
+    pathlib.Path(sys.argv[2], name).write_bytes(wheel.read(f"mysql/vendor/{name}"))
+UNPACK
+  then
+    # without a settings file of its own these libraries look for one that is not there
+    printf '#!/bin/sh\nhere=$(dirname "$(readlink -f "$0")")\nLD_LIBRARY_PATH=$here OPENSSL_CONF=/etc/ssl/openssl.cnf exec openssl "$@"\n' \
+      > "$newer/openssl" && chmod +x "$newer/openssl"
+    echo "interop: $("$newer/openssl" version) in $newer"
+  else
+    rm -rf "$newer"
+    echo "interop: no OpenSSL from 3.5 on could be brought; its tests are skipped"
+  fi
+  rm -rf "$scratch"
+}
+
 wanted=(openssl curl postgresql nginx-light haproxy mosquitto mosquitto-clients gnutls-bin freeradius eapoltest wrk strace)
 programs=(openssl curl /usr/lib/postgresql nginx haproxy mosquitto mosquitto_pub certtool freeradius eapol_test wrk strace)
 missing=()
@@ -9,9 +39,9 @@ for at in "${!wanted[@]}"; do
   if [[ $program == /* ]]; then [[ -e $program ]] || missing+=("${wanted[$at]}")
   elif ! PATH=$PATH:/usr/sbin command -v "$program" >/dev/null; then missing+=("${wanted[$at]}"); fi
 done
-if ((${#missing[@]} == 0)); then echo "interop: all programs are here"; exit 0; fi
+if ((${#missing[@]} == 0)); then echo "interop: all programs are here"; bring_openssl; exit 0; fi
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-  echo "interop: not installed, since this is not root on Debian: ${missing[*]}"; exit 0
+  echo "interop: not installed, since this is not root on Debian: ${missing[*]}"; bring_openssl; exit 0
 fi
 echo "interop: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
@@ -24,4 +54,5 @@ for package in "${missing[@]}"; do
 done
 [[ -n ${ours:-} ]] && rm -f /usr/sbin/policy-rc.d
 rm -f /usr/sbin/policy-rc.d.vagus
+bring_openssl
 exit 0

@@ -1,0 +1,1 @@
+"""A hospital whose signatures no known quantum computer can forge, in one run."""
