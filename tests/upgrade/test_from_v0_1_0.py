@@ -120,7 +120,7 @@ def test_an_installation_of_v0_1_0_opens_serves_and_goes_on(old_release: Release
 
     # this release on the same folder
     now = Release(ROOT / "src", old_release.folder)
-    assert "0002" in now.vagus("upgrade")
+    assert "0003" in now.vagus("upgrade")
     with now.serving() as ports:
         assert _statuses(now, ports["status"], (first, second)) == ["good", "revoked"]
         now.run("vagus_agent", "--state", str(first), "renew", "--force", "--server", _SERVER.format(ports["enrol"]))

@@ -12,7 +12,7 @@ from vagus.cli.options import REASONS, add_group, decode_period, open_installati
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 
 if TYPE_CHECKING:
-    from vagus.operations.devices import Device, DeviceOutcome, ListedDevice
+    from vagus.operations.devices import Device, DeviceContact, DeviceOutcome, ListedDevice
 
 DeviceArgument = Annotated[
     str, typer.Argument(metavar="DEVICE", help='A device id, or MODEL:SERIAL as in "Aorta IP3:AIP3-000001".')
@@ -90,6 +90,10 @@ def list_devices(
         str | None,
         typer.Option(metavar="PERIOD", help="Only those whose certificate has ended or ends within this time: 60d."),
     ] = None,
+    not_seen_for: Annotated[
+        str | None,
+        typer.Option(metavar="PERIOD", help="Only those that no listener has admitted for so long, or ever: 7d."),
+    ] = None,
     after: Annotated[str | None, typer.Option(metavar="DEVICE", help="Begin after this device.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
     json: JsonOption = False,
@@ -103,10 +107,11 @@ def list_devices(
 
     query = DeviceQuery(unit=unit, hospital=hospital, state=state, model=model, category=category)
     period = None if expires_within is None else decode_period(expires_within, "--expires-within")
+    silence = None if not_seen_for is None else decode_period(not_seen_for, "--not-seen-for")
     with open_installation(context) as installation:
         devices, actor = installation.operations.devices, installation.actor
-        found = devices.list_page(actor, query, expires_within=period, after=after, limit=limit)
-    columns = ("serial", "model", "unit", "place", "state", "certificate", "days_left", "id")
+        found = devices.list_page(actor, query, expires_within=period, not_seen_for=silence, after=after, limit=limit)
+    columns = ("serial", "model", "unit", "place", "state", "certificate", "days_left", "last_seen", "id")
     output = Output(json)
     output.rows("Devices", columns, [_listed_row(one) for one in found])
     if len(found) == limit:
@@ -118,6 +123,7 @@ def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
     output = Output(json)
     with open_installation(context) as installation:
         found, certificates = installation.operations.certificates.list_of_device(installation.actor, device)
+        contact = _contact_row(installation.operations.devices.find_contact(installation.actor, device))
     columns: tuple[str, ...] = ("authority", "serial", "state", "not_after", "days_left", "profile")
     rows: list[Row] = [
         {
@@ -129,9 +135,9 @@ def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
         for one in certificates
     ]
     if json:
-        output.facts({"device": _row(found), "certificates": rows})
+        output.facts({"device": {**_row(found), **contact}, "certificates": rows})
         return
-    output.facts(_row(found))
+    output.facts({**_row(found), **contact})
     if any(one.revoked_at is not None for one in certificates):
         columns += ("reason", "revoked_at", "revoked_by")
     output.rows("Certificates", columns, rows)
@@ -265,6 +271,20 @@ def _listed_row(listed: ListedDevice) -> Row:
         **_row(listed.device),
         **facts_of(listed, "category", "certificate", "days_left"),
         "not_after": spell_time(listed.not_after),
+        **_contact_row(listed.contact),
+    }
+
+
+def _contact_row(contact: DeviceContact) -> Row:
+    """When and at which listener it was last admitted and last refused."""
+    seen_at, seen_by = contact.seen or (None, None)
+    refused_at, refused_by, reason = contact.refused or (None, None, None)
+    return {
+        "last_seen": spell_time(seen_at),
+        "seen_by": seen_by,
+        "last_refused": spell_time(refused_at),
+        "refused_by": refused_by,
+        "refusal_reason": reason,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from vagus.errors import Malformed, NotAuthorised
 from vagus.fleet.devices import NewDevice, load_device
 from vagus.fleet.expiry import EXPIRED, PAGE, days_until, iterate_certified, shown_state
-from vagus.fleet.lifecycle import MAY_ENROL, decode_state
+from vagus.fleet.lifecycle import HAS_ENDED, MAY_ENROL, decode_state
 from vagus.fleet.manifests import Imported, ManifestImport, decode_manifest
 from vagus.identifiers import DeviceId, UnitName
 from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may, check_scope
 from vagus.reasons import Reason
 from vagus.records.certificates import ISSUED
+from vagus.records.device_contacts import Contact, find_contacts
 from vagus.records.devices import DeviceFilter, DeviceRow, find_device_by_serial
 from vagus.records.models import list_models
 from vagus.records.units import list_units
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 Device = DeviceRow
 """One device of the inventory, as operations return it."""
+DeviceContact = Contact
+"""When a listener last admitted and last refused a device, as operations return it."""
+NO_CONTACT = Contact()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,7 @@ class ListedDevice:
     certificate: str | None
     not_after: int | None
     days_left: int | None
+    contact: DeviceContact = NO_CONTACT
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +105,14 @@ class Devices(Acts):
         query: DeviceQuery,
         *,
         expires_within: timedelta | None = None,
+        not_seen_for: timedelta | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> tuple[ListedDevice, ...]:
         """At most `limit` devices by unit, model and serial, beginning after the device `after`.
 
-        With `expires_within` only those whose certificate has ended or ends within that time. Raises as `find_named`,
+        With `expires_within` only those whose certificate has ended or ends within that time. With `not_seen_for` only
+        those that no listener has admitted for so long, or ever, and whose life has not ended. Raises as `find_named`,
         and Malformed(BAD_ARGUMENT, NON_CANONICAL), also for a unit, hospital, model or category that does not exist.
         """
         check_may(actor, Act.READ_DEVICES)
@@ -113,6 +120,8 @@ class Devices(Acts):
         with database.reading() as connection:
             narrow = decode_query(connection, query)
         check_scope(actor, narrow.unit)
+        if not_seen_for is not None:
+            narrow = replace(narrow, not_seen_since=at - int(not_seen_for.total_seconds()))
         start = self._find(actor, after) if after else None
         page = min(limit, PAGE) if expires_within is None else PAGE
         found = iterate_certified(database, at=at, narrow=narrow, after=start, page=page)
@@ -124,7 +133,19 @@ class Devices(Acts):
                 for one in listed
                 if one.certificate in (ISSUED, EXPIRED) and one.not_after is not None and one.not_after <= until
             )
-        return tuple(islice(listed, limit))
+        if not_seen_for is not None and query.state is None:
+            listed = (one for one in listed if one.device.state not in HAS_ENDED)
+        shown = tuple(islice(listed, limit))
+        with database.reading() as connection:
+            contacts = find_contacts(connection, [one.device.id for one in shown])
+        return tuple(replace(one, contact=contacts.get(one.device.id.text, NO_CONTACT)) for one in shown)
+
+    def find_contact(self, actor: Actor, device: str) -> DeviceContact:
+        """When a listener last admitted and last refused the device. Raises as `find_named`."""
+        check_may(actor, Act.READ_DEVICES)
+        found = self._find(actor, device).id
+        with self.components.database.reading() as connection:
+            return find_contacts(connection, [found]).get(found.text, NO_CONTACT)
 
     def add(self, actor: Actor, new: NewDevice) -> Device:
         """Add one device; its id is drawn here. Raises as `Inventory.add`."""

@@ -8,14 +8,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, bindparam, insert, select, tuple_, union_all, update
+from sqlalchemy import ColumnElement, Select, bindparam, exists, insert, select, tuple_, union_all, update
 
 from vagus.identifiers import DeviceId, UnitName
 from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.query_hints import hidden
 from vagus.records.engine.row_forms import DEVICE_ID, ITEMS_OR_NULL, UNIT, Codec, RowForm
 from vagus.records.engine.statements import Statement
-from vagus.records.engine.tables import certificates, devices, models
+from vagus.records.engine.tables import certificates, device_contacts, devices, models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,8 @@ class DeviceFilter:
     model: str | None = None
     profile: str | None = None
     category: str | None = None
+    not_seen_since: int | None = None
+    """Only those that no listener has admitted since this time (seconds since 1970 UTC), also never."""
 
 
 class Place(NamedTuple):
@@ -200,6 +202,9 @@ def conditions_of(narrow: DeviceFilter) -> list[ColumnElement[bool]]:
         conditions += [devices.c.unit >= f"{narrow.hospital}/", devices.c.unit < f"{narrow.hospital}0"]
     if narrow.category is not None:
         conditions.append(models.c.category == narrow.category)
+    if narrow.not_seen_since is not None:
+        seen = device_contacts.c.device_id == devices.c.id, device_contacts.c.seen_at >= narrow.not_seen_since
+        conditions.append(~exists().where(*seen))
     return conditions
 
 

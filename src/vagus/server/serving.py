@@ -33,6 +33,7 @@ from vagus.reasons import Reason
 from vagus.server.certificate_ends import CertificateEnds
 from vagus.server.certificate_renewal import CertificateRenewal, make_responder_renewal, renew_responders
 from vagus.server.crl_publication import CrlPublication, crl_cache_part
+from vagus.server.device_contacts import DeviceContacts
 from vagus.server.event_log import event_part
 from vagus.server.gateway_log import GatewayLog
 from vagus.server.health import Health
@@ -56,6 +57,7 @@ from vagus.transport.reserved_addresses import ReservedAddresses
 
 if TYPE_CHECKING:
     from vagus.authority.issuers import OpenIssuers
+    from vagus.endpoints.gateway.decisions import ConnectionDecision
     from vagus.endpoints.http import ASGIApp
     from vagus.keystore.software import SoftwareKeystore
     from vagus.policy.plans import Plan
@@ -213,9 +215,16 @@ def _prepare(
     parts += [supply.part(), gateway_log.part()]
     if renewal is not None:
         staple_of = Stapler(responses, setback_watch, installation.clock).of
+        contacts = DeviceContacts(installation.clock, installation.writer)
         listeners.make_builder = partial(
-            ListenerBuilder, installation, issuers=issuers, record=gateway_log.record, staple_of=staple_of
+            ListenerBuilder,
+            installation,
+            issuers=issuers,
+            record=partial(_record, gateway_log, contacts),
+            note_seen=contacts.note_seen,
+            staple_of=staple_of,
         )
+        parts.append(contacts.part())
         certificates = CertificateRenewal(issuers, renewal, supply, listeners, publication.publisher.check_clock)
         updates.renew = certificates.renew
         parts += [publication.clock_part(), certificates.part(), listeners.anchors_part()]
@@ -226,6 +235,11 @@ def _prepare(
     if not is_status_only:
         parts += [work_part(installation), CertificateEnds(installation.database, installation.clock).part()]
     return listeners, Parts(parts)
+
+
+def _record(gateway_log: GatewayLog, contacts: DeviceContacts, decision: ConnectionDecision) -> None:
+    gateway_log.record(decision)
+    contacts.note_decision(decision)
 
 
 def _open_responses(installation: Installation, keystore: SoftwareKeystore) -> OcspResponses:

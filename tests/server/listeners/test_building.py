@@ -61,7 +61,14 @@ class LateClock(RealClock):
 
 def builder_of(installation: Installation, plan: HospitalPlan, issuers: OpenIssuers) -> ListenerBuilder:
     """A builder whose listeners staple nothing."""
-    return ListenerBuilder(installation, plan, issuers, record=print, staple_of=lambda _certificate: lambda: b"")
+    return ListenerBuilder(
+        installation,
+        plan,
+        issuers,
+        record=print,
+        note_seen=lambda _listener, _admitted: None,
+        staple_of=lambda _certificate: lambda: b"",
+    )
 
 
 def adopted_plan(installation: Installation) -> HospitalPlan:

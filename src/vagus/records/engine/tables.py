@@ -153,6 +153,18 @@ devices = _table(
     _index_where("host_names IS NOT NULL", "devices_with_host_names", "id"),
 )
 
+# When devices were last admitted and last refused by a listener. No entry of the ledger names a contact: the gateways'
+# log has each of them, and the ledger commits to that log by its minutes (gate-minute).
+device_contacts = _table(
+    "device_contacts",
+    Column("device_id", String(26), primary_key=True),
+    Column("seen_at", Seconds),  # NULL: never admitted
+    Column("seen_listener", String(80)),
+    Column("refused_at", Seconds),  # NULL: never refused
+    Column("refused_listener", String(80)),
+    Column("refusal_reason", String(40)),  # reason code
+)
+
 keys = _table(  # each public key belongs to one owner for ever; `records.keys` enforces it
     "keys",
     Column("spki_sha256", LargeBinary, primary_key=True),

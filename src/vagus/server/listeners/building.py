@@ -71,6 +71,7 @@ class ListenerBuilder:
         issuers: OpenIssuers,
         *,
         record: Record,
+        note_seen: Callable[[str, Admitted], None],
         staple_of: Callable[[ListenerCertificate], Staple],
     ) -> None:
         self.anchors = Anchors(installation)
@@ -80,6 +81,7 @@ class ListenerBuilder:
         certificates = ListenerCertificates(installation, plan, issuers)
         self._inputs = ListenerInputs(installation, plan, issuers, record, self.anchors, certificates)
         self._staple_of = staple_of
+        self._note_seen = note_seen
         self._devices = DeviceCache(installation.database, installation.device_follower, self._is_sequence_lost)
         # Device caches by function. They outlive a change of anchors: while the database is down, nothing else is known
         # of devices.
@@ -162,10 +164,12 @@ class ListenerBuilder:
             find_device=self._devices.find,
         )
         rules, check_anchor = kind.rules_of(inputs, listener), self.anchors.check_anchor
+        note_seen = self._note_seen
 
         def admit(peer: Peer, _source: str) -> Admitted:
             admitted = admission.admit(peer, rules)
             check_anchor(admitted)
+            note_seen(listener.name, admitted)
             return admitted
 
         def check_in_memory(admitted: Admitted) -> None:
