@@ -63,6 +63,17 @@ class Release:
         made: str = json.loads(self.vagus("token", "make", _device(number), "--json"))["token"]
         return made
 
+    def found(self, *options: str) -> list[dict[str, Any]]:
+        """What `cert find` shows."""
+        shown: list[dict[str, Any]] = json.loads(self.vagus("cert", "find", *options, "--json"))
+        return shown
+
+    def states_of(self, number: int) -> list[str]:
+        """The states of a device's certificates, found by the device and by the name in them."""
+        mine = self.found("--device", _device(number))
+        assert self.found("--san", mine[0]["names"][0]) == mine == self.found("--subject", mine[0]["subject"])
+        return [str(one["state"]) for one in mine]
+
     @contextlib.contextmanager
     def serving(self) -> Iterator[dict[str, int]]:
         """`vagus serve` until the block ends; gives the port of each listener."""
@@ -118,9 +129,14 @@ def test_an_installation_of_v0_1_0_opens_serves_and_goes_on(old_release: Release
     seen = tmp_path / "checkpoint"
     seen.write_bytes((old_release.folder / "log" / "checkpoint").read_bytes())
 
-    # this release on the same folder
+    # this release on the same folder, whose certificates a search finds
     now = Release(ROOT / "src", old_release.folder)
     assert "0003" in now.vagus("upgrade")
+    assert now.states_of(1) == ["issued"]
+    assert now.states_of(2) == ["revoked"]
+    assert len(now.found("--unit", "h1/icu", "--category", "infusion-pump", "--algorithm", "p256")) == 2
+    (server,) = now.found("--san", "enrol.h1.test.example")
+    assert server["profile"] == "tls-server"
     with now.serving() as ports:
         assert _statuses(now, ports["status"], (first, second)) == ["good", "revoked"]
         now.run("vagus_agent", "--state", str(first), "renew", "--force", "--server", _SERVER.format(ports["enrol"]))

@@ -54,6 +54,7 @@ for part in (
     "ceremony",
     "authorities",
     "devices",
+    "certificates.commands",
     "reports.expiry",
     "revocation.commands",
     "tokens",

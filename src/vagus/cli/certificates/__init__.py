@@ -1,0 +1,1 @@
+"""`vagus cert`: its commands and options."""
