@@ -10,7 +10,7 @@ from tests.simulator.stock import ER, device, put_units_and_models
 from vagus.records.certificates import set_state
 from vagus.records.devices import DeviceFilter, insert_device
 from vagus.records.engine.database import Connection
-from vagus.records.expiry import FIRST, End, count_ends, list_ends, list_newest
+from vagus.records.expiry import FIRST, End, count_ends, list_counting, list_ends, list_newest
 
 NOW = 5_000
 
@@ -47,7 +47,7 @@ def test_pages_by_end_follow_each_other_without_gap_or_repeat(connection: Connec
 def test_counts_are_those_of_the_certificates_that_count(connection: Connection, ca: int) -> None:
     _fill(connection, ca)
     bounds = (NOW - 1, NOW + 200, NOW + 400)
-    newest = list_newest(connection, [device(number).id.text for number in range(12)], at=NOW, is_server=False)
+    newest = list_newest(connection, [device(number).id.text for number in range(12)], at=NOW)
     by_hand = Counter(
         (str(one.device.unit), next(bound for bound in bounds if one.newest.not_after <= bound))
         for one in newest.values()
@@ -59,8 +59,9 @@ def test_counts_are_those_of_the_certificates_that_count(connection: Connection,
 
 def test_no_certificate_and_no_device_is_an_empty_page(connection: Connection, ca: int) -> None:
     assert list_ends(connection, until=NOW) == ()
+    assert list_counting(connection, (), at=NOW, narrow=DeviceFilter(hospital="h1")) == {}
     assert count_ends(connection, at=NOW, bounds=(NOW,)) == {}
-    assert list_newest(connection, ["a" * 26], at=NOW, narrow=DeviceFilter(hospital="h1")) == {}
+    assert list_newest(connection, ["a" * 26], at=NOW) == {}
 
 
 def test_pages_walk_the_index_of_ends_and_certificates_of_a_device_are_looked_up(
@@ -75,6 +76,10 @@ def test_pages_walk_the_index_of_ends_and_certificates_of_a_device_are_looked_up
     assert "TEMP B-TREE" not in walked
     found = plans(connection, lambda: list_newest(connection, [device(1).id.text], at=NOW))
     assert found.count("certificates_by_device (device_id=?") == 3
+    assert "SCAN" not in found
+    ends = list_ends(connection, until=NOW)
+    found = plans(connection, lambda: list_counting(connection, ends, at=NOW, narrow=DeviceFilter(hospital="h1")))
+    assert found.count("certificates_by_device (device_id=?") == 3, "no server certificate is among them"
     assert "SCAN" not in found
     counted = plans(connection, lambda: count_ends(connection, at=NOW, bounds=(NOW,)))
     assert "certificates_by_expiry (not_after<?)" in counted

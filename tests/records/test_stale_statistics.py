@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from tests.postgres import fresh_database
 from tests.simulator.databases import created_database
 from vagus.identifiers import DeviceId
-from vagus.records import applicants, audit_rows, certificates, devices, plan_rows, tokens, work
+from vagus.records import applicants, audit_rows, certificates, devices, expiry, plan_rows, tokens, work
 from vagus.records.engine.database import Database
 from vagus.records.revocation import candidates, revocations, status_facts
 from vagus.testing import SeededEntropy
@@ -139,6 +139,10 @@ class _AtOnce:
         return done
 
 
+SOME = [f"{str(n).translate(str.maketrans('0189', 'bcde')):a>25}a" for n in range(20)]
+ALL = devices.DeviceFilter()
+ENDS = [expiry.End(n, 0, NOW, SOME[n], is_issued=True, is_server=False) for n in range(20)]
+
 LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "an applicant before its certificate": (
         20,
@@ -163,6 +167,10 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "a certificate that is to be revoked": (30, lambda c: candidates.find_revocable_serial(c, OTHER, SERIAL)),
     "a revocation by its serial": (14, lambda c: revocations.find_revoked_serial(c, OTHER, SERIAL)),
     "a device's certificates": (8, lambda c: certificates.list_of_device(c, DEVICE.text, alive_at=NOW)),
+    "the first page of ends": (120, lambda c: expiry.list_ends(c, until=NOW + SIZE, count=50)),
+    "a page of ends": (120, lambda c: expiry.list_ends(c, until=NOW + SIZE, after=(NOW + 500, 5_000), count=50)),
+    "devices' newest certificates": (200, lambda c: expiry.list_newest(c, SOME, at=NOW)),
+    "which of these ends count": (400, lambda c: expiry.list_counting(c, ENDS, at=NOW, narrow=ALL)),
     "open intents": (8, certificates.list_intended),
     "held intents": (8, lambda c: certificates.list_intended(c, state=certificates.HELD)),
     "a page of an authority": (2_020, lambda c: certificates.list_alive(c, OTHER, alive_at=NOW)),

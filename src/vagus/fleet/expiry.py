@@ -13,7 +13,7 @@ from vagus.fleet.lifecycle import HAS_ENDED, DeviceState
 from vagus.fleet.renewal import window_between
 from vagus.records.certificates import HELD, INTENDED, ISSUED, NO_EXPIRY, REVOKED
 from vagus.records.devices import DeviceFilter, DeviceRow, list_devices, place_of
-from vagus.records.expiry import FIRST, CertifiedDevice, list_ends, list_newest
+from vagus.records.expiry import FIRST, CertifiedDevice, list_counting, list_ends, list_newest
 
 if TYPE_CHECKING:
     from vagus.policy.values import PolicyPack
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXPIRED: Final = "expired"
 """How a certificate is shown that was issued, is neither revoked nor held, and has ended."""
-PAGE: Final = 200
+PAGE: Final = 100
 """Certificates or devices that one page reads."""
 
 _DAY: Final = 86_400
@@ -135,14 +135,12 @@ def list_expiring(
     A page reads `PAGE` certificates, however few of them count, so each costs the same.
     """
     ends = list_ends(connection, until=until, after=after, count=PAGE)
-    counting: dict[int, Expiry] = {}
-    for is_server in (False, True):
-        owners = {one.device_id for one in ends if one.device_id and one.is_issued and one.is_server == is_server}
-        found = list_newest(connection, owners, at=at, narrow=narrow, is_server=is_server) if owners else {}
-        for one in found.values():
-            if one.newest is not None:
-                counting[one.newest.leaf_index] = describe(one, pack, at=at, is_server=is_server)
-    page = [counting[end.leaf_index] for end in ends if end.is_issued and end.leaf_index in counting]
+    counting = list_counting(connection, ends, at=at, narrow=narrow)
+    page = [
+        describe(found, pack, at=at, is_server=end.is_server)
+        for end in ends
+        if (found := counting.get(end.leaf_index)) is not None
+    ]
     return page, None if len(ends) < PAGE else (ends[-1].not_after, ends[-1].leaf_index)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, case, exists, func, or_, select, true
+from sqlalchemy import ColumnElement, ScalarSelect, and_, case, exists, func, literal, or_, select, true, tuple_
 
-from vagus.identifiers import DeviceId
 from vagus.records.certificates import HELD, ISSUED
 from vagus.records.devices import DEVICE, DeviceFilter, DeviceRow, conditions_of
 from vagus.records.engine.database import Connection
-from vagus.records.engine.query_hints import hidden, is_among
+from vagus.records.engine.query_hints import by_index, hidden, is_among, rows_after
 from vagus.records.engine.tables import certificates, devices, models
 
 SERVER_PROFILE: Final = "tls-server"
@@ -46,10 +45,14 @@ class End:
     """A certificate of some device and when it ends; `is_server` for one of `SERVER_PROFILE`."""
 
     leaf_index: int
+    not_before: int
     not_after: int
     device_id: str | None
     is_issued: bool
     is_server: bool
+
+
+_OWN = certificates.alias("own")
 
 
 def list_ends(
@@ -60,62 +63,52 @@ def list_ends(
     Also those that were renewed, revoked, or belong to no device: so a page costs the same wherever it lies.
     """
     table, (ended, leaf) = certificates.c, after
-    columns = (table.leaf_index, table.not_after, table.device_id, table.state, table.profile)
-    query = select(*columns).order_by(table.not_after, table.leaf_index).limit(count)
+    columns = (table.leaf_index, table.not_before, table.not_after, table.device_id)
+    query = select(*columns, table.state, table.profile).order_by(table.not_after, table.leaf_index).limit(count)
     # First those of the same second, which an equality finds in the index, then the later ones: one condition for
     # both would begin with the first of that second on every page.
-    found = list(connection.execute(query.where(table.not_after == ended, table.leaf_index > leaf)))
+    place = (table.not_after, table.leaf_index)
+    found = list(connection.execute(query.where(*rows_after(connection, place, (ended, leaf)))))
     if len(found) < count:
         later = query.limit(count - len(found)).where(table.not_after > ended, table.not_after <= until)
         found += connection.execute(later)
     return tuple(
-        End(row.leaf_index, row.not_after, row.device_id, row.state == ISSUED, row.profile == SERVER_PROFILE)
-        for row in found
-        if row.not_after <= until
+        End(*row[:4], row.state == ISSUED, row.profile == SERVER_PROFILE) for row in found if row.not_after <= until
     )
 
 
-def list_newest(
-    connection: Connection,
-    device_ids: Collection[str],
-    *,
-    at: int,
-    narrow: DeviceFilter | None = None,
-    is_server: bool | None = None,
-) -> dict[str, CertifiedDevice]:
-    """Those of the devices that `narrow` selects, by id, each with its certificate that counts at the time `at`.
+def list_counting(
+    connection: Connection, ends: Sequence[End], *, at: int, narrow: DeviceFilter
+) -> dict[int, CertifiedDevice]:
+    """Those of `ends` that count at the time `at` for a device that `narrow` selects, by leaf index.
+
+    Of the device certificates and of the server certificates of a device one counts, as `list_newest` says.
+    """
+    found: dict[int, CertifiedDevice] = {}
+    for is_server in (False, True):
+        issued = {end.leaf_index: end for end in ends if end.is_issued and end.is_server is is_server}
+        owners = {end.device_id for end in issued.values() if end.device_id is not None}
+        kind = _OWN.c.profile == SERVER_PROFILE if is_server else _OWN.c.profile != SERVER_PROFILE
+        for row in _list_devices(connection, owners, at, kind, narrow) if owners else ():
+            if (end := issued.get(row.newest)) is not None:
+                newest = Newest(end.leaf_index, ISSUED, end.not_before, end.not_after)
+                found[end.leaf_index] = CertifiedDevice(DEVICE.read(row), row.category, newest)
+    return found
+
+
+def list_newest(connection: Connection, device_ids: Collection[str], *, at: int) -> dict[str, CertifiedDevice]:
+    """The devices by id, each with its certificate that counts at the time `at`.
 
     That is the one that ends last among those that live: issued and not ended. Where none lives, it is the last that is
-    held or has ended, else the last of all. With `is_server` only server certificates count, or only the others.
+    held or has ended, else the last of all.
     """
-    newest = _newest(at, is_server)
-    columns = [certificates.c[name].label(f"newest_{name}") for name in Newest.__slots__]
-    query = (
-        select(devices, models.c.category, *columns)
-        .select_from(
-            devices.join(models, models.c.name == devices.c.model).outerjoin(
-                certificates, certificates.c.leaf_index == newest
-            )
-        )
-        .where(is_among(connection, devices.c.id, list(device_ids)))
-    )
-    if narrow is not None and (wanted := conditions_of(narrow)):
-        query = query.where(hidden(*wanted))
-    return {
-        row.id: CertifiedDevice(
-            DEVICE.read(row),
-            row.category,
-            None
-            if row.newest_leaf_index is None
-            else Newest(row.newest_leaf_index, row.newest_state, row.newest_not_before, row.newest_not_after),
-        )
-        for row in connection.execute(query)
-    }
-
-
-def find_newest(connection: Connection, device_id: DeviceId, *, at: int) -> CertifiedDevice | None:
-    """`list_newest` for one device."""
-    return list_newest(connection, [device_id.text], at=at).get(device_id.text)
+    rows = _list_devices(connection, device_ids, at, true(), DeviceFilter())
+    leaves = [row.newest for row in rows if row.newest is not None]
+    query = select(*(certificates.c[name] for name in Newest.__slots__))
+    with by_index(connection):
+        every = connection.execute(query.where(is_among(connection, certificates.c.leaf_index, leaves)))
+        newest = {one.leaf_index: Newest(*one) for one in every}
+    return {row.id: CertifiedDevice(DEVICE.read(row), row.category, newest.get(row.newest)) for row in rows}
 
 
 def count_ends(connection: Connection, *, at: int, bounds: Sequence[int]) -> dict[tuple[str, int], int]:
@@ -141,25 +134,34 @@ def count_ends(connection: Connection, *, at: int, bounds: Sequence[int]) -> dic
     return {(row.unit, row.bound): row.number for row in connection.execute(query)}
 
 
-def _newest(at: int, is_server: bool | None) -> ColumnElement[int]:
-    """The leaf of the certificate that counts, for the row of `devices` around it; each part is one index lookup."""
-    own = certificates.alias("own")
-    kind = own.c.profile == SERVER_PROFILE if is_server else own.c.profile != SERVER_PROFILE
-    if is_server is None:
-        kind = true()
+def _list_devices(
+    connection: Connection, device_ids: Collection[str], at: int, kind: ColumnElement[bool], narrow: DeviceFilter
+) -> Sequence[Any]:
+    """Rows of the devices with their category and, as `newest`, the leaf of their certificate of that kind."""
+    query = (
+        select(devices, models.c.category, _newest(connection, at, kind).label("newest"))
+        .select_from(devices.join(models, models.c.name == devices.c.model))
+        .where(is_among(connection, devices.c.id, list(device_ids)), hidden(true(), *conditions_of(narrow)))
+    )
+    with by_index(connection):
+        return connection.execute(query).all()
 
-    def pick(*wanted: ColumnElement[bool]) -> ScalarSelect[int]:
+
+def _newest(connection: Connection, at: int, kind: ColumnElement[bool]) -> ColumnElement[int]:
+    """The leaf of the certificate of that kind that counts, for the row of `devices` around it: three index lookups."""
+    is_sqlite = connection.dialect.name == "sqlite"
+
+    def pick(ends_from: int, *wanted: ColumnElement[bool]) -> ScalarSelect[int]:
+        # PostgreSQL gets a row comparison, as `rows_after` says: the end alone could be looked up among all devices'.
+        place, lowest = tuple_(_OWN.c.device_id, _OWN.c.not_after), tuple_(devices.c.id, literal(ends_from))
         return (
-            select(own.c.leaf_index)
-            .where(own.c.device_id == devices.c.id, *wanted)
-            .order_by(own.c.not_after.desc(), own.c.leaf_index.desc())
+            select(_OWN.c.leaf_index)
+            .where(_OWN.c.device_id == devices.c.id if is_sqlite else _OWN.c.device_id <= devices.c.id)
+            .where(_OWN.c.not_after >= ends_from if is_sqlite else place >= lowest, hidden(kind, *wanted))
+            .order_by(_OWN.c.device_id.desc(), _OWN.c.not_after.desc(), _OWN.c.leaf_index.desc())
             .limit(1)
             .correlate(devices)
             .scalar_subquery()
         )
 
-    return func.coalesce(
-        pick(own.c.not_after >= at, hidden(kind, own.c.state == ISSUED)),
-        pick(hidden(kind, own.c.state.in_((ISSUED, HELD)))),
-        pick(hidden(kind)),
-    )
+    return func.coalesce(pick(at, _OWN.c.state == ISSUED), pick(0, _OWN.c.state.in_((ISSUED, HELD))), pick(0))
