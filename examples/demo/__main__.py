@@ -85,7 +85,7 @@ def _make_devices(stage: Stage, listeners: BuiltListeners, devices: tuple[Device
     )
     maker, files = stage.folder / "maker", stage.folder / "handed-over"
     files.mkdir()
-    stage.vagus(maker, "init", "--kind", "maker", "--unsafe-fast-kdf", seal=True)
+    stage.vagus(maker, "init", "--kind", "maker", seal=True)
     write_maker_plan(stage.folder / "maker.toml", listeners)
     stage.vagus(maker, "plan", "apply", str(stage.folder / "maker.toml"), "--yes", "--ceremony", seal=True)
     born = everyone(stage, devices, lambda device: device.run("request", "--serial", device.made.serial))
@@ -119,7 +119,7 @@ class Founded:
 def _apply_plan(stage: Stage, listeners: BuiltListeners) -> Founded:
     """The hospital group's installation from one plan; says nothing, because it runs beside the maker's."""
     hospital, plan = stage.folder / "hospital", stage.folder / "hospitals.toml"
-    stage.vagus(hospital, "init", "--kind", "hospital", "--unsafe-fast-kdf", seal=True)
+    stage.vagus(hospital, "init", "--kind", "hospital", seal=True)
     write_hospital_plan(plan, listeners)
     begun = time.monotonic()
     applied = stage.vagus_json(hospital, "plan", "apply", str(plan), "--yes", "--ceremony", seal=True)
@@ -136,7 +136,6 @@ def _found_hospitals(stage: Stage, founded: Founded, files: Path) -> tuple[Path,
         "one plan file makes a hospital group's PKI; the maker hands over two files and no access",
     )
     hospital = founded.folder
-    stage.say("(keystores are sealed with a quick derivation here; an installation takes scrypt, 0.25 s for each)")
     stage.check(founded.devices == 2000, f"plan applied, root ceremony held ({founded.seconds:.0f} s)", founded)
     stage.check(founded.is_idempotent, "a second apply changes not one byte of the export")
     arguments = ("device", "import", str(files / "manifest.json"), "--anchor", str(files / "maker-root.pem"))

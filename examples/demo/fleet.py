@@ -60,7 +60,7 @@ class Device:
 
     def run(self, command: str, *options: str, **environment: str) -> Outcome:
         """One command, as a process of its own."""
-        done = self._stage.run(self._command(command, *options), **environment)
+        done = self._stage.agent(*self._arguments(command, *options), **environment)
         try:
             results = [json.loads(line) for line in done.stdout.splitlines()]
         except ValueError:
@@ -69,11 +69,11 @@ class Device:
 
     def probe(self, route: str) -> Probe:
         """The agent holding a connection to `route` under our orders."""
-        command = self._command("probe", "--relay", route)
+        command = [sys.executable, "-m", "vagus_agent", *self._arguments("probe", "--relay", route)]
         return Probe(self._stage, self._stage.talk(command, self._stage.folder / "probes.log"))
 
-    def _command(self, command: str, *options: str) -> list[str]:
-        return [sys.executable, "-m", "vagus_agent", command, "--state", str(self.state), "--json", *options]
+    def _arguments(self, command: str, *options: str) -> tuple[str, ...]:
+        return (command, "--state", str(self.state), "--json", *options)
 
 
 class Probe:

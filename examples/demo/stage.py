@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from examples.demo.programs import Ended, Programs
+
 REPOSITORY = Path(__file__).parents[2]
 _PATIENCE = 90.0
 _QUIET_SECONDS = 1.0
@@ -53,6 +55,7 @@ class Stage:
         self.passphrase = folder / "passphrase"
         self.passphrase.write_text("a passphrase for this demonstration alone\n", encoding="ascii")
         self.passphrase.chmod(0o600)
+        self._programs = Programs((str(REPOSITORY / "src"), str(REPOSITORY)))
         paths = [str(REPOSITORY / "src"), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
         self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "NO_COLOR": "1"}
 
@@ -114,13 +117,11 @@ class Stage:
 
     def vagus(self, installation: Path, *arguments: str, expect: int = 0, seal: bool = False) -> str:
         """What `vagus --dir INSTALLATION ...` printed. Raises Broken for another exit code than `expect`."""
-        command = [sys.executable, "-m", "vagus", "--dir", str(installation), *arguments]
+        given = ["--dir", str(installation), *arguments]
         if seal:
-            command += ["--passphrase-source", f"file:{self.passphrase}"]
+            given += ["--passphrase-source", f"file:{self.passphrase}"]
         with self.doing(lambda: f"vagus {' '.join(arguments[:2])}"):
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_PATIENCE, check=False, env=self._environment
-            )
+            done = self._programs.run("vagus", given, self._environment, _PATIENCE)
         if done.returncode != expect:
             shown = " ".join(arguments)
             raise Broken(f"vagus {shown}: exit code {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
@@ -165,18 +166,10 @@ class Stage:
         self._processes.append(process)
         return process
 
-    def run(self, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a process to its end."""
-        with self.doing(lambda: " ".join(command[2:4]).replace("_", "-")):
-            return subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_PATIENCE,
-                check=False,
-                env={**self._environment, **environment},
-            )
+    def agent(self, *arguments: str, **environment: str) -> Ended:
+        """Run one command of `vagus-agent` to its end."""
+        with self.doing(lambda: f"vagus-agent {arguments[0]}"):
+            return self._programs.run("vagus_agent", arguments, {**self._environment, **environment}, _PATIENCE)
 
     def wait_for_port(self, port: int, process: subprocess.Popen[str], log: Path) -> None:
         """Until something listens. Raises Broken with the end of the log when the process ends before."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from examples.demo.plans import BuiltListeners, fleet, write_hospital_plan, write_maker_plan
 from examples.demo.rogue import Rogue, look_alike
-from examples.demo.stage import REPOSITORY, Stage, free_ports
+from examples.demo.stage import REPOSITORY, Broken, Stage, free_ports
 
 from tests.simulator.est_server import HOST, Hierarchy
 from tests.simulator.processes import environment
@@ -85,9 +85,14 @@ def test_a_check_that_does_not_hold_is_counted(tmp_path: Path) -> None:
     stage.check(True, "holds")
     stage.check(False, "does not", "why")
     assert (stage.checked, stage.failed) == (2, ["does not"])
-    done = stage.run([sys.executable, "-c", "import os; print(os.environ['X'])"], X="y")
-    assert isinstance(done, subprocess.CompletedProcess)
-    assert done.stdout == "y\n"
+    done = stage.agent(
+        "enrol", "--state", str(tmp_path / "device"), "--token", "env:ENROLMENT_TOKEN", ENROLMENT_TOKEN=""
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("BAD_ARGUMENT: the enrolment token has 0 characters")
+    assert stage.vagus(tmp_path, "--version").startswith("vagus ")
+    with pytest.raises(Broken, match="exit code 2, not 0"):
+        stage.vagus(tmp_path / "none", "doctor")
     assert time.monotonic() >= stage.began
 
 
@@ -115,7 +120,8 @@ def test_the_demonstration_is_never_silent_for_long_and_ends_with_what_it_has_sh
 def test_a_long_act_is_told_while_it_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage = Stage(tmp_path)
     stage.chapter("A part", "it is proven")
-    stage.run([sys.executable, "-c", "import time; time.sleep(2.5)", "a nap"])
+    with stage.doing(lambda: "a nap"):
+        time.sleep(2.5)
     stage.check(True, "holds")
     stage.check(False, "does not")
     stage.summarise()
