@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulator.issuing import device_name
+from tests.simulator.certificates import stranger
+from tests.simulator.issuing import device_name, write_credential
+from tests.simulator.orders import key_pem
+from tests.simulator.processes import connect, serving
 from tests.simulator.running import denied, done
 from vagus.records.device_contacts import Contact, save_contacts
 from vagus.wiring import Installation
@@ -66,3 +69,29 @@ def test_a_device_shows_its_last_admission_and_its_last_refusal(ward: Path) -> N
 @pytest.mark.parametrize("period", ["0d", "7", "week", "-7d", "101y"])
 def test_a_period_that_is_none_is_refused_with_what_is_possible(hospital: Path, period: str) -> None:
     denied(hospital, 2, "BAD_ARGUMENT", "device", "list", f"--not-seen-for={period}", says=("--not-seen-for", "60d"))
+
+
+@pytest.mark.process
+def test_what_a_process_that_serves_has_seen_is_stored_and_a_stranger_accuses_no_device(
+    hospital: Path, tmp_path: Path
+) -> None:
+    good, bad = (write_credential(hospital, number, tmp_path / f"{number}.pem") for number in (1, 2))
+    ids = [done(hospital, "device", "show", device_name(number), "--json").facts["device"]["id"] for number in (1, 2)]
+    done(hospital, "device", "revoke", device_name(2), "--yes")
+    anchors, forged = tmp_path / "anchors.pem", tmp_path / "forged.pem"
+    done(hospital, "ca", "export", "h1/infra", "--out", str(anchors))
+    made_up = stranger().issue(f"{ids[0]}.icu.h1.test.example")
+    forged.write_bytes(key_pem(made_up.key) + made_up.pem)
+    with serving(hospital, "--issue-for", "h1/icu,h1/infra") as served:
+        for credential in (good, bad, *[forged] * 50):
+            with connect(served, "enrol", credential, anchors) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nhost: enrol\r\nconnection: close\r\n\r\n")
+                while connection.recv(65_536):
+                    pass
+        assert served.stop() == 0, served.log()
+    shown = [done(hospital, "device", "show", device_name(number), "--json").facts["device"] for number in (1, 2)]
+    assert [(one["seen_by"], one["refusal_reason"]) for one in shown] == [("enrol", None), (None, "REVOKED")]
+    lines = done(hospital, "gateway", "log", "--json", "--device", ids[0]).facts
+    assert [line["outcome"] for line in lines] == ["refused"] * 50 + ["admitted"]
+    assert {(line["device"], line["claimed_serial"]) for line in lines[:50]} == {(None, f"{made_up.serial:x}")}
+    assert done(hospital, "gateway", "log", "--verify", "--json").facts[0]["not_covered"] == 0

@@ -13,6 +13,7 @@ from vagus.fleet.revocation_targets import RevocationTarget
 from vagus.identifiers import UnitName
 from vagus.operations.actor import Actor, ActorKind, Role
 from vagus.operations.devices import DeviceQuery, find_named
+from vagus.operations.gateway_log import GatewayQuery
 from vagus.operations.revocation import PlanState, RevocationAct, RevocationRequest
 from vagus.reasons import Reason
 from vagus.records.log import load_head
@@ -70,6 +71,21 @@ def test_a_scope_of_one_unit_binds_reading_and_acting_to_it(opened: Installation
     assert size(opened) == before
     assert opened.operations.tokens.make(here, PUMP).device_id == devices.find(here, PUMP).id
     assert size(opened) == before + 1
+
+
+def test_a_scope_of_one_unit_reads_the_gateways_log_of_its_devices_alone(opened: Installation) -> None:
+    log = opened.operations.gateway_log
+    here = actor("anna", Role.CLINICAL_ENGINEER, scope=frozenset({ICU}))
+    elsewhere = actor("ben", Role.CLINICAL_ENGINEER, scope=frozenset({ER}))
+    pump = find_named(opened.database, PUMP).id.text
+    for name in (PUMP, pump):
+        assert log.read(here, GatewayQuery(device=name)).lines == []
+        refused(lambda name=name: log.read(elsewhere, GatewayQuery(device=name)))  # type: ignore[misc]
+        refused(lambda name=name: opened.operations.devices.find_contact(elsewhere, name))  # type: ignore[misc]
+    refused(lambda: log.read(here, GatewayQuery()))
+    refused(lambda: log.verify(here))
+    refused(lambda: log.read(actor("line", Role.MAKER_LINE), GatewayQuery(device=PUMP)))
+    assert log.verify(actor("eve", Role.AUDITOR)).fault is None
 
 
 def test_a_plan_carries_who_proposed_and_who_approved_it(hospital: Path, opened: Installation) -> None:
