@@ -31,8 +31,8 @@ UNPACK
   rm -rf "$scratch"
 }
 
-wanted=(openssl curl postgresql nginx-light haproxy mosquitto mosquitto-clients gnutls-bin freeradius eapoltest wrk strace)
-programs=(openssl curl /usr/lib/postgresql nginx haproxy mosquitto mosquitto_pub certtool freeradius eapol_test wrk strace)
+wanted=(openssl curl postgresql nginx-light haproxy mosquitto mosquitto-clients gnutls-bin freeradius eapoltest wrk strace mmdebstrap podman runc)
+programs=(openssl curl /usr/lib/postgresql nginx haproxy mosquitto mosquitto_pub certtool freeradius eapol_test wrk strace mmdebstrap podman runc)
 missing=()
 for at in "${!wanted[@]}"; do
   program=${programs[$at]}
