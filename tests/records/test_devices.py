@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from tests.records.query_plans import plans
 from tests.simulator.presence import present
 from tests.simulator.queries import count_devices_by_state
 from tests.simulator.stock import ANCHOR, ER, ICU, device, stocked_database
@@ -90,6 +91,16 @@ def test_pages_in_the_order_of_people_follow_each_other_without_gap_or_repeat(
         while page := devices.list_devices(connection, narrow, after=seen[-1] if seen else None, limit=4):
             seen.extend(devices.place_of(row) for row in page)
     assert seen == expected
+
+
+@pytest.mark.parametrize("narrow", FILTERS, ids=str)
+def test_a_page_is_read_in_the_order_of_an_index(database: Database, narrow: DeviceFilter) -> None:
+    after = devices.Place(str(narrow.unit or ER), narrow.model or "pump", "SN-1")
+    with database.reading() as connection:
+        for start in (None, after):
+            steps = plans(connection, lambda start=start: devices.list_devices(connection, narrow, after=start))  # type: ignore[misc]
+            assert "SCAN devices\n" not in f"{steps}\n", "every row, in no order"
+            assert narrow.category is not None or "TEMP B-TREE" not in steps
 
 
 def test_filters_narrow_and_do_not_mix_hospitals_of_like_names(database: Database) -> None:

@@ -140,8 +140,10 @@ class _AtOnce:
 
 
 SOME = [f"{str(n).translate(str.maketrans('0189', 'bcde')):a>25}a" for n in range(20)]
-ALL = devices.DeviceFilter()
+ALL, IN_SERVICE = devices.DeviceFilter(), devices.DeviceFilter(state="in_service", hospital="h1")
+NEW, PUMPS = devices.DeviceFilter(model="new"), devices.DeviceFilter(category="pump")
 ENDS = [expiry.End(n, 0, NOW, SOME[n], is_issued=True, is_server=False) for n in range(20)]
+PLACE = devices.Place("h1/icu", "new", "SN-5000")
 
 LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "an applicant before its certificate": (
@@ -171,6 +173,10 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "a page of ends": (120, lambda c: expiry.list_ends(c, until=NOW + SIZE, after=(NOW + 500, 5_000), count=50)),
     "devices' newest certificates": (200, lambda c: expiry.list_newest(c, SOME, at=NOW)),
     "which of these ends count": (400, lambda c: expiry.list_counting(c, ENDS, at=NOW, narrow=ALL)),
+    "a page of devices": (120, lambda c: devices.list_devices(c, ALL, after=PLACE, limit=50)),
+    "a page of devices of a state": (120, lambda c: devices.list_devices(c, IN_SERVICE, after=PLACE, limit=50)),
+    "a page of devices of a model": (120, lambda c: devices.list_devices(c, NEW, after=PLACE, limit=50)),
+    "a page of devices of a category": (250, lambda c: devices.list_devices(c, PUMPS, after=PLACE, limit=50)),
     "open intents": (8, certificates.list_intended),
     "held intents": (8, lambda c: certificates.list_intended(c, state=certificates.HELD)),
     "a page of an authority": (2_020, lambda c: certificates.list_alive(c, OTHER, alive_at=NOW)),

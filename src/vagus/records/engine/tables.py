@@ -144,12 +144,12 @@ devices = _table(
     Column("transferred_at", Seconds),  # when the device moved to its present unit; NULL: it was never in another
     # The serial comes first, because the model has an index of its own and may be the only condition of a query.
     UniqueConstraint("maker_serial", "model"),
-    Index("devices_by_unit", "unit", "id"),
-    Index("devices_by_state", "state", "id"),
-    Index("devices_by_model", "model", "id"),
-    Index("devices_by_profile", "profile", "id"),
-    Index("devices_by_unit_and_state", "unit", "state", "id"),
-    Index("devices_by_model_and_state", "model", "state", "id"),
+    # for pages in the order that people read: unit, model, serial
+    Index("devices_in_order", "unit", "model", "maker_serial"),
+    Index("devices_by_state", "state", "unit", "model", "maker_serial"),
+    Index("devices_by_model", "model", "unit", "maker_serial"),
+    Index("devices_by_profile", "profile", "unit", "model", "maker_serial"),
+    Index("devices_by_model_and_state", "model", "state", "unit", "maker_serial"),
     _index_where("host_names IS NOT NULL", "devices_with_host_names", "id"),
 )
 
