@@ -68,6 +68,14 @@ def test_a_stranger_writes_no_text_of_his_own_into_the_log(name: str) -> None:
     assert (decision.device, decision.claimed_device, decision.claimed_serial) == (None, None, serial)
 
 
+def test_a_stranger_makes_no_gateway_read_a_long_certificate_twice() -> None:
+    leaf = stranger().issuing.certify(new_key(), dns_names=tuple(f"{number}.{'a' * 60}.test" for number in range(200)))
+    peer = replace(PEER, leaf_der=leaf.public_bytes(Encoding.DER))
+    decision = decide("gate", "10.0.0.1", Outcome.REFUSED, peer=peer, error=NotTrusted(Reason.NO_PATH, "no path"))
+    assert (decision.claimed_device, decision.claimed_serial) == (None, None)
+    assert decision.leaf_sha256 is not None
+
+
 def test_an_admission_names_the_device() -> None:
     decision = decide("gate", "10.0.0.1", Outcome.ADMITTED, peer=PEER, admitted=ADMITTED)
     assert (decision.device, decision.serial, decision.tls_version) == ("pump", 1, 0x0304)
