@@ -157,6 +157,31 @@ def test_a_package_that_is_missing_is_refused_and_one_for_another_system_is_not(
         make_bill([], None)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"bomFormat": "CycloneDX", "components": [{"type": "library"}]}',
+        '{"bomFormat": "CycloneDX", "components": 1}',
+    ],
+)
+def test_a_package_whose_own_bill_cannot_be_read_is_refused_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    facts = tmp_path / "vagus-9.9.dist-info"
+    (facts / "sboms").mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: vagus\nVersion: 9.9\n")
+    (facts / "RECORD").write_text("vagus-9.9.dist-info/sboms/parts.json,,\n")
+    bill = facts / "sboms" / "parts.json"
+    bill.write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with refuses(Reason.BAD_SETTINGS, Misconfigured, match=str(bill)):
+        make_bill([], None)
+    bill.write_text('{"spdxVersion": "SPDX-2.3", "packages": []}')
+    assert "components" not in json.loads(make_bill([], None))["metadata"]["component"]
+
+
 def test_the_command_writes_it_and_needs_no_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
     named = [word for path in LOCKS for word in ("--lock", str(path))]

@@ -70,7 +70,7 @@ def make_bill(locks: Sequence[Lock], made_at: int | None) -> bytes:
     """The SBOM of this program. `made_at` is its timestamp in seconds since 1970; None: it has none.
 
     Without `locks` it has no hashes of packages. Raises Malformed(BAD_ARGUMENT) for a package that no lock has in its
-    installed version, Misconfigured(BAD_SETTINGS) for one that is missing.
+    installed version, Misconfigured(BAD_SETTINGS) for one that is missing or has an SBOM that cannot be read.
     """
     packages, needs = _collect()
     refs = {name: _purl(package) for name, package in packages.items()}
@@ -188,14 +188,18 @@ def _find_hashes(package: Distribution, locks: Sequence[Lock]) -> tuple[str, ...
 
 
 def _embedded(package: Distribution) -> Iterator[_Json]:
-    """The components of the SBOMs in a package, without the package itself."""
+    """The components of the SBOMs in a package, without the package itself. Raises Misconfigured(BAD_SETTINGS)."""
     for file in package.files or ():
         if file.parent.name != "sboms" or file.suffix != ".json":
             continue
-        bill = json.loads(file.read_text(encoding="utf-8"))
-        for one in bill.get("components", ()) if bill.get("bomFormat") == "CycloneDX" else ():
-            if _normal(one["name"]) != _normal(package.metadata["Name"]):
-                yield {member: one[member] for member in _COPIED if member in one}
+        try:
+            bill = json.loads(file.read_text(encoding="utf-8"))
+            for one in bill.get("components", ()) if bill.get("bomFormat") == "CycloneDX" else ():
+                if _normal(one["name"]) != _normal(package.metadata["Name"]):
+                    yield {member: one[member] for member in _COPIED if member in one}
+        except (ValueError, KeyError, TypeError, AttributeError) as fault:
+            msg = f"{file.locate()}: this SBOM of a package cannot be read ({fault}); install that package again"
+            raise Misconfigured(Reason.BAD_SETTINGS, msg, file=str(file.locate())) from fault
 
 
 def _nest(made: _Json, parts: Iterable[_Json], depends: dict[str, set[str]]) -> None:
