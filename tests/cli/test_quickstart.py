@@ -84,6 +84,8 @@ def test_a_device_enrols_connects_and_is_refused_by_the_printed_commands(tmp_pat
             assert "REVOKED" in refused.stderr
         finally:
             server.send_signal(signal.SIGINT)
-            said, _ = server.communicate(timeout=PATIENCE)
+            said, progress = server.communicate(timeout=PATIENCE)
     assert server.returncode == 0
+    assert [line for line in progress.splitlines() if not line.startswith("vagus: ")] == []
+    assert '"kind":"issuance"' in (tmp_path / "ward" / "events.log").read_text()
     assert "The telemetry store took 5 lines. To serve again:" in said

@@ -58,7 +58,7 @@ def quickstart(
         output.say("Then the device is stolen: revoke it, and connect again. The gateway refuses it.")
         output.say(f"  {commands['revoke']}")
         if not no_serve:
-            output.say("\nCtrl-C ends it.")
+            output.say(f"\nCtrl-C ends it. What happens is logged in {ward.events}.")
 
     ward = make_ward(folder, first_port=port, say=say)
     if no_serve:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import errno
+import logging
 import re
 import shlex
 import socket
 import sys
 import tempfile
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from vagus.wiring import Installation, real_entropy
 from vagus.x509.pem import encode_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 PLAN = Path(__file__).with_name("one-ward.toml")
 """The plan that comes with the program; examples/one-ward.toml is the same."""
@@ -51,6 +52,11 @@ class Ward:
     def installation(self) -> Path:
         """The installation's folder, for `vagus --dir`."""
         return self.folder / "hospital"
+
+    @property
+    def events(self) -> Path:
+        """Where a line is logged for each issuance, revocation and refusal."""
+        return self.folder / "events.log"
 
     @property
     def passphrase_source(self) -> str:
@@ -126,9 +132,27 @@ def serve_ward(ward: Ward, *, ready: Callable[[Mapping[str, object]], None], say
     except OSError as fault:
         msg = f"port {port} of the telemetry store is taken ({fault.strerror}); end the program that has it"
         raise Misconfigured(Reason.BAD_SETTINGS, msg, port=port) from fault
-    with store.serving(), Installation.open(ward.installation, passphrase_sources=[ward.passphrase_source]) as opened:
+    sources = [ward.passphrase_source]
+    with (
+        store.serving(),
+        _logging_events(ward.events),
+        Installation.open(ward.installation, passphrase_sources=sources) as opened,
+    ):
         serve(opened, issue_for=("all",), is_status_only=False, ready=ready, say=say)
     return store.lines
+
+
+@contextmanager
+def _logging_events(file: Path) -> Iterator[None]:
+    """Keep the lines of each issuance and refusal off the screen, on which people read commands."""
+    handler, log = logging.FileHandler(file, encoding="utf-8"), logging.getLogger("vagus.events")
+    handler.setFormatter(logging.Formatter("%(created)d %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
 
 
 def _make(ward: Ward, plan: str, say: Callable[[str], None]) -> None:
