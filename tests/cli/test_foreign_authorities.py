@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from tests.simulator.running import PLAN, denied, done, run
 
@@ -124,6 +125,18 @@ def test_requests_go_to_a_root_elsewhere_and_its_certificates_come_in(fresh: Pat
     assert held["certified"] == ["h1/icu#1"]
     assert done(fresh, "ca", "export", "h1/icu", "--chain").out.count("BEGIN CERTIFICATE") == 3
     denied(fresh, 3, "ALREADY_EXISTS", "ca", "accept", "h1", str(tmp_path / "h1.chain.pem"))
+    root = (tmp_path / "root.pem").read_text()
+    assert done(fresh, "ca", "export", "--roots").out == root
+    assert root not in done(fresh, "ca", "export", "--hospital", "h1", "--no-root").out
+    store = tmp_path / "roots.p12"
+    done(fresh, "ca", "export", "--roots", "--form", "truststore", "--out", str(store))
+    (alias,) = pkcs12.load_pkcs12(store.read_bytes(), b"changeit").additional_certs
+    assert alias.friendly_name == b"h1/sdc#1 above 1", (
+        "no authority here has it, so it is named by one that it certified"
+    )
+    told = done(fresh, "ca", "crls", "h1")
+    assert told.out.count("BEGIN X509 CRL") == 1
+    assert "h1#1 was certified elsewhere: add the CRLs of the authorities above it" in told.err
 
 
 def test_a_certificate_for_another_key_is_not_accepted(fresh: Path, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_each_fault_has_its_reason(papers: Path, more: tuple[str, ...], reason: 
 
 
 def test_a_stranger_to_the_anchors_is_refused(papers: Path, maker: Path) -> None:
-    done(maker, "ca", "export", "root", "--out", str(papers / "root.pem"))
+    done(maker, "ca", "export", "root", "--out", str(papers / "root.pem"), "--replace")
     assert run(papers, *asked(papers)).code == 1
 
 
