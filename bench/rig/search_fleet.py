@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 from bench.rig.databases import Bulk
@@ -17,7 +19,7 @@ _CATEGORIES = (
     *("infusion-pump", "ventilator", "patient-monitor", "pulse-oximeter", "glucose-meter", "ecg-patch", "smart-scale"),
     *("insulin-pump", "neurostimulator", "gateway", "pacemaker"),
 )
-_WEIGHTS = (300, 80, 250, 150, 90, 60, 40, 20, 8, 2, 0.1)
+_SHARES_SO_FAR = tuple(accumulate((3000, 800, 2500, 1500, 900, 600, 400, 200, 80, 19, 1)))
 _PROFILES = {"bedside": 365, "wearable": 90, "implant": 730}
 _ALGORITHMS, _SHARES = ("p256", "p384", "rsa3072", "mldsa65"), (80, 12, 7.9, 0.1)
 _STATES, _PARTS = ("issued", "revoked", "held", "intended"), (95, 4, 0.99, 0.01)
@@ -58,8 +60,8 @@ def stock(count: int) -> Iterator[Made]:
         if kind < 0.9:
             # a device has some three certificates, and everything about it follows from its number
             number = drawn.randrange(pool)
-            own = random.Random(number)
-            place, category = own.randrange(len(UNITS)), own.choices(_CATEGORIES, _WEIGHTS)[0]
+            mixed = number * 2_654_435_761 % 2**32
+            place, category = mixed % len(UNITS), _CATEGORIES[bisect(_SHARES_SO_FAR, mixed // 64 % _SHARES_SO_FAR[-1])]
             profile = tuple(_PROFILES)[_CATEGORIES.index(category) % 3]
             end = begin + _PROFILES[profile] * _DAY
             device, unit, authority = f"{number:026d}", UNITS[place], 1 + place + 40 * (leaf * 2 > count)

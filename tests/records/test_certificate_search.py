@@ -151,7 +151,7 @@ def test_a_page_walks_one_index_and_sorts_nothing(
         stock(connection)
         steps = plans(connection, lambda: find_certificates(connection, query, after=Place(4, 60), limit=500))
     assert index in steps
-    assert "SCAN" not in steps.replace("SCAN (subquery", "").replace("SCAN anon", "")
+    assert "SCAN certificates" not in steps
     assert "TEMP B-TREE" not in steps
 
 

@@ -126,6 +126,8 @@ def test_an_installation_of_v0_1_0_opens_serves_and_goes_on(old_release: Release
     old_release.vagus("device", "revoke", _device(2), "--reason", "keyCompromise", "--yes")
     unused = old_release.token(3)
     before: dict[str, Any] = json.loads(old_release.vagus("audit", "verify", "--json"))
+    backup = tmp_path / "backup.vagus"
+    old_release.vagus("backup", str(backup))
     seen = tmp_path / "checkpoint"
     seen.write_bytes((old_release.folder / "log" / "checkpoint").read_bytes())
 
@@ -147,3 +149,8 @@ def test_an_installation_of_v0_1_0_opens_serves_and_goes_on(old_release: Release
     after: dict[str, Any] = json.loads(now.vagus("audit", "verify", "--against", str(seen), "--json"))
     assert after["revocations"] > before["revocations"] == 1
     assert after["certificates"] > before["certificates"]
+
+    # a backup of v0.1.0 is restored by this release
+    restored = Release(ROOT / "src", tmp_path / "restored")
+    restored.vagus("restore", str(backup))
+    assert [restored.states_of(number) for number in (1, 2)] == [["issued"], ["revoked"]]

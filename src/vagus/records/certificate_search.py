@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
 
 from vagus.identifiers import serial_bytes
 from vagus.records.certificates import CERTIFICATE, NO_EXPIRY, CertificateRow
@@ -106,11 +106,13 @@ def find_certificates(
         if leaves is not None:
             keys = [key for page in paged(leaves) for key in _keys(connection, query, page)]
             return _read_sorted(connection, keys, after, limit)
-        counted = [(_count(connection, query, way), way) for way in _ways(query)]
-        fewest, way = min(counted, key=lambda one: one[0], default=(_FEW + 1, _BY_END))
-        if fewest <= _FEW:
-            keys = [key for value in way.values for key in _keys_of(connection, query, way, value)]
-            return _read_sorted(connection, keys, after, limit)
+        ways = _ways(query) or [_BY_END]
+        way = ways[0]
+        if len(ways) > 1 or query.is_by_begin:
+            fewest, way = _choose(connection, query, ways)
+            if fewest <= _FEW:
+                keys = [key for value in way.values for key in _keys_of(connection, query, way, value)]
+                return _read_sorted(connection, keys, after, limit)
         if query.is_by_begin:
             way = _BY_BEGIN
         pages = [tuple(islice(_walk(connection, query, way, value, after, limit), limit)) for value in way.values]
@@ -202,14 +204,18 @@ def _keys_of(connection: Connection, query: CertificateQuery, way: _Way, value: 
     return [Place(*row) for row in connection.execute(rows)]
 
 
-def _count(connection: Connection, query: CertificateQuery, way: _Way) -> int:
-    """How many certificates of a way end in the wanted time, as far as `_FEW` and one more."""
-    total = 0
-    for value in way.values:
-        within, _ = _within(connection, way, value, (query.ends[0] - 1,), (query.ends[1],))
-        some = select(way.table.c.not_after).where(*within).limit(_FEW + 1).subquery()
-        total += int(connection.execute(select(func.count()).select_from(some)).scalar_one())
-    return total
+def _choose(connection: Connection, query: CertificateQuery, ways: Sequence[_Way]) -> tuple[int, _Way]:
+    """The way with the fewest certificates that end in the wanted time, counted as far as `_FEW` and one more."""
+    counts: list[ColumnElement[int]] = []
+    for way in ways:
+        total: ColumnElement[int] = literal(0)
+        for value in way.values:
+            within, _ = _within(connection, way, value, (query.ends[0] - 1,), (query.ends[1],))
+            some = select(way.table.c.not_after).where(*within).limit(_FEW + 1).subquery()
+            total += select(func.count()).select_from(some).scalar_subquery()
+        counts.append(total)
+    found = connection.execute(select(*counts)).one()
+    return min(zip(found, ways, strict=True), key=lambda one: one[0])
 
 
 def _walk(
