@@ -27,7 +27,7 @@ _FILTERS: dict[str, Narrow] = {
     "hospital": lambda drawn: DeviceFilter(hospital=drawn.choice(UNITS).split("/")[0]),
     "state": lambda drawn: DeviceFilter(state=drawn.choice(STATES)[0]),
     "model": lambda drawn: DeviceFilter(model=drawn.choice(MODELS)[0]),
-    "category": lambda _: DeviceFilter(category="pump"),
+    "category": lambda drawn: DeviceFilter(category=drawn.choice(("pump", "ventilator"))),
     "profile": lambda drawn: DeviceFilter(profile=drawn.choice(MODELS)[1]),
     "unit and state": lambda drawn: DeviceFilter(
         unit=UnitName.parse(drawn.choice(UNITS)), state=drawn.choice(STATES)[0]
@@ -54,7 +54,8 @@ def rows() -> list[Row]:
         for name, narrow in _FILTERS.items():
             waits[name], used[name] = [], []
             for _ in range(_READS // len(_FILTERS)):
-                wanted, after = narrow(drawn), _place(drawn)
+                wanted = narrow(drawn)
+                after = _place(drawn, wanted)
                 wall, cpu = time.perf_counter(), time.thread_time()
                 with database.reading() as connection:
                     list_devices(connection, wanted, after=after, limit=_PAGE)
@@ -79,8 +80,11 @@ def rows() -> list[Row]:
     ]
 
 
-def _place(drawn: random.Random) -> Place:
-    return Place(drawn.choice(UNITS), drawn.choice(MODELS)[0], f"SN-{drawn.randrange(SIZE):08d}")
+def _place(drawn: random.Random, wanted: DeviceFilter) -> Place:
+    """Where a page ends that `wanted` selects."""
+    units = [one for one in UNITS if one.startswith(f"{wanted.hospital or ''}")]
+    unit, model = str(wanted.unit or drawn.choice(units)), wanted.model or drawn.choice(MODELS)[0]
+    return Place(unit, model, f"SN-{drawn.randrange(SIZE):08d}")
 
 
 def _bare(file: Path, entropy: SeededEntropy) -> Sequence[float]:

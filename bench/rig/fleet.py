@@ -35,6 +35,7 @@ SIZE = int(os.environ.get("BENCH_FLEET", "100000"))
 
 UNITS = tuple(f"h{hospital}/u{unit}" for hospital in range(1, 6) for unit in range(8))
 MODELS = tuple((f"Model {number}", profile) for number, profile in enumerate(("bedside", "implant", "wearable") * 8))
+CATEGORIES = (*["pump"] * 7, "ventilator")
 STATES = (("in_service", 900), ("commissioned", 50), ("in_repair", 20), ("quarantined", 5), ("recalled", 1))
 FIRST_LEAF = 1_000_000_000
 _ENDS = 4_000_000_000
@@ -47,7 +48,7 @@ def fill_devices(file: Path, count: int) -> None:
     connection.execute("BEGIN")
     words = [(unit, unit.split("/", maxsplit=1)[0], "Hospital", "Unit") for unit in UNITS]
     connection.executemany("INSERT INTO units (name, hospital, organisation, title) VALUES (?, ?, ?, ?)", words)
-    models = [(model, "Maker", "pump", profile) for model, profile in MODELS]
+    models = [(model, "Maker", CATEGORIES[place % 8], profile) for place, (model, profile) in enumerate(MODELS)]
     connection.executemany("INSERT INTO models (name, maker, category, profile) VALUES (?, ?, ?, ?)", models)
     connection.executemany(
         "INSERT INTO devices (id, unit, model, profile, maker_serial, state, added_at, changed_at)"

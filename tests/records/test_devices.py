@@ -16,6 +16,7 @@ from vagus.identifiers import DeviceId, UnitName
 from vagus.records import devices
 from vagus.records.devices import DeviceFilter
 from vagus.records.engine.database import Database
+from vagus.records.models import ModelRow, put_model
 from vagus.testing import SeededEntropy
 
 
@@ -91,6 +92,19 @@ def test_pages_in_the_order_of_people_follow_each_other_without_gap_or_repeat(
         while page := devices.list_devices(connection, narrow, after=seen[-1] if seen else None, limit=4):
             seen.extend(devices.place_of(row) for row in page)
     assert seen == expected
+
+
+def test_pages_of_a_category_of_many_models_are_those_of_one_with_few(database: Database) -> None:
+    with database.writing() as connection:
+        for number in range(20):
+            put_model(connection, ModelRow(f"bed {number}", "Acme", "bed" if number < 12 else "cot", "bedside"))
+            devices.insert_device(connection, device(number, model=f"bed {number}"))
+        for category, models in (("bed", range(12)), ("cot", range(12, 20))):
+            seen: list[devices.Place] = []
+            narrow = DeviceFilter(category=category, hospital="h1")
+            while page := devices.list_devices(connection, narrow, after=seen[-1] if seen else None, limit=3):
+                seen.extend(devices.place_of(row) for row in page)
+            assert seen == sorted(devices.place_of(device(one, model=f"bed {one}")) for one in models)
 
 
 @pytest.mark.parametrize("narrow", FILTERS, ids=str)

@@ -21,6 +21,7 @@ from tests.simulator.processes import serving
 from tests.simulator.programs import succeed
 from tests.simulator.running import PLAN
 from tests.upgrade.history import ROOT, old_sources
+from vagus.records.engine.database import SCHEMA
 
 pytestmark = pytest.mark.process
 _SECONDS = 120
@@ -133,7 +134,7 @@ def test_an_installation_of_v0_1_0_opens_serves_and_goes_on(old_release: Release
 
     # this release on the same folder, whose certificates a search finds
     now = Release(ROOT / "src", old_release.folder)
-    assert "0003" in now.vagus("upgrade")
+    assert SCHEMA in now.vagus("upgrade")
     assert now.states_of(1) == ["issued"]
     assert now.states_of(2) == ["revoked"]
     assert len(now.found("--unit", "h1/icu", "--category", "infusion-pump", "--algorithm", "p256")) == 2

@@ -56,6 +56,10 @@ class DeviceFilter:
     """Only those that no listener has admitted since this time (seconds since 1970 UTC), also never."""
 
 
+_MOST_MODELS = 8
+"""Of a category with more models, pages are found among all devices: it has many of them."""
+
+
 class Place(NamedTuple):
     """Where a device stands in the order of `list_devices`."""
 
@@ -121,11 +125,14 @@ def list_devices(
 ) -> tuple[DeviceRow, ...]:
     """The next `limit` devices by unit, model and serial after `after`: a page costs the same wherever it lies."""
     if narrow.category is not None and narrow.model is None:
-        # a page of each model, by the indexes that begin with the model, and of these the first `limit`
-        found = connection.execute(select(models.c.name).where(models.c.category == narrow.category)).scalars()
-        parts = [_page(replace(narrow, model=one, category=None), after, limit).subquery() for one in found]
-        if not parts:
+        of_category = select(models.c.name).where(models.c.category == narrow.category)
+        found, narrow = connection.execute(of_category).scalars().all(), replace(narrow, category=None)
+        if not found:
             return ()
+        if len(found) > _MOST_MODELS:
+            return DEVICE.list(connection, _page(narrow, after, limit).where(hidden(devices.c.model.in_(found))))
+        # a page of each model, by the indexes that begin with the model, and of these the first `limit`
+        parts = [_page(replace(narrow, model=one), after, limit).subquery() for one in found]
         every = union_all(*(select(part) for part in parts)).subquery()
         return DEVICE.list(connection, select(every).order_by(*(every.c[name] for name in Place._fields)).limit(limit))
     return DEVICE.list(connection, _page(narrow, after, limit))
