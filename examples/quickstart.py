@@ -22,11 +22,13 @@ def main() -> None:
     """Play it."""
     parser = argparse.ArgumentParser(prog="python -m examples.quickstart", description=__doc__)
     parser.add_argument("folder", type=Path, help="where to make the hospital; a number is added if it exists")
+    parser.add_argument("--port", help="as of vagus quickstart")
     parser.add_argument("--since", type=int, default=int(time.time()), help="when it began, in seconds since 1970")
     options = parser.parse_args()
     folder = _free(options.folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    command = ["vagus", "quickstart", str(folder), "--json"]
+    chosen = [] if options.port is None else ["--port", options.port]
+    command = ["vagus", "quickstart", str(folder), *chosen, "--json"]
     print(f"$ {shlex.join(command[:-1])}", flush=True)
     with subprocess.Popen(_program(command), stdout=subprocess.PIPE, text=True) as server:
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.processes import PATIENCE, environment
+from tests.simulator.programs import free_ports_in_a_row
 from tests.simulator.running import denied, done
 
 PROGRAMS = {"vagus": "vagus", "vagus-agent": "vagus_agent"}
@@ -57,7 +58,7 @@ def test_ports_outside_their_range_are_wrong_use(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_device_enrols_connects_and_is_refused_by_the_printed_commands(tmp_path: Path) -> None:
-    command = f"vagus quickstart {tmp_path / 'ward'}"
+    command = f"vagus quickstart {tmp_path / 'ward'} --port {free_ports_in_a_row(4)}"
     with subprocess.Popen(
         program(command),
         stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.processes import environment
+from tests.simulator.programs import free_ports_in_a_row
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 def test_a_device_gets_its_first_certificate_and_connection(tmp_path: Path) -> None:
     (tmp_path / "ward").mkdir()
     began = time.time()
-    command = [sys.executable, "-m", "examples.quickstart", str(tmp_path / "ward"), "--since", str(int(began) - 100)]
+    options = ["--since", str(int(began) - 100), "--port", str(free_ports_in_a_row(4))]
+    command = [sys.executable, "-m", "examples.quickstart", str(tmp_path / "ward"), *options]
     played = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT, env=environment()
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +98,19 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def free_ports_in_a_row(count: int) -> int:
+    """The first of so many; drawn, so that tests beside each other hardly ever take the same."""
+    while True:
+        first = 20_000 + secrets.randbelow(12_000)
+        with ExitStack() as held:
+            try:
+                for port in range(first, first + count):
+                    held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+        return first
 
 
 @dataclass(frozen=True, slots=True)
