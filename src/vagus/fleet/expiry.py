@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXPIRED: Final = "expired"
 """How a certificate is shown that was issued, is neither revoked nor held, and has ended."""
-PAGE: Final = 100
+PAGE: Final = 50
 """Certificates or devices that one page reads."""
 
 _DAY: Final = 86_400
