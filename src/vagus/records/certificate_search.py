@@ -5,6 +5,9 @@ Each page enters one index and hides its other conditions (`query_hints`), so th
 1. What names few certificates (serial, device, fingerprint, name) is looked up, and the rest is checked on their rows.
 2. Of the columns with few values, the one with the fewest certificates in the wanted time is walked in order.
 3. Where that is a thousand or less, they are read at once and sorted here. So a rare value is quick in every order.
+
+Values that are each frequent and hardly ever come together cost a walk through the rarer of them: a unit of 25,000
+certificates takes some 100 ms.
 """
 
 from __future__ import annotations
@@ -225,10 +228,11 @@ def _walk(
     own = way.table.c
     first, last = query.begins if query.is_by_begin else query.ends
     spans: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-    if after is not None:
+    if after is not None and after.at <= last:
         first = max(first, after.at + 1)
         spans.append(((after.at, after.leaf_index), (after.at, _LAST)))
-    spans.append(((first - 1,), (last,)))
+    if after is None or after.at < last:
+        spans.append(((first - 1,), (last,)))
     for low, high in spans:
         within, order = _within(connection, way, value, low, high)
         rows = select(way.table).where(*within, _conditions(own, query)).order_by(*order).limit(limit)
