@@ -24,6 +24,7 @@ from vagus.reasons import Reason
 from vagus.records.authorities import list_authorities
 from vagus.records.engine.tables import (
     certificate_bytes,
+    certificate_names,
     certificates,
     crl_deltas,
     crl_publications,
@@ -186,7 +187,8 @@ def lost(built: Installation, monkeypatch: pytest.MonkeyPatch) -> LostCrls:
     lists = {one.shard: one.crl_der for one in built.publisher.publish_all(issuers["h1/icu"])}
     built.advance(seconds=40)
     with built.database.writing() as connection:
-        for table in (revocations, certificate_bytes, certificates, crl_shards, crl_publications, crl_deltas):
+        lost = (revocations, certificate_bytes, certificate_names, certificates)
+        for table in (*lost, crl_shards, crl_publications, crl_deltas):
             connection.execute(table.delete())
     return lists, late.serial
 

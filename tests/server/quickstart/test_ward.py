@@ -93,7 +93,7 @@ def test_a_machine_without_free_ports_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_taken_port_is_told_and_nothing_is_made(tmp_path: Path, taken: int) -> None:
     with refuses(Reason.BAD_SETTINGS, Misconfigured, match=f"{taken} is taken.*leave --port out"):
-        make_ward(tmp_path / "ward", first_port=taken - 1, say=lambda _: None)
+        make_ward(tmp_path / "ward", first_port=taken, say=lambda _: None)
     assert left_in(tmp_path) == []
 
 
