@@ -83,7 +83,12 @@ def revoked_pump(cast: Cast) -> None:
     open_pump.end()
     open_neighbour.end()
     _resumptions(cast)
-    refused(cast, pump.run("connect", *_SHORT), {"REVOKED"}, "a new connection of the revoked pump is refused")
+    refused(
+        cast,
+        pump.run("connect", *_SHORT),
+        {"REVOKED", "DEVICE_STATE"},
+        "a new connection of the revoked pump is refused",
+    )
     passes(cast, neighbour.run("connect", *_SHORT), "a new connection of its neighbour passes")
 
 
