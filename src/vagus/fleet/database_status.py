@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from vagus.errors import NotTrusted
+from vagus.errors import NotTrusted, VagusError
 from vagus.events.revocations import RevocationFollower
 from vagus.ledger.entries import IssuanceRecorded, decode_entry
 from vagus.policy.values import Function, PolicyPack
@@ -73,7 +73,11 @@ class DatabaseStatus:
             return
         # 2. Ask whether the certificate is revoked or on hold: a dictionary in memory, as new as the last commit or
         # poll.
-        self._check_sequence(authority_id, certificate.serial)
+        try:
+            self._check_sequence(authority_id, certificate.serial)
+        except NotTrusted as refusal:
+            refusal.is_peer_proved = self._has_issued(authority_id, certificate)
+            raise
         # 3. Refuse if the revocation sequence could not be read lately: then a missing revocation proves nothing.
         if self._follower.is_lost(at, self._bound + self._grace):
             raise self._lapse(self._bound + self._grace)
@@ -116,6 +120,15 @@ class DatabaseStatus:
     def _lapse(self, bound: timedelta) -> NotTrusted:
         msg = f"the revocation sequence was last read more than {bound} ago, so no status is known; check the database"
         return NotTrusted(Reason.SEQUENCE_LOST, msg, bound=int(bound.total_seconds()))
+
+    def _has_issued(self, authority_id: int, certificate: PathCertificate) -> bool:
+        """Whether these very bytes are known to be ours; False too where the database cannot be asked."""
+        if certificate.sha256 in self._issued:
+            return True
+        try:
+            return _is_ours(self._database, authority_id, certificate) is True
+        except VagusError:
+            return False
 
     def _check_issued(self, authority_id: int, certificate: PathCertificate) -> None:
         is_settled = _is_ours(self._database, authority_id, certificate)

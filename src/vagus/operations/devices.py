@@ -117,9 +117,10 @@ class Devices(Acts):
         """
         check_may(actor, Act.READ_DEVICES)
         database, at = self.components.database, int(self.components.clock.now().timestamp())
+        if actor.scope is not None:  # before anything that says which units there are
+            check_scope(actor, UnitName.parse(query.unit) if query.unit else None)
         with database.reading() as connection:
             narrow = decode_query(connection, query)
-        check_scope(actor, narrow.unit)
         if not_seen_for is not None:
             narrow = replace(narrow, not_seen_since=at - int(not_seen_for.total_seconds()))
         start = self._find(actor, after) if after else None

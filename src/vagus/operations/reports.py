@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from vagus.fleet.expiry import Expiry, Situation, iterate_expiring, iterate_without
+from vagus.identifiers import UnitName
 from vagus.operations.acts import Acts
 from vagus.operations.devices import DeviceQuery, decode_query
 from vagus.operations.roles import Act, check_may, check_scope
@@ -43,9 +44,10 @@ class Reports(Acts):
         """
         check_may(actor, Act.READ_DEVICES)
         components = self.components
+        if actor.scope is not None:  # before anything that says which units there are
+            check_scope(actor, UnitName.parse(query.unit) if query.unit else None)
         with components.database.reading() as connection:
             narrow = decode_query(connection, query)
-        check_scope(actor, narrow.unit)
         at = int(components.clock.now().timestamp())
         until = at + int(within.total_seconds())
         ending = iterate_expiring(components.database, components.pack, at=at, until=until, narrow=narrow)

@@ -28,10 +28,10 @@ from vagus.x509.paths.search import Pool, Search, find_path, pool_of_peer
 from vagus.x509.signatures import SignatureVerdicts
 
 _CLIENT_AUTH = oid_contents("1.3.6.1.5.5.7.3.2")
-_SIGNED = frozenset({Reason.REVOKED, Reason.ON_HOLD, Reason.EXPIRED, Reason.SEQUENCE_LOST, Reason.WRONG_COMPARTMENT})
-"""Refusals of a leaf after every signature of its path held and every CA above it was good (RFC 5280 6.1).
+_SAID_OF_OURS = frozenset({Reason.REVOKED, Reason.ON_HOLD})
+"""Refusals by a source of status that may know the very bytes of the leaf. A serial alone proves nothing.
 
-NOT_ISSUED and REVOKED_CA are none: the thief of a CA's key signs what he likes.
+A thief of a CA's key signs any name with the serial of a revoked certificate, and any dates: so EXPIRED proves nothing.
 """
 
 
@@ -156,7 +156,10 @@ class Validator:
             device_name = check_identity(leaf, expectation)
         except NotTrusted as refusal:
             # A maker's anchor vouches for no name of ours, so an IDevID proves none.
-            refusal.is_peer_proved = expectation.needs_identity and refusal.reason in _SIGNED
+            # WRONG_COMPARTMENT comes after path and status were accepted.
+            is_ours = refusal.is_peer_proved and refusal.reason in _SAID_OF_OURS
+            is_proved = is_ours or refusal.reason is Reason.WRONG_COMPARTMENT
+            refusal.is_peer_proved = expectation.needs_identity and is_proved
             raise
         return AcceptedIdentity(
             device_name=device_name,
