@@ -74,7 +74,8 @@ def lists_above(built: Installation, issued: IssuedCertificate, rules: CrlRules)
 def validate(built: Installation, issued: IssuedCertificate, status: StatusSource | PathStatusSource) -> None:
     chain = [issued.issuer.certificate_der, *issued.issuer.chain_der]
     validator = Validator(AnchorSet.from_der([chain[-1]]), status)
-    validator.validate(issued.der, chain[:-1], Expectation(role=Role.CLIENT), built.clock.now())
+    accepted = validator.validate(issued.der, chain[:-1], Expectation(role=Role.CLIENT), built.clock.now())
+    assert accepted.serial == issued.serial
 
 
 def test_it_has_no_rev_avail_and_no_pointer_to_status(issued: IssuedCertificate) -> None:

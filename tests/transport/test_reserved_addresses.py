@@ -69,8 +69,12 @@ def test_every_address_of_a_host_is_bound(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_port_of_zero_and_a_name_that_stays_unheld_change_nothing() -> None:
     with ReservedAddresses({"gate": (HOST, 0), "status": (HOST, 0)}) as reserved:
+        (held,) = reserved._held["gate"]
+        port: int = held.getsockname()[1]
         reserved.release("another")
+        assert not can_bind(port)
         reserved.release("gate")
+        assert can_bind(port)
 
 
 def test_a_host_that_is_not_of_this_machine_is_told() -> None:

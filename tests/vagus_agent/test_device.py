@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import threading
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.simulator.certificates import CLIENT_AUTH
 from tests.simulator.est_server import DEVICE_NAME, HOST, Behaviour, Hierarchy, Server, problem
@@ -32,6 +34,10 @@ def current(device: Device) -> Credential:
     found = device.store.find_current()
     assert found is not None
     return found
+
+
+def key_der(key: CertificatePublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 class TestEnrolment:
@@ -76,7 +82,8 @@ class TestEnrolment:
         ward.enrolled()
         posts = [request.body for request in ward.server.requests if request.method == "POST"]
         assert len(posts) == 2
-        assert certified_key_der(current(ward.device()).leaf)
+        requested = {key_der(x509.load_der_x509_csr(base64.b64decode(body)).public_key()) for body in posts}
+        assert requested == {certified_key_der(current(ward.device()).leaf)}
 
     @pytest.mark.parametrize(
         ("bend", "reason"),

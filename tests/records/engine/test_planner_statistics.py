@@ -62,6 +62,9 @@ def test_many_pages_of_few_rows_are_analysed_once(loaded: Database) -> None:
 
 def test_sqlite_is_not_asked(file_database: Database) -> None:
     TableSizeCheck(file_database).analyse_misjudged()
+    with file_database.reading() as connection:
+        found = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_stat1'")
+        assert found.scalar_one() == 0, "no table was analysed"
 
 
 @pytest.mark.interop
