@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from examples.demo import scenes
 from examples.demo.fleet import Device, Outcome, everyone, options_of
+from examples.demo.performance import perform
 from examples.demo.plans import MAKER, BuiltListeners, Made, fleet, write_hospital_plan, write_maker_plan
-from examples.demo.stage import Broken, Stage
+from examples.demo.stage import Stage
 
 LINES = 3
 ISSUING = ("h1/icu", "h1/er", "h1/dialysis", "h1/imaging", "h1/remote-care", "h1/infra", "h2/icu", "h2/infra")
@@ -31,26 +29,14 @@ def main() -> None:
     parser.add_argument("--stay", action="store_true", help="keep serving at the end, until interrupted")
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="play in this folder and leave it")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _stop)
-    folder = options.keep or Path(tempfile.mkdtemp(prefix="vagus-demo-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    stage = Stage(folder)
-    try:
+
+    def perform_all(stage: Stage) -> None:
         cast = play(stage)
         stage.summarise()
         if options.stay:
             _stay(cast)
-    except Broken as error:
-        stage.check(False, "the demonstration came to its end", error)
-    except KeyboardInterrupt:
-        stage.failed.append("interrupted")
-    finally:
-        stage.clean_up()
-        if options.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
-    if stage.failed:
-        print(f"\n{len(stage.failed)} of {stage.checked} checks did not hold: " + "; ".join(stage.failed))
-    sys.exit(1 if stage.failed else 0)
+
+    sys.exit(perform(perform_all, options.keep))
 
 
 def play(stage: Stage) -> scenes.Cast:
@@ -207,10 +193,6 @@ def _stay(cast: scenes.Cast) -> None:
             time.sleep(3600)
     except KeyboardInterrupt:
         print("\nstopped")
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

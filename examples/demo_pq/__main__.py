@@ -8,19 +8,17 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import sys
-import tempfile
 import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from examples.demo.fleet import Device
+from examples.demo.performance import perform
 from examples.demo.plans import Made
 from examples.demo.stage import Broken, Stage
 from examples.demo_pq import judges
@@ -36,24 +34,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.demo_pq", description=__doc__)
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="play in this folder and leave it")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _stop)
-    folder = options.keep or Path(tempfile.mkdtemp(prefix="vagus-pq-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    stage = Stage(folder)
-    try:
+
+    def perform_all(stage: Stage) -> None:
         play(stage)
-    except Broken as error:
-        stage.check(False, "the demonstration came to its end", error)
-    except KeyboardInterrupt:
-        stage.failed.append("interrupted")
-    finally:
-        stage.clean_up()
-        if options.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
-    stage.summarise()
-    if stage.failed:
-        print("These did not: " + "; ".join(stage.failed))
-    sys.exit(1 if stage.failed else 0)
+        stage.summarise()
+
+    sys.exit(perform(perform_all, options.keep))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +215,6 @@ def _kind(certificate: x509.Certificate) -> str:
     """The kind of its key: ML-DSA-65, or what else it is."""
     name = type(certificate.public_key()).__name__.removesuffix("PublicKey")
     return name.replace("MLDSA", "ML-DSA-") if name.startswith("MLDSA") else name
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
