@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from pathlib import Path
 
 _PRELOADED = (
@@ -43,6 +45,9 @@ class Programs:
         sys.path[:0] = [one for one in path if one not in sys.path]
         self._context = get_context("forkserver")
         self._context.set_forkserver_preload(list(_PRELOADED))
+        # `start` also asks for the exit codes of all other processes, and a code can be read once only: the thread that
+        # comes second would take a process for one that ended with 255. So one thread at a time starts or joins.
+        self._turn = threading.Lock()
 
     def run(self, program: str, arguments: Sequence[str], environment: Mapping[str, str], patience: float) -> Ended:
         """One command of `vagus` or `vagus_agent`, to its end. Raises TimeoutError."""
@@ -50,12 +55,16 @@ class Programs:
             out, err = Path(said) / "out", Path(said) / "err"
             given = (program, list(arguments), dict(environment), str(out), str(err))
             process = self._context.Process(target=_be, args=given)
-            process.start()
-            process.join(patience)
-            if process.exitcode is None:
+            with self._turn:
+                process.start()
+            is_over = wait([process.sentinel], patience)
+            if not is_over:
                 process.kill()
+            with self._turn:
                 process.join()
+            if not is_over:
                 raise TimeoutError(f"{program} {' '.join(arguments[:4])} did not end within {patience:.0f} s")
+            assert process.exitcode is not None
             return Ended(process.exitcode, out.read_text("utf-8"), err.read_text("utf-8"))
 
 
