@@ -92,7 +92,8 @@ def test_a_device_is_judged_by_its_state_and_its_newest_certificate(
 def test_an_issued_certificate_is_expired_after_its_last_second_and_no_other_is() -> None:
     assert shown_state("issued", NOW, at=NOW) == "issued"
     assert shown_state("issued", NOW - 1, at=NOW) == "expired"
-    assert [shown_state(one, NOW - 1, at=NOW) for one in ("revoked", "held")] == ["revoked", "held"]
+    assert [shown_state(one, NOW - 1, at=NOW) for one in ("revoked", "held")] == ["expired", "expired"]
+    assert [shown_state(one, NOW, at=NOW) for one in ("revoked", "held")] == ["revoked", "held"]
     assert [days_until(end, at=NOW) for end in (NOW + DAY - 1, NOW - 1, NO_EXPIRY, None)] == [0, -1, None, None]
 
 
@@ -136,6 +137,7 @@ def test_a_device_that_has_not_arrived_waits_for_the_stores_and_one_that_has_end
     with empty.writing() as connection:
         for number, state in enumerate(("shipped", "decommissioned", "disposed")):
             insert_device(connection, device(number, state=state))
+        issue(connection, 2, device(2), NOW - DAY)
     (one,) = report(empty)
     assert one.device.maker_serial == "SN-0"
     assert one.who_does_what.startswith("stores: set it to received")

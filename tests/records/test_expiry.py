@@ -55,6 +55,7 @@ def test_counts_are_those_of_the_certificates_that_count(connection: Connection,
     )
     assert by_hand
     assert count_ends(connection, at=NOW, bounds=bounds) == by_hand
+    assert sum(count_ends(connection, at=NOW, bounds=bounds, beside=("commissioned",)).values()) < by_hand.total()
 
 
 def test_no_certificate_and_no_device_is_an_empty_page(connection: Connection, ca: int) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vagus.records.engine.database import Connection, Database
 
 EXPIRED: Final = "expired"
-"""How a certificate is shown that was issued, is neither revoked nor held, and has ended."""
+"""How a certificate past its end is shown, whatever its row says."""
 PAGE: Final = 50
 """Certificates or devices that one page reads."""
 
@@ -74,8 +74,8 @@ class Expiry:
 
 
 def shown_state(state: str, not_after: int, *, at: int) -> str:
-    """The state of a certificate as screens show it: `EXPIRED` for one that was issued and ended before `at`."""
-    return EXPIRED if state == ISSUED and not_after < at else state
+    """The state of a certificate as every screen shows it: `EXPIRED` for one that ended before `at`."""
+    return EXPIRED if not_after < at else state
 
 
 def days_until(not_after: int | None, *, at: int) -> int | None:
@@ -110,7 +110,7 @@ def describe(found: CertifiedDevice, pack: PolicyPack, *, at: int, is_server: bo
 def iterate_expiring(
     database: Database, pack: PolicyPack, *, at: int, until: int, narrow: DeviceFilter
 ) -> Iterator[Expiry]:
-    """Devices whose certificate has ended or ends at `until` or earlier, by its end, a page in memory at a time.
+    """Devices in use whose certificate has ended or ends at `until` or earlier, by its end, a page in memory at a time.
 
     A gateway may come twice: for its device certificate and for its server certificate. What was renewed is left out.
     """
@@ -139,7 +139,7 @@ def list_expiring(
     page = [
         describe(found, pack, at=at, is_server=end.is_server)
         for end in ends
-        if (found := counting.get(end.leaf_index)) is not None
+        if (found := counting.get(end.leaf_index)) is not None and DeviceState(found.device.state) not in HAS_ENDED
     ]
     return page, None if len(ends) < PAGE else (ends[-1].not_after, ends[-1].leaf_index)
 

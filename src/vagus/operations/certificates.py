@@ -54,7 +54,7 @@ _FOREIGN = "elsewhere"
 class DeviceCertificate:
     """A certificate of a device. `authority` is its issuer's reference, as in `h1/icu#2`; times are seconds since 1970.
 
-    `state` is "expired" for one that was good when it ended; `days_left` is below zero after the end. The last three
+    `state` is "expired" for one that has ended; `days_left` is below zero after the end. The last three
     are None unless it is revoked or held. `revoked_by` is a hash where no account of this machine has that name.
     """
 

@@ -111,8 +111,12 @@ def list_newest(connection: Connection, device_ids: Collection[str], *, at: int)
     return {row.id: CertifiedDevice(DEVICE.read(row), row.category, newest.get(row.newest)) for row in rows}
 
 
-def count_ends(connection: Connection, *, at: int, bounds: Sequence[int]) -> dict[tuple[str, int], int]:
+def count_ends(
+    connection: Connection, *, at: int, bounds: Sequence[int], beside: Collection[str] = ()
+) -> dict[tuple[str, int], int]:
     """How many devices' certificates that count have ended or end soon, by unit and bound.
+
+    Devices in the states `beside` are left out.
 
     `bounds` are ascending times; a certificate counts under the first that is not earlier than its end.
     """
@@ -128,7 +132,12 @@ def count_ends(connection: Connection, *, at: int, bounds: Sequence[int]) -> dic
     query = (
         select(devices.c.unit, bucket.label("bound"), func.count().label("number"))
         .select_from(certificates.join(devices, devices.c.id == table.device_id))
-        .where(table.not_after <= bounds[-1], hidden(table.state == ISSUED), ~replaced)
+        .where(
+            table.not_after <= bounds[-1],
+            hidden(table.state == ISSUED),
+            ~replaced,
+            devices.c.state.not_in([str(one) for one in beside]),
+        )
         .group_by(devices.c.unit, bucket)
     )
     return {(row.unit, row.bound): row.number for row in connection.execute(query)}

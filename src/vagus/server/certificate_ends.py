@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import GaugeMetricFamily
 
+from vagus.fleet.lifecycle import HAS_ENDED
 from vagus.jobs.part import Part
 from vagus.jobs.periodic import Task
 from vagus.records.expiry import count_ends
@@ -47,13 +48,13 @@ class CertificateEnds:
         bounds = {at - 1: _EXPIRED} | {at + days * _DAY: str(days) for days in DAYS}
         with self.database.reading() as connection:
             counts = {(str(unit.name), bucket): 0 for unit in list_units(connection) for bucket in bounds.values()}
-            for (unit, bound), number in count_ends(connection, at=at, bounds=tuple(bounds)).items():
+            for (unit, bound), number in count_ends(connection, at=at, bounds=tuple(bounds), beside=HAS_ENDED).items():
                 counts[unit, bounds[bound]] = number
         self.counts = counts
 
     def measure(self) -> Iterable[Metric]:
         """The count, for Prometheus."""
-        text = "Devices' newest certificates by the days within which they end; each is in one of the buckets."
+        text = "Newest certificates of devices in use by the days within which they end; each is in one of the buckets."
         family = GaugeMetricFamily("vagus_certificates_ending", text, labels=["unit", "days"])
         for labels, number in self.counts.items():
             family.add_metric(labels, number)
