@@ -97,6 +97,14 @@ def test_a_taken_port_is_told_and_nothing_is_made(tmp_path: Path, taken: int) ->
     assert left_in(tmp_path) == []
 
 
+def test_a_port_that_needs_a_privilege_is_not_called_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    monkeypatch.setattr("vagus.server.quickstart.ward._try_port", lambda _: denied)
+    with refuses(Reason.BAD_SETTINGS, Misconfigured, match="80 fails: .*Permission denied, give another --port"):
+        make_ward(tmp_path / "ward", first_port=80, say=lambda _: None)
+    assert left_in(tmp_path) == []
+
+
 def test_a_folder_that_holds_something_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "ward").mkdir()
     (tmp_path / "ward" / "thesis.doc").write_text("years of work")

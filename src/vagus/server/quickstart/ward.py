@@ -10,7 +10,7 @@ import shlex
 import socket
 import sys
 import tempfile
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -219,27 +219,31 @@ def _with_ports(plan: str, first: int) -> str:
 def _find_ports(first: int | None) -> int:
     """The first of four free ports in a row: `first`, if it is given. Raises Misconfigured(BAD_SETTINGS)."""
     if first is not None:
-        if taken := [port for port in range(first, first + PORTS) if not _is_free(port)]:
-            msg = (
-                f"ports {first} to {first + PORTS - 1} are needed and {taken[0]} is taken; end the program that has it"
-            )
-            msg = f"{msg}, give another --port, or leave --port out: free ports are found then"
-            raise Misconfigured(Reason.BAD_SETTINGS, msg, port=taken[0])
+        for port in range(first, first + PORTS):
+            if (fault := _try_port(port)) is not None:
+                found = (
+                    "is taken; end the program that has it" if fault.errno == errno.EADDRINUSE else f"fails: {fault}"
+                )
+                msg = f"ports {first} to {first + PORTS - 1} are needed and {port} {found}, give another --port, "
+                raise Misconfigured(Reason.BAD_SETTINGS, f"{msg}or leave --port out: free ports are found then")
         return first
     tries = (_DRAWN[int.from_bytes(real_entropy(4)) % (len(_DRAWN) - PORTS)] for _ in range(200))
     for start in (FIRST_PORT, *tries):
-        if all(_is_free(port) for port in range(start, start + PORTS)):
+        if all(_try_port(port) is None for port in range(start, start + PORTS)):
             return start
     msg = f"no {PORTS} free ports in a row were found on 127.0.0.1; end programs that listen, or give --port"
     raise Misconfigured(Reason.BAD_SETTINGS, msg)
 
 
-def _is_free(port: int) -> bool:
-    with suppress(OSError), closing(socket.socket()) as one:
+def _try_port(port: int) -> OSError | None:
+    """Why no process of this user can listen on a port now; None where one can."""
+    with closing(socket.socket()) as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(("127.0.0.1", port))
-        return True
-    return False
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError as fault:
+            return fault
+    return None
 
 
 def _spell(address: tuple[str, int]) -> str:
