@@ -198,7 +198,8 @@ def test_a_report_in_pages_is_what_a_count_by_hand_gives(
                 issue(connection, leaf, row, end, held, profile=profile)
             for is_server in (False, True):
                 newest = by_hand([one for one in own if (one[2] == "tls-server") is is_server])
-                if newest is not None and newest[1] == "issued" and newest[0] <= UNTIL:
+                is_ending = newest is not None and newest[1] == "issued" and newest[0] <= UNTIL
+                if newest is not None and is_ending and state not in HAS_ENDED:
                     ending.append((newest[0], newest[3], row.id))
             any_kind = by_hand(own)
             if (any_kind is None or any_kind[1] != "issued") and state not in HAS_ENDED:

@@ -16,7 +16,7 @@ from vagus.identifiers import DeviceId, UnitName
 from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may, check_scope
 from vagus.reasons import Reason
-from vagus.records.certificates import ISSUED
+from vagus.records.certificates import HELD, ISSUED
 from vagus.records.device_contacts import Contact, find_contacts
 from vagus.records.devices import DeviceFilter, DeviceRow, find_device_by_serial
 from vagus.records.models import list_models
@@ -132,7 +132,7 @@ class Devices(Acts):
             listed = (
                 one
                 for one in listed
-                if one.certificate in (ISSUED, EXPIRED) and one.not_after is not None and one.not_after <= until
+                if one.certificate in (ISSUED, HELD, EXPIRED) and one.not_after is not None and one.not_after <= until
             )
         if not_seen_for is not None and query.state is None:
             listed = (one for one in listed if one.device.state not in HAS_ENDED)

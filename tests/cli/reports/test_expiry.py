@@ -61,11 +61,11 @@ def test_an_expired_certificate_is_expired_on_every_screen(ward: Path, monkeypat
     listed = {row["serial"]: row for row in done(ward, "device", "list", "--json").facts}
     assert [(row["certificate"], row["days_left"]) for row in listed.values()] == [
         ("expired", -2),
-        ("held", -2),
+        ("expired", -2),
         (None, None),
     ]
     late = done(ward, "device", "list", "--expires-within", "30d", "--json").facts
-    assert [row["serial"] for row in late] == ["AIP3-000001"]
+    assert [row["serial"] for row in late] == ["AIP3-000001", "AIP3-000002"]
     (finding,) = findings(ward, "devices")
     assert (finding["state"], finding["finding"]) == ("warning", "certificates have expired: 1 infusion-pump")
     assert "vagus report expiry" in finding["remedy"]

@@ -86,7 +86,8 @@ def test_free_ports_are_found_beside_a_taken_one(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_machine_without_free_ports_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ward, "_is_free", lambda _port: False)
+    taken = OSError(errno.EADDRINUSE, "Address already in use")
+    monkeypatch.setattr(ward, "_try_port", lambda _port: taken)
     with refuses(Reason.BAD_SETTINGS, Misconfigured, match="--port"):
         ward._find_ports(None)
 
