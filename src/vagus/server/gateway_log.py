@@ -31,10 +31,10 @@ from vagus.jobs.part import UPKEEP, Part
 from vagus.jobs.periodic import Task
 from vagus.ledger.append import append
 from vagus.ledger.entries import GatewayMinute
+from vagus.ledger.gateway_lines import GENESIS
 from vagus.records.engine.writer import Writer
 
 _LOG = logging.getLogger(__name__)
-_GENESIS = bytes(32)
 _TAIL = 65_536
 _LONGEST_DETAIL = 1_000
 """Characters of the sentence in a line: it may quote names, and a certificate of 131,072 bytes has long ones."""
@@ -135,7 +135,7 @@ class GatewayLog:
         found = self._segments.get(name)
         if found is not None and found.day == day:
             return found
-        head = _GENESIS if found is None else found.head
+        head = GENESIS if found is None else found.head
         if found is not None:
             found.stream.close()
         folder = self.folder / name
