@@ -157,9 +157,9 @@ class Components:
         return self._keystores[name]
 
     def derive_keys(self, names: Iterable[str], advance: Callable[[int, int], None]) -> None:
-        """Derive beforehand what opening these keystores needs, several at a time; told by `advance`.
+        """Derive beforehand what opening these keystores needs, several at a time; `advance` reports it.
 
-        Raises nothing: what is wrong with a keystore is told when it is opened.
+        Raises nothing: a fault of a keystore is raised when it is opened.
         """
         wanted: list[tuple[Derivation, Passphrase]] = []
         for name in names:
@@ -276,7 +276,7 @@ class Components:
     ) -> OpenIssuers:
         """The named online authorities with their keys, every live generation; each name's passphrase is asked for.
 
-        `advance` is told how many key derivations are done, of how many. Raises as `authority.issuers.open_issuers`.
+        `advance` gets how many key derivations are done, of how many. Raises as `authority.issuers.open_issuers`.
         """
         from vagus.authority.hierarchy import open_issuers
 

@@ -107,10 +107,10 @@ def list_devices(
 
     query = DeviceQuery(unit=unit, hospital=hospital, state=state, model=model, category=category)
     period = None if expires_within is None else decode_period(expires_within, "--expires-within")
-    silence = None if not_seen_for is None else decode_period(not_seen_for, "--not-seen-for")
+    unseen = None if not_seen_for is None else decode_period(not_seen_for, "--not-seen-for")
     with open_installation(context) as installation:
         devices, actor = installation.operations.devices, installation.actor
-        found = devices.list_page(actor, query, expires_within=period, not_seen_for=silence, after=after, limit=limit)
+        found = devices.list_page(actor, query, expires_within=period, not_seen_for=unseen, after=after, limit=limit)
     columns = ("serial", "model", "unit", "place", "state", "certificate", "days_left", "last_seen", "id")
     output = Output(json)
     output.rows("Devices", columns, [_listed_row(one) for one in found])

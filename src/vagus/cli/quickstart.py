@@ -43,7 +43,7 @@ def quickstart(
     def say(line: str) -> None:
         typer.echo(f"vagus: {line}", err=True)
 
-    def tell(ward: Ward) -> None:
+    def report(ward: Ward) -> None:
         seconds, commands = round(time.monotonic() - began, 1), ward.commands()
         if json:
             output.facts({"folder": str(ward.folder), "seconds": seconds, "commands": commands})
@@ -62,9 +62,9 @@ def quickstart(
 
     ward = make_ward(folder, first_port=port, say=say)
     if no_serve:
-        tell(ward)
+        report(ward)
         return
-    lines = serve_ward(ward, ready=lambda _facts: tell(ward), say=say)
+    lines = serve_ward(ward, ready=lambda _facts: report(ward), say=say)
     commands = ward.commands()
     output.say(
         f"\nThe telemetry store took {lines} lines. To serve again:\n  {commands['store']} &\n  {commands['serve']}"

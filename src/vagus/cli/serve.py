@@ -31,8 +31,8 @@ def serve(
 
     Needs the passphrases of the authorities that it issues for, and of `log`, `ocsp` and `gate`. Without --issue-for it
     issues nothing. At SIGHUP the listeners of the plan that was applied meanwhile are taken, and another
-    such line is printed. Addresses are bound first, so that one in use is told at once. Standard error shows how the
-    start goes on.
+    such line is printed. Addresses are bound first, so that one in use is reported at once. Standard error shows how
+    the start goes on.
     """
     from vagus.server.serving import serve as run
 

@@ -161,7 +161,7 @@ class Derivations:
         return self._made[pair]
 
     def derive_all(self, wanted: Iterable[tuple[Derivation, Passphrase]], advance: Callable[[int, int], None]) -> None:
-        """Derive several keys at a time; `advance` is told after each how many are done, of how many."""
+        """Derive several keys at a time; after each, `advance` gets how many are done, of how many."""
         new = {(derivation, secret.unsafe_reveal()): (derivation, secret) for derivation, secret in wanted}
         todo = [pair for key, pair in new.items() if key not in self._made]
         # the library releases the interpreter while it derives

@@ -166,12 +166,12 @@ def _run(
 def _open_issuers(installation: Installation, names: Sequence[str], say: Say) -> OpenIssuers:
     """The named authorities; keys of other keystores that will be opened are derived too, which takes as long."""
     say(f"opening the keys of {len(names)} authorities")
-    told = time.monotonic()
+    reported = time.monotonic()
 
     def count(done: int, of: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= 1.0:
-            told = time.monotonic()
+        nonlocal reported
+        if time.monotonic() - reported >= 1.0:
+            reported = time.monotonic()
             say(f"{done} of {of} keys derived from passphrases")
 
     issuers = installation.open_issuers(names, count)

@@ -1,4 +1,4 @@
-"""Binds listeners' addresses at the start of a process, so that one in use is told at once; accepts no connection."""
+"""Binds listeners' addresses when a process starts, so that one in use is reported at once; accepts no connection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class ReservedAddresses:
     """Addresses by listener's name, bound until each listener opens; a context manager that lets go of the rest.
 
     Bound is not listening: until its listener is open, a caller is refused, as a load balancer expects of a process
-    that is not ready. Raises Misconfigured(BAD_SETTINGS), when made, for an address that cannot be bound.
+    that is not ready. Another program that sets SO_REUSEADDR too may still take an address until its listener is open
+    (Linux socket(7)). Raises Misconfigured(BAD_SETTINGS), when made, for an address that cannot be bound.
     """
 
     def __init__(self, addresses: Mapping[str, tuple[str, int]]) -> None:

@@ -1,1 +1,1 @@
-"""The commands `vagus report`: reports over the whole inventory, for people and programs."""
+"""The commands `vagus report` and `vagus gateway log`: what the installation has and saw, for people and programs."""
