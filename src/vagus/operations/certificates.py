@@ -11,7 +11,7 @@ from vagus.errors import Conflict, LimitExceeded, Malformed, Unavailable, VagusE
 from vagus.fleet.expiry import EXPIRED, days_until, shown_state
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.entries import conceal
-from vagus.ledger.revocation_entries import find_revocation_entry
+from vagus.ledger.revocation_entries import RevocationEntry, find_revocation_entry
 from vagus.operations import certificate_queries as queries
 from vagus.operations.acts import Acts
 from vagus.operations.devices import Device, find_named
@@ -32,7 +32,7 @@ from vagus.records.certificates import (
 )
 from vagus.records.devices import find_device
 from vagus.records.installation import load_salt
-from vagus.records.revocation.revocations import RevocationRow, find_revocation
+from vagus.records.revocation.revocations import find_revocation
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.searchable import SearchFacts, read_search_facts, search_name
@@ -180,8 +180,7 @@ class Certificates(Acts):
             found = self._find(actor, view, name)
             device = None
             if found.row.device_id is not None:
-                with suppress(Malformed):
-                    device = find_device(connection, DeviceId(found.row.device_id))
+                device = find_device(connection, DeviceId(found.row.device_id))
             days_left = days_until(found.row.not_after, at=view.now)
             return CertificateDetails(found, device, view.revocation(found), days_left)
 
@@ -200,7 +199,7 @@ class Certificates(Acts):
                 msg = f"the bytes of certificate {found.id} are not here; only its device or a later backup has them"
                 raise Conflict(Reason.NOT_FOUND, msg)
             above = view.above(found)
-        roots = [one for one in above if _is_root(one)]
+        roots = [one for one in above if decode_certificate(one).is_self_issued]
         return CertificateFiles(found.der, tuple(one for one in above if one not in roots), tuple(roots))
 
     def _now(self) -> int:
@@ -274,7 +273,7 @@ class _View:
         if row is None:
             return None
         entry = find_revocation_entry(self.connection, row.sequence, row.revoked_at)
-        leaf, by = None if entry is None else entry[0], _find_who(self.connection, row, self.actor)
+        leaf, by = (None, None) if entry is None else (entry[0], _find_who(self.connection, entry[1], self.actor))
         return CertificateRevocation(RevocationReason(row.reason).spelling, row.revoked_at, by, leaf)
 
     def above(self, one: Certificate) -> tuple[bytes, ...]:
@@ -357,11 +356,6 @@ def _fits(one: Certificate, query: CertificateQuery) -> bool:
     )
 
 
-def _is_root(der: bytes) -> bool:
-    own = decode_certificate(der)
-    return own.subject.der == own.issuer.der
-
-
 def _ambiguous(text: str, found: list[Certificate]) -> Malformed:
     """The error for a text that names several certificates, with a name for each."""
     named = ((one.row.serial, one.issuer, one.id) for one in found[:4])
@@ -372,6 +366,7 @@ def _ambiguous(text: str, found: list[Certificate]) -> Malformed:
 
 def _describe(connection: Connection, row: CertificateRow, authority: str, actor: Actor, at: int) -> DeviceCertificate:
     step = find_revocation(connection, row.leaf_index) if row.state in (REVOKED, HELD) else None
+    found = None if step is None else find_revocation_entry(connection, step.sequence, step.revoked_at)
     return DeviceCertificate(
         authority=authority,
         serial=row.serial,
@@ -381,14 +376,11 @@ def _describe(connection: Connection, row: CertificateRow, authority: str, actor
         days_left=days_until(row.not_after, at=at),
         reason=None if step is None else RevocationReason(step.reason).spelling,
         revoked_at=None if step is None else step.revoked_at,
-        revoked_by=None if step is None else _find_who(connection, step, actor),
+        revoked_by=None if found is None else _find_who(connection, found[1], actor),
     )
 
 
-def _find_who(connection: Connection, step: RevocationRow, actor: Actor) -> str | None:
+def _find_who(connection: Connection, entry: RevocationEntry, actor: Actor) -> str:
     """Who revoked: by name if it was the actor or an account of this machine, else as the ledger writes it."""
-    found, salt = find_revocation_entry(connection, step.sequence, step.revoked_at), load_salt(connection)
-    if found is None:
-        return None
-    who = found[1].by
+    salt, who = load_salt(connection), entry.by
     return next((name for name in (actor.id, *list_operators()) if conceal(salt, name) == who), who)
