@@ -70,7 +70,13 @@ def test_a_search_for_nothing_or_for_everything_is_refused(stocked: Path) -> Non
     denied(stocked, 2, "BAD_ARGUMENT", "cert", "find", "--subject", "*", says=("no wildcards",))
     denied(stocked, 2, "TOO_LARGE", "cert", "find", "--serial", "4" * 1_048_576, says=("at most 100",))
     both = run(stocked, "cert", "find", "--unit", "h1/icu", "--csv", "--json")
-    assert (both.code, both.out, "exclude" in both.err) == (2, "", True)
+    assert (both.code, both.out, "give one of them" in both.err) == (2, "", True)
+    for option in ("--issued-after", "--issued-before", "--expires-after", "--expires-before"):
+        denied(stocked, 2, "BAD_ARGUMENT", "cert", "find", option, "yesterday", says=(option, "2027-03-01T12:00:00Z"))
+    assert (
+        done(stocked, "cert", "find", "--issued-after", "2020-01-01", "--expires-before", "2020-01-02", "--json").facts
+        == []
+    )
     denied(stocked, 3, "AUTHORITY_UNKNOWN", "cert", "find", "--issuer", "h1/none")
 
 
@@ -98,7 +104,7 @@ def test_each_form_has_its_certificates(stocked: Path, tmp_path: Path, form: str
     if form == "der":
         found = [x509.load_der_x509_certificate(raw)]
     elif form == "p7b":
-        found = pkcs7.load_der_pkcs7_certificates(raw)
+        found = pkcs7.load_pem_pkcs7_certificates(raw)
     else:
         found = x509.load_pem_x509_certificates(raw)
     assert len(found) == count
@@ -106,10 +112,15 @@ def test_each_form_has_its_certificates(stocked: Path, tmp_path: Path, form: str
     assert any(each.subject == each.issuer for each in found) is (count == 4)
 
 
-def test_binary_forms_need_a_file_whose_folder_is_there(stocked: Path, tmp_path: Path) -> None:
+def test_a_file_that_exists_is_replaced_on_request_alone(stocked: Path, tmp_path: Path) -> None:
     (one,) = done(stocked, "cert", "find", "--device", PUMP, "--json").facts
     assert done(stocked, "cert", "export", one["id"]).out.startswith("-----BEGIN CERTIFICATE-----")
-    denied(stocked, 2, "BAD_ARGUMENT", "cert", "export", one["id"], "--form", "der", says=("needs --out FILE",))
+    out = tmp_path / "out"
+    out.write_text("a key, say")
+    denied(stocked, 3, "ALREADY_EXISTS", "cert", "export", one["id"], "--out", str(out), says=("--replace",))
+    assert out.read_text() == "a key, say"
+    done(stocked, "cert", "export", one["id"], "--out", str(out), "--replace")
+    assert out.read_bytes().startswith(b"-----BEGIN CERTIFICATE-----")
     nowhere = str(tmp_path / "none" / "out")
     denied(stocked, 2, "BAD_ARGUMENT", "cert", "export", one["id"], "--out", nowhere, says=("does not exist",))
 

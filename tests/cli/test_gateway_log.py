@@ -84,6 +84,25 @@ def test_the_newest_decision_of_all_listeners_comes_first(logged: Path) -> None:
     assert "--until 2026-06-02T12:02:00" in done(logged, "gateway", "log", "--limit", "2").out
 
 
+@pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)])
+def test_pages_of_one_second_lose_no_line(hospital: Path, form: tuple[str, ...]) -> None:
+    with gateway(hospital) as (log, clock):
+        for serial in range(1, 6):
+            log.record(decision(serial=serial))
+            clock.advance(milliseconds=200)
+    seen: set[str] = set()
+    until: tuple[str, ...] = ()
+    for _ in range(4):
+        page = done(hospital, "gateway", "log", "--limit", "2", *form, *until)
+        seen |= {line["serial"] for line in done(hospital, "gateway", "log", "--limit", "2", "--json", *until).facts}
+        hint = page.err if form else page.out
+        until = ("--until", hint.split("--until ")[1].split(",")[0])
+        assert "--until" not in (page.out if form else page.err), "a program reads lines alone"
+    assert seen == {"1", "2", "3", "4", "5"}
+    assert until == ("--until", "2026-06-01T12:00:00.000")
+    assert "--until" not in done(hospital, "gateway", "log", *form).err
+
+
 @pytest.mark.parametrize(
     ("narrow", "count"),
     [
@@ -93,6 +112,8 @@ def test_the_newest_decision_of_all_listeners_comes_first(logged: Path) -> None:
         (("--serial", "AB:C"), 3),
         (("--serial", "0x0abc"), 3),
         (("--serial", "bad"), 1),
+        (("--serial", str(0xABC)), 3),
+        (("--serial", str(0xABC + 1)), 0),
         (("--device", device_name(1)), 4),
         (("--device", device_name(2)), 1),
         (("--device", device_name(3)), 0),
@@ -131,11 +152,12 @@ def test_a_device_that_only_strangers_name_can_be_searched_by_its_id(logged: Pat
         (("--outcome", "sent"), "write admitted, refused, closed, degraded, failed"),
         (("--reason", "BECAUSE"), "as in REVOKED"),
         (("--serial", "xyz"), "hexadecimal"),
-        (("--serial", "a" * 41), "1 to 40"),
+        (("--serial", "a" * 41), "at most 20 bytes"),
         (("--since", "yesterday"), "--since 'yesterday' is no moment"),
         (("--until", "2026-13-01"), "--until"),
         (("--since", "2026-06-02", "--until", "2026-06-01"), "earlier"),
         (("--verify", "--outcome", "refused"), "--listener and --since only"),
+        (("--verify", "--csv"), "--listener and --since only"),
         (("--limit", "0"), "--limit"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.issuing import issue
-from vagus.errors import Conflict, NotAuthorised
+from vagus.errors import Conflict, NotAuthorised, VagusError
 from vagus.fleet.revocation_targets import RevocationTarget
 from vagus.identifiers import UnitName
 from vagus.operations.actor import Actor, ActorKind, Role
@@ -43,6 +43,13 @@ def refused(act: Callable[[], object]) -> None:
     with pytest.raises(NotAuthorised) as refusal:
         act()
     assert refusal.value.reason is Reason.ACT_FORBIDDEN
+
+
+def refusal_of(act: Callable[[], object]) -> str:
+    """The whole error: what an actor can learn from it."""
+    with pytest.raises(VagusError) as refusal:
+        act()
+    return f"{type(refusal.value).__name__} {refusal.value.reason}: {refusal.value.message}"
 
 
 def test_an_auditor_reads_everything_and_changes_nothing(opened: Installation) -> None:
@@ -80,12 +87,29 @@ def test_a_scope_of_one_unit_reads_the_gateways_log_of_its_devices_alone(opened:
     pump = find_named(opened.database, PUMP).id.text
     for name in (PUMP, pump):
         assert log.read(here, GatewayQuery(device=name)).lines == []
-        refused(lambda name=name: log.read(elsewhere, GatewayQuery(device=name)))  # type: ignore[misc]
         refused(lambda name=name: opened.operations.devices.find_contact(elsewhere, name))  # type: ignore[misc]
     refused(lambda: log.read(here, GatewayQuery()))
     refused(lambda: log.verify(here))
     refused(lambda: log.read(actor("line", Role.MAKER_LINE), GatewayQuery(device=PUMP)))
     assert log.verify(actor("eve", Role.AUDITOR)).fault is None
+    unknown = "Aorta IP3:AIP3-999999"
+    for name in (PUMP, pump):
+        hidden = refusal_of(lambda name=name: log.read(elsewhere, GatewayQuery(device=name)))  # type: ignore[misc]
+        assert hidden == refusal_of(lambda: log.read(elsewhere, GatewayQuery(device=unknown))).replace(unknown, name)
+        assert "NOT_IN_INVENTORY" in hidden
+
+
+def test_a_scope_of_one_unit_gets_no_name_of_a_listener_or_file(opened: Installation) -> None:
+    log, eve = opened.operations.gateway_log, actor("eve", Role.AUDITOR)
+    here = actor("anna", Role.CLINICAL_ENGINEER, scope=frozenset({ICU}))
+    day = opened.settings.folder / "gates" / "telemetry" / "2026-06-01.jsonl"
+    day.parent.mkdir(parents=True)
+    day.write_text(f"torn {find_named(opened.database, PUMP).id.text}\n")
+    all_of_it, own = (log.read(who, GatewayQuery(device=PUMP)) for who in (eve, here))
+    assert (all_of_it.listeners, all_of_it.unreadable_in) == (("telemetry",), "telemetry/2026-06-01.jsonl")
+    assert (own.listeners, own.unreadable_in, own.unreadable) == (None, None, 1)
+    assert "there are telemetry" in refusal_of(lambda: log.read(eve, GatewayQuery("door", PUMP)))
+    assert log.read(here, GatewayQuery("door", PUMP)).lines == []
 
 
 def test_a_plan_carries_who_proposed_and_who_approved_it(hospital: Path, opened: Installation) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vagus.cli.ceremony import spell_crl
 from vagus.cli.failures import STATE
 from vagus.cli.files import naming, read_blocks, write_pem, write_public
-from vagus.cli.options import REASONS, OutOption, PassphraseOption, add_group, open_installation
+from vagus.cli.options import REASONS, OutOption, PassphraseOption, ReplaceOption, add_group, open_installation
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 from vagus.errors import Malformed
 from vagus.reasons import Reason
@@ -24,8 +24,6 @@ NameArgument = Annotated[str, typer.Argument(metavar="AUTHORITY", help="h1/icu, 
 GenerationArgument = Annotated[
     str, typer.Argument(metavar="AUTHORITY#GENERATION", help="The generation, as in h1/icu#1.")
 ]
-
-ReplaceOption: TypeAlias = Annotated[bool, typer.Option("--replace", help="Replace FILE if it exists, in one step.")]
 
 
 def register(application: typer.Typer) -> None:

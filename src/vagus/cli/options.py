@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
@@ -35,6 +35,7 @@ PassphraseOption: TypeAlias = Annotated[
 OutOption: TypeAlias = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")
 ]
+ReplaceOption: TypeAlias = Annotated[bool, typer.Option("--replace", help="Replace FILE if it exists, in one step.")]
 
 REASONS = (
     "unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, "
@@ -79,6 +80,16 @@ def decode_address(text: str) -> tuple[str, int]:
         msg = f"{text!r} is no address; write HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
     return host.strip("[]"), int(port)
+
+
+def decode_moment(text: str, option: str) -> datetime:
+    """A date or time (ISO 8601, UTC by default) as people write it for `option`. Raises Malformed(BAD_ARGUMENT)."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as fault:
+        msg = f"{option} {text[:40]!r} is no date of the years 1 to 9999; write 2027-03-01 or 2027-03-01T12:00:00Z"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text[:40]) from fault
 
 
 def decode_period(text: str, option: str) -> timedelta:

@@ -16,6 +16,8 @@ from typing import IO, Annotated, TypeAlias
 import typer
 
 from vagus.cli.failures import REFUSED
+from vagus.errors import Malformed
+from vagus.reasons import Reason
 
 Cell: TypeAlias = str | int | float | bool | None
 Row: TypeAlias = Mapping[str, "Cell | Sequence[Cell] | Row | Sequence[Row]"]
@@ -91,6 +93,12 @@ def check_confirmed(question: str, *, is_assumed: bool) -> None:
         raise typer.Exit(REFUSED)
 
 
+def check_one_format(*, csv: bool, json: bool) -> None:
+    """Raises Malformed(BAD_ARGUMENT) for both."""
+    if csv and json:
+        raise Malformed(Reason.BAD_ARGUMENT, "--csv and --json are two formats of one output; give one of them")
+
+
 def facts_of(value: object, *names: str) -> dict[str, Cell | Sequence[Cell]]:
     """The named attributes of a value as JSON has them, in this order."""
     return {name: plain(getattr(value, name)) for name in names}
@@ -127,7 +135,7 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _guard(cell: Cell | Sequence[Cell] | Row | Sequence[Row]) -> str | int | float:
-    if cell is None:
+    if cell is None or cell == []:
         return ""
     if isinstance(cell, int | float) and not isinstance(cell, bool):
         return cell

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +10,14 @@ import typer
 from vagus.cli.certificate_text import certificate_facts, find_labelled
 from vagus.cli.failures import REFUSED
 from vagus.cli.files import decode_file, naming, read_blocks
-from vagus.cli.options import example
+from vagus.cli.options import decode_moment, example
 from vagus.cli.output import JsonOption, Output, Row, facts_of
 from vagus.errors import Malformed, NotTrusted
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from vagus.trust.anchors import AnchorSet
     from vagus.trust.snapshot_status import SnapshotStatus
@@ -98,13 +98,14 @@ def validate(
     """
     from vagus.trust.status import UnsafeNoStatus
     from vagus.trust.validation import Expectation, Validator
+    from vagus.wiring import RealClock
     from vagus.x509.certificates import decode_certificate
 
     # the unit is a label of the device name, which only the group's domain identifies
     if unit and group_domain is None:
         msg = f"--unit {unit[0]} needs the group's domain to be checked in device names; give --group-domain"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
-    moment = _decode_time(at)
+    moment = RealClock().now() if at is None else decode_moment(at, "--at")
     output = Output(json)
     presented = [der for path in (leaf, *(chain or ())) for der in read_blocks(path, "CERTIFICATE")]
     with naming(leaf):
@@ -236,21 +237,4 @@ def _decode_role(text: str) -> Role:
         return Role(text)
     except ValueError:
         msg = f"role {text!r} does not exist; choose one of {', '.join(Role)}"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text) from None
-
-
-def _decode_time(text: str | None) -> datetime:
-    from vagus.wiring import RealClock
-
-    if text is None:
-        return RealClock().now()
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        msg = f"{text!r} is not a time; write it as 2027-03-01T12:00:00Z"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text) from None
-    try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:
-        msg = f"{text!r} lies outside the years 1 to 9999 in UTC; give a time of the calendar"
         raise Malformed(Reason.BAD_ARGUMENT, msg, value=text) from None

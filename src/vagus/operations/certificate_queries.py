@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from vagus.errors import Conflict, LimitExceeded, Malformed, VagusError
+from vagus.errors import Conflict, LimitExceeded, Malformed, NotAuthorised, VagusError
 from vagus.fleet.expiry import EXPIRED
 from vagus.identifiers import UnitName
-from vagus.operations.devices import check_known, find_named
+from vagus.operations.devices import Device, check_known, find_named
+from vagus.operations.roles import is_in_scope
 from vagus.reasons import Reason
 from vagus.records.authorities import list_authorities
 from vagus.records.certificate_search import CertificateQuery
@@ -21,8 +21,11 @@ from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.searchable import search_name
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
     from vagus.components import Components
-    from vagus.records.engine.database import Connection
+    from vagus.operations.actor import Actor
+    from vagus.records.engine.database import Connection, Database
 
 STATES = (INTENDED, ISSUED, REVOKED, HELD, EXPIRED)
 """A certificate past its end is expired, whatever its row says."""
@@ -44,7 +47,7 @@ class CertificateSearch:
 
     `serial` is hexadecimal, with or without colons and 0x, or decimal. `subject` is a common name, a serial number or
     the whole subject as it is printed; `san` one name of the subjectAltName. `fingerprint` is the SHA-256 of the DER or
-    its first digits. Dates are ISO 8601 in UTC: `_after` includes the moment, `_before` excludes it; `_within` is
+    its first digits. Of the moments, `_after` includes the moment, `_before` excludes it; `_within` is
     counted from now.
     """
 
@@ -58,10 +61,10 @@ class CertificateSearch:
     algorithm: str | None = None
     issuer: str | None = None
     fingerprint: str | None = None
-    issued_after: str | None = None
-    issued_before: str | None = None
-    expires_after: str | None = None
-    expires_before: str | None = None
+    issued_after: datetime | None = None
+    issued_before: datetime | None = None
+    expires_after: datetime | None = None
+    expires_before: datetime | None = None
     expires_within: timedelta | None = None
     state: str | None = None
 
@@ -97,12 +100,12 @@ def decode_serial(text: str) -> tuple[int, ...]:
     plain = digits.removeprefix("0x").replace(":", "")
     if re.fullmatch("[0-9a-f]+", plain):
         found.append(int(plain, 16))
-    if re.fullmatch("[0-9]+", digits):
+    if re.fullmatch(f"[0-9]{{1,{LONGEST_SERIAL}}}", digits):
         found.append(int(digits))
     possible = tuple(dict.fromkeys(one for one in found if one < _LARGEST_SERIAL))
     if not possible:
-        msg = f"{text!r} is no certificate serial: write hexadecimal (4A:01, 4a01, 0x4a01) or decimal, at most 20 bytes"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
+        msg = f"{text[:80]!r} is no certificate serial: write hexadecimal (4A:01, 0x4a01) or decimal, at most 20 bytes"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text[:80])
     return possible
 
 
@@ -115,15 +118,16 @@ def decode_fingerprint(text: str) -> tuple[bytes, bytes]:
     return bytes.fromhex(digits.ljust(64, "0")), bytes.fromhex(digits.ljust(64, "f"))
 
 
-def decode_moment(text: str) -> int:
-    """A date or time (ISO 8601, UTC by default) in seconds since 1970. Raises Malformed(BAD_ARGUMENT)."""
+def find_in_scope(database: Database, actor: Actor, text: str) -> Device:
+    """As `find_named`; a device outside the actor's scope is as one that is not here."""
     try:
-        moment = datetime.fromisoformat(text)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError) as fault:
-        msg = f"{text!r} is no date; write 2027-03-01 or 2027-03-01T12:00:00Z"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text) from fault
-    return int(moment.timestamp())
+        found = find_named(database, text)
+    except NotAuthorised:
+        found = None
+    if found is None or not is_in_scope(actor, found.unit):
+        msg = f"no device {text[:80]!r} is in the inventory; see `vagus device list`"
+        raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg)
+    return found
 
 
 def names_sought(search: CertificateSearch) -> tuple[str, ...]:
@@ -144,17 +148,18 @@ def names_sought(search: CertificateSearch) -> tuple[str, ...]:
 
 
 def decode_search(
-    components: Components, connection: Connection, search: CertificateSearch, *, now: int
+    components: Components, connection: Connection, actor: Actor, search: CertificateSearch, *, now: int
 ) -> tuple[CertificateQuery, ...]:
     """The query, twice where the serial can be read in two ways; what is unknown is refused with what is known.
 
-    Raises Malformed(BAD_ARGUMENT, NON_CANONICAL), Conflict(AUTHORITY_UNKNOWN), and as `find_named` for a device.
+    It is of the actor's units alone, where it has a scope; none for an empty one. Raises Malformed(BAD_ARGUMENT,
+    NON_CANONICAL), Conflict(AUTHORITY_UNKNOWN), and as `find_in_scope` for a device.
     """
     query = CertificateQuery(
-        device_id=None if search.device is None else find_named(components.database, search.device).id.text,
+        device_id=None if search.device is None else find_in_scope(components.database, actor, search.device).id.text,
         fingerprints=None if search.fingerprint is None else decode_fingerprint(search.fingerprint),
         names=names_sought(search),
-        units=() if search.unit is None else (_unit(connection, search.unit),),
+        units=tuple(sorted(map(str, actor.scope or ()))) if search.unit is None else (_unit(connection, search.unit),),
         category=_choice(search.category, "category", _categories(components, connection)),
         profile=_choice(search.profile, "profile", set(components.pack.profiles)),
         key_algorithm=_algorithm(search.algorithm),
@@ -170,6 +175,8 @@ def decode_search(
         query = _ending(query, 0, now - 1)
     elif state is not None:
         query = replace(_ending(query, now, NO_EXPIRY), state=state)
+    if actor.scope is not None and not query.units:
+        return ()
     if search.serial is None:
         return (query,)
     return tuple(replace(query, serial=one) for one in decode_serial(search.serial))
@@ -179,9 +186,9 @@ def _ending(query: CertificateQuery, first: int, last: int) -> CertificateQuery:
     return replace(query, ends=(max(query.ends[0], first), min(query.ends[1], last)))
 
 
-def _span(after: str | None, before: str | None) -> tuple[int, int]:
-    first = 0 if after is None else decode_moment(after)
-    return max(first, 0), NO_EXPIRY if before is None else decode_moment(before) - 1
+def _span(after: datetime | None, before: datetime | None) -> tuple[int, int]:
+    first = 0 if after is None else int(after.timestamp())
+    return max(first, 0), NO_EXPIRY if before is None else int(before.timestamp()) - 1
 
 
 def _unit(connection: Connection, text: str) -> str:
@@ -224,9 +231,9 @@ def _issuers(connection: Connection, text: str | None) -> tuple[int, ...]:
 def readings_of_name(text: str) -> list[CertificateSearch]:
     """What `text` may mean as the name of one certificate: a serial number, or a fingerprint."""
     found: list[CertificateSearch] = []
-    issuer, colon, digits = text.rpartition(":")
+    issuer, colon, digits = text.partition(":")
     if "#" in issuer and colon:
-        return [CertificateSearch(issuer=issuer, serial=f"0x{digits}")]
+        return [CertificateSearch(issuer=issuer, serial=f"0x{digits.lower().removeprefix('0x')}")]
     with suppress(VagusError):
         decode_serial(text)
         found.append(CertificateSearch(serial=text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, LimitExceeded, Malformed, Unavailable, VagusError
@@ -16,7 +16,7 @@ from vagus.operations import certificate_queries as queries
 from vagus.operations.acts import Acts
 from vagus.operations.devices import Device, find_named
 from vagus.operations.local_account import list_operators
-from vagus.operations.roles import Act, check_may, check_scope
+from vagus.operations.roles import Act, check_may, check_scope, is_in_scope
 from vagus.reasons import Reason
 from vagus.records import authorities as authority_rows
 from vagus.records import certificate_search as rows
@@ -160,10 +160,7 @@ class Certificates(Acts):
             check_scope(actor, UnitName.parse(search.unit))
         with self.components.database.reading() as connection:
             view = _View(connection, actor, self._now())
-            readings = queries.decode_search(self.components, connection, search, now=view.now)
-            if actor.scope is not None and search.unit is None:
-                units = tuple(sorted(str(unit) for unit in actor.scope))
-                readings = tuple(replace(one, units=units) for one in readings) if units else ()
+            readings = queries.decode_search(self.components, connection, actor, search, now=view.now)
             found = [page for one in readings if (page := view.page(one, search, after, limit)).certificates]
         if len(found) > 1:
             raise _ambiguous(search.serial or "", [page.certificates[0] for page in found])
@@ -172,12 +169,13 @@ class Certificates(Acts):
     def show(self, actor: Actor, name: str) -> CertificateDetails:
         """The certificate that `name` means: its id, serial, `h1/icu#1:SERIAL`, SHA-256 or the first digits of it.
 
-        Raises Malformed(BAD_ARGUMENT) for a name of several, Conflict(NOT_FOUND) for one of none, NotAuthorised.
+        Raises Malformed(BAD_ARGUMENT) for a name of several, Conflict(NOT_FOUND) for one of none, which a certificate
+        outside the actor's scope is too.
         """
         check_may(actor, Act.READ_CERTIFICATES)
         with self.components.database.reading() as connection:
             view = _View(connection, actor, self._now())
-            found = self._find(actor, view, name)
+            found = self._find(view, name)
             device = None
             if found.row.device_id is not None:
                 device = find_device(connection, DeviceId(found.row.device_id))
@@ -189,7 +187,7 @@ class Certificates(Acts):
         check_may(actor, Act.READ_CERTIFICATES)
         with self.components.database.reading() as connection:
             view = _View(connection, actor, self._now())
-            found = self._find(actor, view, name)
+            found = self._find(view, name)
             if found.der is None and found.row.state == INTENDED:
                 msg = (
                     f"certificate {found.id} is not signed yet; start `vagus serve` for {found.issuer}, then try again"
@@ -205,16 +203,13 @@ class Certificates(Acts):
     def _now(self) -> int:
         return int(self.components.clock.now().timestamp())
 
-    def _find(self, actor: Actor, view: _View, name: str) -> Certificate:
+    def _find(self, view: _View, name: str) -> Certificate:
         if len(name) > queries.LONGEST_TEXT:
             msg = f"the name has {len(name):,} characters, at most {queries.LONGEST_TEXT} are allowed; give a serial"
             raise LimitExceeded(Reason.TOO_LARGE, msg, limit=queries.LONGEST_TEXT, value=len(name))
-        named = {one.id: one for one in self._named(view, name)}
-        found = [one for one in named.values() if actor.scope is None or _unit(one) in actor.scope]
+        found = list({one.id: one for one in self._named(view, name)}.values())
         if len(found) > 1:
             raise _ambiguous(name, found)
-        for one in named.values() if not found else ():
-            check_scope(actor, _unit(one))
         if not found:
             msg = f"{name!r} names no certificate here: give a serial, a SHA-256 or an id; see `vagus cert find`"
             raise Conflict(Reason.NOT_FOUND, msg, value=name)
@@ -226,7 +221,7 @@ class Certificates(Acts):
             yield by_id
             return
         for search in queries.readings_of_name(name):
-            for one in queries.decode_search(self.components, view.connection, search, now=view.now):
+            for one in queries.decode_search(self.components, view.connection, view.actor, search, now=view.now):
                 yield from view.page(one, search, None, 2).certificates
 
 
@@ -260,12 +255,14 @@ class _View:
         return CertificatePage(tuple(found[:limit]), found[limit - 1].id if is_more else None)
 
     def by_id(self, text: str) -> Certificate | None:
-        """The certificate of this id."""
+        """The certificate of this id, if it is in the actor's scope."""
         number = text.removeprefix(_LEAF)
         if number != text and number.isascii() and number.isdigit() and len(number) < 19:
-            found = rows.find_found(self.connection, int(number))
-            return None if found is None else self._describe(found)
-        return next((one for one in self._foreign if one.id == text), None)
+            row = rows.find_found(self.connection, int(number))
+            found = None if row is None else self._describe(row)
+        else:
+            found = next((one for one in self._foreign if one.id == text), None)
+        return found if found is not None and is_in_scope(self.actor, _unit(found)) else None
 
     def revocation(self, one: Certificate) -> CertificateRevocation | None:
         """How it was revoked or held."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import merge
@@ -24,7 +23,7 @@ from vagus.ledger.gateway_lines import (
     read_backwards,
 )
 from vagus.operations.acts import Acts
-from vagus.operations.devices import find_named
+from vagus.operations.certificate_queries import decode_serial, find_in_scope
 from vagus.operations.roles import Act, check_may, check_scope
 from vagus.reasons import Reason
 from vagus.records.log import iterate_leaves, load_head
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 _PART: Final = 5_000
 """Leaves that are read at once on the way back from the ledger's end."""
-_SERIAL: Final = re.compile(r"[0-9a-f]{1,40}\Z")
 _AT: Final = b'{"at":"'
 _CLOCK_STEP: Final = timedelta(minutes=10)
 """How far a clock may have been set back while a gateway wrote: lines are in the order in which they were written."""
@@ -67,8 +65,8 @@ class GatewayPage:
     """Decisions, the newest first, and how many lines on the way could not be read, with the place of the first."""
 
     lines: list[GatewayLine]
-    listeners: tuple[str, ...]
-    """Every listener that has a log here."""
+    listeners: tuple[str, ...] | None
+    """Every listener that has a log here; None for an actor with a narrower scope, which gets no name of a file."""
     unreadable: int = 0
     unreadable_in: str | None = None
 
@@ -119,15 +117,16 @@ class GatewayLog(Acts):
         """At most `limit` decisions, the newest first; no more of the files is read than they need.
 
         An actor with a narrower scope names a device of it. Raises Malformed(BAD_ARGUMENT, NON_CANONICAL) for a value
-        that no line can have, NotAuthorised(NOT_IN_INVENTORY) for an unknown MODEL:SERIAL.
+        that no line can have, NotAuthorised(NOT_IN_INVENTORY) for a device that is unknown or outside the scope.
         """
         check_may(actor, Act.READ_GATEWAY_LOG)
         device = None if query.device is None else self._find_device(actor, query.device)
         if device is None:
             check_scope(actor, None)
         fits = _Filter(query, device)
-        segments = self._segments(query.listener)
-        page = GatewayPage([], tuple(dict.fromkeys(one.listener for one in segments)))
+        segments = self._segments(actor, query.listener)
+        listeners = tuple(dict.fromkeys(one.listener for one in segments))
+        page = GatewayPage([], listeners if actor.scope is None else None)
         since, until = (None if at is None else f"{at:%Y-%m-%d}" for at in (query.since, query.until))
         days = [one for one in segments if (since or "") <= one.day <= (until or "9999")]
         newest_first = [
@@ -138,6 +137,8 @@ class GatewayLog(Acts):
                 page.lines.append(line)
                 if len(page.lines) == limit:
                     break
+        if actor.scope is not None:
+            page.unreadable_in = None
         return page
 
     def verify(self, actor: Actor, *, listener: str | None = None, since: datetime | None = None) -> GatewayCheck:
@@ -148,7 +149,7 @@ class GatewayLog(Acts):
         check_may(actor, Act.READ_GATEWAY_LOG)
         check_scope(actor, None)
         first_day = "" if since is None else f"{since:%Y-%m-%d}"
-        segments = [one for one in self._segments(listener) if one.day >= first_day]
+        segments = [one for one in self._segments(actor, listener) if one.day >= first_day]
         minutes: dict[str, dict[bytes, int]] = {}
         with self.components.database.reading(patience=None) as connection:
             for entry in _minutes(connection, first_day):
@@ -171,14 +172,12 @@ class GatewayLog(Acts):
     def _find_device(self, actor: Actor, text: str) -> str:
         if ":" not in text and actor.scope is None:
             return str(DeviceId(text))  # strangers may claim a device that the inventory does not have
-        found = find_named(self.components.database, text)
-        check_scope(actor, found.unit)
-        return str(found.id)
+        return str(find_in_scope(self.components.database, actor, text).id)
 
-    def _segments(self, listener: str | None) -> list[Segment]:
+    def _segments(self, actor: Actor, listener: str | None) -> list[Segment]:
         segments = list_segments(self.components.settings.folder / FOLDER)
         names = sorted({one.listener for one in segments})
-        if listener is not None and listener not in names:
+        if listener is not None and listener not in names and actor.scope is None:
             msg = f"listener {listener!r} has no log here; there are {', '.join(names) or 'none'}"
             raise Malformed(Reason.BAD_ARGUMENT, msg, value=listener)
         return [one for one in segments if listener in {None, one.listener}]
@@ -190,13 +189,7 @@ class _Filter:
     def __init__(self, query: GatewayQuery, device: str | None) -> None:
         self._query = query
         self._device = device
-        self._serial: str | None = None
-        if query.serial is not None:
-            self._serial = query.serial.lower().replace(":", "").removeprefix("0x")
-            if not _SERIAL.match(self._serial):
-                msg = f"{query.serial[:80]!r} is no certificate serial of 1 to 40 hexadecimal digits"
-                raise Malformed(Reason.BAD_ARGUMENT, f"{msg}, as `openssl x509 -serial` prints it")
-            self._serial = self._serial.lstrip("0") or "0"
+        self._serials = () if query.serial is None else tuple(f"{one:x}" for one in decode_serial(query.serial))
         for what, value, known in (("outcome", query.outcome, Outcome), ("reason", query.reason, Reason)):
             if value is not None and value not in set(known):
                 hint = ", ".join(known) if known is Outcome else "a reason code as in REVOKED"
@@ -207,8 +200,9 @@ class _Filter:
 
         self._earliest = b"" if query.since is None else _stamp(query.since - _CLOCK_STEP)
         self._latest = b"9" if query.until is None else _stamp(query.until + _CLOCK_STEP)
-        wanted = (device, self._serial, query.outcome, query.reason)
+        wanted = (device, query.outcome, query.reason)
         self._words = tuple(word.encode() for word in wanted if word is not None)
+        self._digits = tuple(one.encode() for one in self._serials) or (b"",)
 
     def is_past(self, raw: bytes) -> bool:
         """Whether this line and all before it are too old; by the bytes of its time, without decoding it."""
@@ -217,7 +211,7 @@ class _Filter:
     def may_take(self, raw: bytes) -> bool:
         """Whether the line may fit, by its bytes: most lines of a large file need no decoding."""
         is_early = not raw.startswith(_AT) or raw[len(_AT) :] <= self._latest
-        return is_early and all(word in raw for word in self._words)
+        return is_early and all(word in raw for word in self._words) and any(one in raw for one in self._digits)
 
     def takes(self, line: GatewayLine) -> bool:
         """Whether the line fits."""
@@ -227,7 +221,7 @@ class _Filter:
             and (query.until is None or line.at <= query.until)
             and query.outcome in {None, line.outcome}
             and query.reason in {None, line.reason}
-            and (self._serial is None or self._serial in {line.serial, line.claimed_serial})
+            and (not self._serials or not {line.serial, line.claimed_serial}.isdisjoint(self._serials))
             and (self._device is None or self._device in {name.partition(".")[0] for name in line.named_devices})
         )
 

@@ -87,9 +87,14 @@ def check_may(actor: Actor, act: Act) -> None:
         raise NotAuthorised(Reason.ACT_FORBIDDEN, msg, actor=actor.id, act=act.text)
 
 
+def is_in_scope(actor: Actor, unit: UnitName | None) -> bool:
+    """Whether the actor may know of what is in `unit`; None is the installation."""
+    return actor.scope is None or unit in actor.scope
+
+
 def check_scope(actor: Actor, unit: UnitName | None) -> None:
     """Raises NotAuthorised(ACT_FORBIDDEN) where `unit` is outside the actor's scope; None is the installation."""
-    if actor.scope is not None and unit not in actor.scope:
+    if not is_in_scope(actor, unit):
         where = "the whole installation" if unit is None else f"unit {unit}"
         msg = f"actor {actor.id} may act on {_spell(actor)} and not on {where}; name one of these units"
         raise NotAuthorised(Reason.ACT_FORBIDDEN, msg, actor=actor.id, unit=None if unit is None else str(unit))

@@ -123,9 +123,9 @@ def test_a_place_that_a_spreadsheet_would_run_is_text_in_csv(ward: Path) -> None
 
 @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", "\uff1d1"])
 def test_every_beginning_of_a_formula_is_guarded_and_numbers_stay_numbers(text: str) -> None:
-    names, line = csv_lines(["a", "b", "c"], [{"a": text, "b": -2, "c": None}])
-    assert names == "a,b,c\r\n"
-    assert next(csv.reader(io.StringIO(line, newline=""))) == [f"'{text}", "-2", ""]
+    names, line = csv_lines(["a", "b", "c", "d"], [{"a": text, "b": -2, "c": None, "d": []}])
+    assert names == "a,b,c,d\r\n"
+    assert next(csv.reader(io.StringIO(line, newline=""))) == [f"'{text}", "-2", "", ""]
 
 
 @pytest.mark.parametrize(

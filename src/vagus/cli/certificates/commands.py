@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vagus.cli.certificate_text import spell_serial
 from vagus.cli.certificates import options
-from vagus.cli.files import check_place
-from vagus.cli.options import add_group, decode_period, open_installation
-from vagus.cli.output import CsvOption, JsonOption, Output, Row, csv_lines, facts_of, spell_time
-from vagus.errors import Malformed
-from vagus.reasons import Reason
+from vagus.cli.files import write_public
+from vagus.cli.options import OutOption, ReplaceOption, add_group, decode_moment, decode_period, open_installation
+from vagus.cli.output import CsvOption, JsonOption, Output, Row, check_one_format, csv_lines, facts_of, spell_time
 
 if TYPE_CHECKING:
-    from vagus.operations.certificates import Certificate, CertificateFiles, CertificatePage
+    from vagus.operations.certificates import Certificate, CertificatePage
 
 CertificateArgument = Annotated[
     str,
@@ -31,16 +27,6 @@ _ALL = (
     *("id", "serial", "issuer", "profile", "state", "not_before", "not_after", "device", "unit", "category"),
     *("key_algorithm", "key_sha256", "fingerprint", "subject", "names"),
 )
-
-
-class Form(StrEnum):
-    """How a certificate is written into a file."""
-
-    PEM = "pem"
-    DER = "der"
-    CHAIN = "chain"
-    FULLCHAIN = "fullchain"
-    P7B = "p7b"
 
 
 def register(application: typer.Typer) -> None:
@@ -86,10 +72,14 @@ def find(
     """
     from vagus.operations.certificate_queries import CertificateSearch
 
-    if csv and json:
-        raise Malformed(Reason.BAD_ARGUMENT, "--csv and --json exclude each other; give one of them")
+    check_one_format(csv=csv, json=json)
     who = (serial, subject, san, device, unit, category, profile, algorithm, issuer, fingerprint)
-    when = (issued_after, issued_before, expires_after, expires_before)
+    when = (
+        None if issued_after is None else decode_moment(issued_after, "--issued-after"),
+        None if issued_before is None else decode_moment(issued_before, "--issued-before"),
+        None if expires_after is None else decode_moment(expires_after, "--expires-after"),
+        None if expires_before is None else decode_moment(expires_before, "--expires-before"),
+    )
     within = None if expires_within is None else decode_period(expires_within, "--expires-within")
     with open_installation(context) as installation:
         page = installation.operations.certificates.find_page(
@@ -101,8 +91,7 @@ def find(
 def _print_page(page: CertificatePage, *, is_csv: bool, is_json: bool) -> None:
     rows = [_row(one) for one in page.certificates]
     if is_csv:
-        lines = csv_lines(_ALL, ({**row, "names": row["names"] or None} for row in rows))
-        typer.echo("".join(lines), nl=False)
+        typer.echo("".join(csv_lines(_ALL, rows)), nl=False)
     elif rows or is_json:
         Output(is_json).rows("Certificates", _COLUMNS, rows)
     else:
@@ -136,43 +125,25 @@ def export(
     certificate: CertificateArgument,
     *,
     form: Annotated[
-        Form,
-        typer.Option(
-            help="PEM or DER of it alone; with the CAs above it, without or with the root; all as PKCS#7 DER."
-        ),
-    ] = Form.PEM,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to; PEM goes to standard output if left out.")
-    ] = None,
+        Literal["pem", "der", "chain", "fullchain", "p7b"],
+        typer.Option(help="PEM or DER of it alone; with the CAs above it, without or with the root; all as PKCS #7."),
+    ] = "pem",
+    out: OutOption = None,
+    replace: ReplaceOption = False,
 ) -> None:
     """Write a certificate to a file, alone or with the CAs above it. Never a key.
 
     `chain` is what a TLS server sends: the certificate and its CAs without the root. `fullchain` and `p7b` have the
-    root too, where it is known here.
+    root too, where it is known here. A file that exists is left as it is and refused, unless --replace is given.
     """
-    if out is not None:
-        check_place(out)
-    elif form in {Form.DER, Form.P7B}:
-        raise Malformed(Reason.BAD_ARGUMENT, f"--form {form} is binary, so it needs --out FILE")
+    from vagus.wire.bundles import BundleForm, encode_bundle
+
     with open_installation(context) as installation:
         found = installation.operations.certificates.export(installation.actor, certificate)
-    content = _encode(found, form)
-    if out is None:
-        typer.echo(content.decode("ascii"), nl=False)
-    else:
-        out.write_bytes(content)
-
-
-def _encode(found: CertificateFiles, form: Form) -> bytes:
-    from vagus.wire.cms import encode_certs_only
-    from vagus.x509.pem import encode_certificates
-
-    if form is Form.DER:
-        return found.leaf
-    if form is Form.P7B:
-        return encode_certs_only([found.leaf, *found.above, *found.root])
-    above = {Form.PEM: (), Form.CHAIN: found.above, Form.FULLCHAIN: (*found.above, *found.root)}[form]
-    return encode_certificates([found.leaf, *above])
+    above = () if form in {"pem", "der"} else found.above if form == "chain" else (*found.above, *found.root)
+    written = BundleForm.PEM if form in {"chain", "fullchain"} else BundleForm(form)
+    named = [("", der) for der in (found.leaf, *above)]
+    write_public(encode_bundle(named, written, password=b""), out, may_replace=replace)
 
 
 def _row(one: Certificate) -> Row:

@@ -16,9 +16,7 @@ import typer
 
 from vagus.cli.files import check_place
 from vagus.cli.options import OutOption, add_group, decode_period, open_installation
-from vagus.cli.output import CsvOption, JsonOption, Row, csv_lines, print_table, spell_time
-from vagus.errors import Malformed
-from vagus.reasons import Reason
+from vagus.cli.output import CsvOption, JsonOption, Row, check_one_format, csv_lines, print_table, spell_time
 
 if TYPE_CHECKING:
     from vagus.operations.reports import Expiry, ExpiryReport
@@ -67,8 +65,7 @@ def expiry(
     """
     from vagus.operations.devices import DeviceQuery
 
-    if csv and json:
-        raise Malformed(Reason.BAD_ARGUMENT, "--csv and --json are two formats of one report; give one of them")
+    check_one_format(csv=csv, json=json)
     period = decode_period(within, "--within")
     if out is not None:
         check_place(out)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.options import add_group, decode_period, open_installation
-from vagus.cli.output import CsvOption, JsonOption, Output, Row, csv_lines, facts_of
+from vagus.cli.options import add_group, decode_moment, decode_period, open_installation
+from vagus.cli.output import CsvOption, JsonOption, Output, Row, check_one_format, csv_lines, facts_of
 from vagus.errors import IntegrityFailure, Malformed
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from vagus.operations.gateway_log import GatewayCheck, GatewayLine, GatewayPage
 
 _COLUMNS = ("at", "listener", "outcome", "reason", "device", "serial", "source", "count", "detail")
@@ -46,7 +48,7 @@ def log(
         str | None, typer.Option(metavar="DEVICE", help="Only of this device: its id, or MODEL:SERIAL.")
     ] = None,
     serial: Annotated[
-        str | None, typer.Option(metavar="HEX", help="Only of this certificate, by its serial number.")
+        str | None, typer.Option(metavar="SERIAL", help="Only of this certificate: its serial, hexadecimal or decimal.")
     ] = None,
     outcome: Annotated[
         str | None, typer.Option(metavar="OUTCOME", help="admitted, refused, closed, degraded or failed.")
@@ -75,39 +77,40 @@ def log(
     """
     from vagus.operations.gateway_log import GatewayQuery
 
-    if csv and (json or verify):
-        raise Malformed(Reason.BAD_ARGUMENT, "--csv is for lines, without --json and --verify; give one of them")
+    check_one_format(csv=csv, json=json)
     narrow = (device, serial, outcome, reason, until)
-    if verify and any(one is not None for one in narrow):
-        raise Malformed(Reason.BAD_ARGUMENT, "--verify checks whole files; beside it give --listener and --since only")
+    if verify and (csv or any(one is not None for one in narrow)):
+        msg = "--verify checks whole files, not for --csv; beside it give --listener and --since only"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
     with open_installation(context) as installation:
         now, act, actor = installation.clock.now(), installation.operations.gateway_log, installation.actor
-        first = None if since is None else _decode_moment(since, "--since", now)
-        last = None if until is None else _decode_moment(until, "--until", now)
+        first = None if since is None else _decode_moment_or_period(since, "--since", now)
+        last = None if until is None else _decode_moment_or_period(until, "--until", now)
         if verify:
             _report(Output(json), act.verify(actor, listener=listener, since=first))
             return
         code = None if reason is None else reason.upper()
         query = GatewayQuery(listener, device, serial, outcome, code, first, last)
         page = act.read(actor, query, limit=limit)
-    if csv:
+    _print(page, Output(json), is_csv=csv)
+    if len(page.lines) == limit:
+        until = f"{page.lines[-1].at:%Y-%m-%dT%H:%M:%S.%f}"[:-3]  # as lines have it: a second has many of them
+        typer.echo(f"Older ones may follow: --until {until}, or --limit.", err=csv or json)
+    if page.unreadable:
+        where = f", the newest of them in gates/{page.unreadable_in}" if page.unreadable_in else ""
+        text = f"{page.unreadable} lines could not be read{where}; see `vagus gateway log --verify`"
+        typer.echo(f"vagus: {text}", err=True)
+
+
+def _print(page: GatewayPage, output: Output, *, is_csv: bool) -> None:
+    if is_csv:
         for text in csv_lines(("at", *_FACTS), map(_row, page.lines)):
             typer.echo(text, nl=False)
-    else:
-        _show(Output(json), page, is_full=len(page.lines) == limit)
-    if page.unreadable:
-        text = f"{page.unreadable} lines could not be read, the newest of them in gates/{page.unreadable_in}"
-        typer.echo(f"vagus: {text}; see `vagus gateway log --verify`", err=True)
-
-
-def _show(output: Output, page: GatewayPage, *, is_full: bool) -> None:
-    if not page.listeners:
+    elif page.listeners == () and not output.is_json:
         output.say("No gateway of this folder has decided anything yet: there is no file below gates/.")
-    if output.is_json or page.listeners:
+    else:
         rows = [_row(line) if output.is_json else _shown(line) for line in page.lines]
         output.rows("Gateway decisions", _COLUMNS, rows)
-    if is_full:
-        output.say(f"Older ones may follow: --until {page.lines[-1].at:%Y-%m-%dT%H:%M:%S}, or --limit.")
 
 
 def _row(line: GatewayLine) -> Row:
@@ -142,13 +145,10 @@ def _report(output: Output, check: GatewayCheck) -> None:
     output.say("Lines that are not covered have no later minute in the ledger yet: the newest wait for theirs.")
 
 
-def _decode_moment(text: str, option: str, now: datetime) -> datetime:
+def _decode_moment_or_period(text: str, option: str, now: datetime) -> datetime:
     """A period before `now`, or a UTC time. Raises Malformed(BAD_ARGUMENT)."""
-    try:
-        found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
+    with suppress(Malformed):
+        return decode_moment(text, option)
     try:
         return now - decode_period(text, option)
     except Malformed as fault:
