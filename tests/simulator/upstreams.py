@@ -98,7 +98,8 @@ def http_upstream() -> Iterator[tuple[int, Seen]]:
                     self.wfile.write(b"5\r\nhello\r\n")
                 self.wfile.write(b"0\r\n\r\n")
                 return
-            body = b"x" * int(self.path.partition("?")[0].rpartition("/")[2] or "5")
+            size = self.path.partition("?")[0].rpartition("/")[2]
+            body = b"x" * (int(size) if size.isdigit() else 5)
             self.send_response(304 if self.path.startswith("/same") else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

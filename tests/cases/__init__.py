@@ -1,0 +1,1 @@
+"""Cases after public bug reports: each folder's input is recognised by checks and judged by what must hold."""
