@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from tests.simulator.refusals import reason_of
 from vagus.errors import Malformed
-from vagus.identifiers import DeviceId, DeviceName, UnitName, check_label, draw_serial, serial_bytes
+from vagus.identifiers import (
+    DeviceId,
+    DeviceName,
+    UnitName,
+    check_label,
+    decode_serial,
+    draw_serial,
+    read_serial,
+    serial_bytes,
+)
 from vagus.reasons import Reason
 from vagus.testing import SeededEntropy
 
@@ -72,3 +81,49 @@ def test_serials_are_positive_and_twenty_bytes(raw: bytes) -> None:
     assert len(serial_bytes(serial)) == 20
     assert serial_bytes(serial)[0] < 0x80
     assert serial_bytes(serial)[1:] == raw[1:]
+
+
+@pytest.mark.parametrize(
+    ("text", "readings"),
+    [
+        ("1000", (0x1000, 1000)),
+        ("285513222750778441919232283329085112611", None),
+        ("5", (5,)),
+        ("0", (0,)),
+        ("4A:01", (0x4A01,)),
+        ("10:00", (0x1000,)),
+        ("0x1000", (0x1000,)),
+        ("dec:1000", (1000,)),
+        (" DEC:1000 ", (1000,)),
+        ("4a01", (0x4A01,)),
+        ("9" * 41, (int("9" * 41),)),
+        (str((1 << 160) - 1), ((1 << 160) - 1,)),
+    ],
+)
+def test_digits_alone_are_read_in_every_way_and_never_acted_on_in_one(
+    text: str, readings: tuple[int, ...] | None
+) -> None:
+    expected = readings or (int(text, 16), int(text))
+    assert read_serial(text) == expected
+    if len(expected) == 1:
+        assert decode_serial(text) == expected[0]
+        return
+    with pytest.raises(Malformed) as refused:
+        decode_serial(text)
+    for said in (f"0x{text}", f"dec:{text}", f"decimal {expected[0]}", f"0x{expected[1]:x}"):
+        assert said in refused.value.message
+
+
+@given(st.integers(min_value=0, max_value=(1 << 160) - 1))
+def test_a_marked_serial_is_read_back_as_it_was(serial: int) -> None:
+    assert decode_serial(f"0x{serial:x}") == decode_serial(f"dec:{serial}") == serial
+    assert serial in read_serial(f"{serial:x}")
+    assert serial in read_serial(str(serial))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0x", "dec:", "dec:ff", ":", "4a:", "1_2", "-5", "a" * 41, str(1 << 160), "\u0661"]
+)
+def test_what_is_no_serial_is_refused_with_both_forms(text: str) -> None:
+    with pytest.raises(Malformed, match=r"0x4a01.*dec:18945"):
+        read_serial(text)

@@ -18,6 +18,7 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?\Z")
 _DEVICE_ID = re.compile(r"[a-z2-7]{25}[aeimquy4]\Z")
 _MAX_NAME = 128
 _SERIAL_BYTES = 20
+_MOST_DECIMAL_DIGITS = 49  # 2 to the power of 160 has as many
 
 
 def check_label(text: str, what: str = "label") -> str:
@@ -112,6 +113,38 @@ def draw_serial(entropy: Entropy) -> int:
     raw = bytearray(entropy(_SERIAL_BYTES))
     raw[0] = (raw[0] & 0x3F) | 0x40
     return int.from_bytes(raw, "big")
+
+
+def read_serial(text: str) -> tuple[int, ...]:
+    """What a person may mean by `text` as a serial number; two numbers where digits alone can be read in two ways.
+
+    `0x4a01`, `4A:01` and `4a01` are hexadecimal, `dec:18945` is decimal, and 18945 may be either: openssl and this
+    program print hexadecimal, many tools print decimal. Hexadecimal comes first. Raises Malformed(BAD_ARGUMENT).
+    """
+    digits = text.strip().lower()
+    found: list[int] = []
+    if re.fullmatch("(0x)?[0-9a-f]+|[0-9a-f]{1,2}(:[0-9a-f]{1,2})+", digits):
+        found.append(int(digits.removeprefix("0x").replace(":", ""), 16))
+    if re.fullmatch(f"(dec:)?[0-9]{{1,{_MOST_DECIMAL_DIGITS}}}", digits):
+        found.append(int(digits.removeprefix("dec:")))
+    possible = tuple(dict.fromkeys(one for one in found if one < 1 << 8 * _SERIAL_BYTES))
+    if not possible:
+        msg = f"{text[:80]!r} is no certificate serial of at most 20 bytes; write hexadecimal (0x4a01, 4A:01)"
+        raise Malformed(Reason.BAD_ARGUMENT, f"{msg} or decimal (dec:18945)", value=text[:80])
+    return possible
+
+
+def decode_serial(text: str) -> int:
+    """As `read_serial`, for acts that cannot be undone: what can be read in two ways is refused with both readings.
+
+    Raises Malformed(BAD_ARGUMENT).
+    """
+    first, *others = read_serial(text)
+    if others:
+        digits = text.strip()
+        msg = f"serial {digits} can be read in two ways; write 0x{digits} for hexadecimal (decimal {first})"
+        raise Malformed(Reason.BAD_ARGUMENT, f"{msg} or dec:{digits} for decimal (0x{others[0]:x})", value=digits)
+    return first
 
 
 def serial_bytes(serial: int) -> bytes:

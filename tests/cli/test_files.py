@@ -70,10 +70,10 @@ def test_a_stream_without_end_is_no_certificate(hospital: Path, root: str) -> No
     denied(hospital, 2, "TOO_LARGE", *command("leaf", Path("/dev/zero"), root))
 
 
-@pytest.mark.parametrize("serial", ["zz", "-5", "0", "", "1" * 41, "0x12", "1_2"])
+@pytest.mark.parametrize("serial", ["zz", "-5", "", "a" * 41, "1" * 50, "0x", "1_2", ":", "12:", "dec:ff"])
 def test_what_is_no_serial_number_is_told(hospital: Path, serial: str) -> None:
     asked = ("ca", "revoke-earlier", "h1/icu#1", "--", serial)
-    denied(hospital, 2, "BAD_ARGUMENT", *asked, says=("openssl x509 -serial",))
+    denied(hospital, 2, "BAD_ARGUMENT", *asked, says=("0x4a01",))
 
 
 def test_a_hold_on_a_device_without_certificates_says_that_nothing_was_held(hospital: Path) -> None:

@@ -97,7 +97,7 @@ def test_an_import_without_its_revocations_is_refused_and_with_them_keeps_them(f
     assert unlisted(fresh) == [], "its old operator's list says it"
     done(fresh, "ceremony", "--yes")
     asked = run(fresh, "ca", "revoke-earlier", "root#1", "BEEF")
-    assert (asked.code, "Revoke the certificate beef that root#1 issued" in asked.err) == (1, True)
+    assert (asked.code, "Revoke the certificate 0xbeef (decimal 48879) that root#1 issued" in asked.err) == (1, True)
     assert done(fresh, "ca", "revoke-earlier", "root#1", "BEEF", "--yes", "--json").facts["revoked"] == 1
     assert done(fresh, "ca", "revoke-earlier", "root#1", "5eed", "--yes", "--json").facts["revoked"] == 0
     assert unlisted(fresh) == ["root#1"]
@@ -143,3 +143,54 @@ def test_a_certificate_for_another_key_is_not_accepted(fresh: Path, tmp_path: Pa
     make_root(tmp_path, *P384)
     apply(fresh, ROOT_ELSEWHERE)
     denied(fresh, 3, "KEY_MISMATCH", "ca", "accept", "h1/infra", str(tmp_path / "root.pem"))
+
+
+DECIMAL = "285513222750778441919232283329085112611"
+"""0xD6CBD8B5A0C1F2E3A4B5C6D7E8F90123 as Vault, step, Ansible and Windows show it."""
+
+
+@pytest.fixture
+def taken_over(fresh: Path, tmp_path: Path) -> Path:
+    """An installation with an imported root, from which two earlier certificates come: leaf.pem and zero.pem."""
+    make_root(tmp_path, *P384)
+    openssl(tmp_path, "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+            "leaf.key", "-subj", "/CN=leaf", "-out", "leaf.csr")  # fmt: skip
+    for name, serial in (("leaf", DECIMAL), ("zero", "0")):
+        openssl(tmp_path, "x509", "-req", "-in", "leaf.csr", "-CA", "root.pem", "-CAkey", "root.key",
+                "-set_serial", serial, "-out", f"{name}.pem")  # fmt: skip
+    apply(fresh)
+    done(fresh, "ca", "import", "root", str(tmp_path / "root.pem"), str(tmp_path / "root.key"), *NO_LIST)
+    return fresh
+
+
+def test_a_serial_that_can_be_read_in_two_ways_revokes_nothing(taken_over: Path) -> None:
+    earlier = ("ca", "revoke-earlier", "root#1")
+    says = (f"0x{DECIMAL}", f"dec:{DECIMAL}", "0xd6cbd8b5a0c1f2e3a4b5c6d7e8f90123")
+    denied(taken_over, 2, "BAD_ARGUMENT", *earlier, DECIMAL, "--yes", says=says)
+    assert unlisted(taken_over) == []
+    revoked = done(taken_over, *earlier, f"dec:{DECIMAL}", "--yes", "--json").facts
+    assert revoked["serial"] == "d6cbd8b5a0c1f2e3a4b5c6d7e8f90123"
+    assert revoked["serial_decimal"] == DECIMAL
+    assert (
+        done(taken_over, *earlier, "D6:CB:D8:B5:A0:C1:F2:E3:A4:B5:C6:D7:E8:F9:01:23", "--yes", "--json").facts[
+            "revoked"
+        ]
+        == 0
+    )
+
+
+def test_an_earlier_certificate_is_revoked_by_its_file_and_one_of_serial_zero_too(
+    taken_over: Path, tmp_path: Path
+) -> None:
+    earlier, chain = ("ca", "revoke-earlier", "root#1"), tmp_path / "chain.pem"
+    chain.write_text((tmp_path / "leaf.pem").read_text())
+    assert done(taken_over, *earlier, "--certificate", str(chain), "--yes", "--json").facts["revoked"] == 1
+    assert done(taken_over, *earlier, "0", "--yes", "--json").facts["revoked"] == 1
+    assert (
+        done(taken_over, *earlier, "--certificate", str(tmp_path / "zero.pem"), "--yes", "--json").facts["revoked"] == 0
+    )
+    chain.write_text((tmp_path / "leaf.pem").read_text() + (tmp_path / "zero.pem").read_text())
+    denied(taken_over, 3, "NOT_ISSUED", *earlier, "--certificate", str(chain), "--yes", says=("signed 2 of the 2",))
+    denied(taken_over, 3, "NOT_ISSUED", "ca", "revoke-earlier", "h1/icu#1", "--certificate", str(tmp_path / "leaf.pem"))
+    denied(taken_over, 2, "BAD_ARGUMENT", *earlier)
+    denied(taken_over, 2, "BAD_ARGUMENT", *earlier, "0x1", "--certificate", str(chain))

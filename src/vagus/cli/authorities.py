@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +14,7 @@ from vagus.cli.files import naming, read_blocks, write_pem, write_public
 from vagus.cli.options import REASONS, OutOption, PassphraseOption, ReplaceOption, add_group, open_installation
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 from vagus.errors import Malformed
+from vagus.identifiers import decode_serial
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def register(application: typer.Typer) -> None:
             "openssl pkcs8 -topk8 -in ca.key -out ca.p8",
             "vagus ca import h1/icu chain.pem ca.p8 --key-password fd:3 --crl newest.crl 3< password",
         ),
-        ("revoke-earlier", revoke_earlier, "vagus ca revoke-earlier h1/icu#1 4A01BC --reason keyCompromise"),
+        ("revoke-earlier", revoke_earlier, "vagus ca revoke-earlier h1/icu#1 0x4A01BC --reason keyCompromise"),
         ("roll", roll, "vagus ca roll h1/icu", "vagus ceremony"),
         ("retire", retire, "vagus ca retire h1/icu#1"),
         ("emergency", emergency, "vagus ca emergency hospital/keystores/h1/emergency/h1.icu.1.sealed"),
@@ -242,10 +242,13 @@ def revoke_earlier(
     context: typer.Context,
     authority: GenerationArgument,
     serial: Annotated[
-        str,
-        typer.Argument(metavar="SERIAL", help="Its serial number in hexadecimal, as `openssl x509 -serial` shows it."),
-    ],
+        str | None,
+        typer.Argument(metavar="[SERIAL]", help="Its serial number: 0x4A01 or 4A:01 hexadecimal, dec:18945 decimal."),
+    ] = None,
     *,
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The certificate itself in place of SERIAL, PEM or DER.")
+    ] = None,
     reason: Annotated[str, typer.Option(metavar="REASON", help=f"{REASONS}.")] = "unspecified",
     yes: YesOption = False,
     json: JsonOption = False,
@@ -253,25 +256,29 @@ def revoke_earlier(
     """Revoke a certificate that an imported CA issued before it came here, at once and for good.
 
     It is in no inventory: only its number is written, into the CA's next CRL. Certificates that were issued here are
-    revoked with `vagus revoke --serial` or `vagus device revoke`.
+    revoked with `vagus revoke --serial` or `vagus device revoke`. Digits alone are refused where they can be read as
+    hexadecimal and as decimal.
     """
     from vagus.x509.crls.building import RevocationReason
 
-    digits = serial.replace(":", "")
-    number = int(digits, 16) if re.fullmatch("[0-9A-Fa-f]{1,40}", digits) else 0
-    if not number:
-        msg = f"{serial!r} is no certificate serial of 1 to 40 hexadecimal digits, as `openssl x509 -serial` prints it"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=serial)
+    if (serial is None) is (certificate is None):
+        raise Malformed(Reason.BAD_ARGUMENT, "name the certificate by SERIAL or by --certificate FILE, one of them")
+    blocks = None if certificate is None else read_blocks(certificate, "CERTIFICATE")
     with open_installation(context) as installation:
         authorities, actor = installation.operations.authorities, installation.actor
-        found = authorities.find(actor, authority)
+        if blocks is not None:
+            found, number = authorities.find_earlier(actor, authority, blocks, file=str(certificate))
+        else:
+            found, number = authorities.find(actor, authority), decode_serial(serial or "")
         RevocationReason.parse(reason)  # check the reason before the operator is asked to confirm
-        question = f"Revoke the certificate {number:x} that {found.reference} issued before it came here, for good?"
+        named = f"0x{number:x} (decimal {number})"
+        question = f"Revoke the certificate {named} that {found.reference} issued before it came here, for good?"
         # Ask to confirm only for an imported authority: any other is refused by the act itself.
         if found.request_der is None:
             check_confirmed(question, is_assumed=yes)
         revoked = authorities.revoke_earlier(actor, authority, number, reason)
-    Output(json).facts({"authority": found.reference, "serial": f"{number:x}", "revoked": revoked})
+    serials: Row = {"serial": f"{number:x}", "serial_decimal": str(number)}
+    Output(json).facts({"authority": found.reference, **serials, "revoked": revoked})
 
 
 def roll(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, LimitExceeded, Malformed, NotTrusted
 from vagus.fleet.devices import owner_of
-from vagus.identifiers import UnitName, check_label
+from vagus.identifiers import UnitName, check_label, decode_serial
 from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow, list_authorities
 from vagus.records.certificates import find_certificate, load_bytes
@@ -31,7 +31,10 @@ _MOST_SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationTarget:
-    """As people write it: serials `h1/icu#1:HEX`, authorities `h1/icu` or `h1/icu#1`, a batch `MODEL:FIRST..LAST`."""
+    """As people write it: authorities `h1/icu` or `h1/icu#1`, a batch `MODEL:FIRST..LAST`, serials `h1/icu#1:SERIAL`.
+
+    A serial is read as by `decode_serial`.
+    """
 
     serials: Sequence[str] = ()
     devices: Sequence[DeviceId] = ()
@@ -118,18 +121,11 @@ def _fits(authority: AuthorityRow, what: str, wanted: str) -> bool:
 
 
 def _leaf(connection: Connection, known: Iterable[AuthorityRow], text: str) -> int:
-    reference, _, digits = text.rpartition(":")
+    reference, _, digits = text.partition(":")
     issuer = next((one for one in known if one.reference == reference), None)
     if issuer is None:
         raise _no_issuer(known, text, reference)
-    try:
-        serial = int.from_bytes(bytes.fromhex(digits.zfill(len(digits) + len(digits) % 2)), "big")
-    except ValueError:
-        serial = 0
-    if not 0 < serial < 1 << 160:
-        msg = f"{digits!r} is no certificate serial (hexadecimal, at most 20 bytes)"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=digits)
-    row = find_certificate(connection, issuer.id, serial)
+    row = find_certificate(connection, issuer.id, decode_serial(digits))
     if row is None:
         msg = f"authority {reference} never issued certificate serial {digits}; check the issuer and the serial"
         raise Conflict(Reason.NOT_ISSUED, msg, serial=digits)
@@ -137,7 +133,7 @@ def _leaf(connection: Connection, known: Iterable[AuthorityRow], text: str) -> i
 
 
 def serials_in(connection: Connection, certificates: Sequence[bytes], file: str) -> tuple[str, ...]:
-    """The certificates of a file as `--serial` names them (`h1/icu#1:HEX`), if this installation issued these bytes.
+    """The certificates of a file as `--serial` names them (`h1/icu#1:0xHEX`), if this installation issued these bytes.
 
     Authorities' certificates are left out, because they are the chain of a device's certificate; an authority's
     certificate that is alone in its file is meant. Raises Malformed(BAD_ARGUMENT) for several authorities alone and for
@@ -153,7 +149,7 @@ def serials_in(connection: Connection, certificates: Sequence[bytes], file: str)
 
 def _serial_of(connection: Connection, one: PathCertificate, file: str) -> str:
     named = f"{file}: the certificate of {one.subject.describe() or 'no name'}, serial {one.serial:x},"
-    issuer = next((known for known in list_authorities(connection) if _has_signed(known, one)), None)
+    issuer = next((known for known in list_authorities(connection) if has_signed(known, one)), None)
     if issuer is None:
         msg = f"certificate {named} has no issuer here (issuer {one.issuer.describe() or 'none'}); ask that CA"
         raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, file=file)
@@ -162,14 +158,15 @@ def _serial_of(connection: Connection, one: PathCertificate, file: str) -> str:
     if row is None or stored not in {b"", one.tbs_der}:  # a restore may have lost the stored bytes of the certificate
         msg = f"certificate {named} is signed with the key of {issuer.reference}, which never issued it: a stolen key?"
         raise Conflict(Reason.NOT_ISSUED, msg, file=file, authority=issuer.reference)
-    return f"{issuer.reference}:{one.serial:x}"
+    return f"{issuer.reference}:0x{one.serial:x}"
 
 
-def _has_signed(authority: AuthorityRow, one: PathCertificate) -> bool:
+def has_signed(authority: AuthorityRow, one: PathCertificate) -> bool:
+    """Whether a certificate names this authority as its issuer (RFC 5280 7.1) and its key signed it."""
     if authority.certificate_der is None:
         return False
     own = decode_certificate(authority.certificate_der)
-    if own.subject.der != one.issuer.der:
+    if not own.subject.matches(one.issuer):
         return False
     try:
         verify_signed(own.spki_der, one.algorithm_der, one.signature, one.tbs_der)
@@ -182,7 +179,7 @@ def _no_issuer(known: Iterable[AuthorityRow], text: str, reference: str) -> Malf
     """The error for a serial in another form, or of an authority or generation that does not exist."""
     name, _, generation = reference.rpartition("#")
     if not (name and generation.isascii() and generation.isdigit()):
-        msg = f"{text!r} names no authority's serial; write it as h1/icu#1:HEX, as `vagus device show` does"
+        msg = f"{text!r} names no authority's serial; write it as h1/icu#1:0x4a01, see `vagus device show`"
         return Malformed(Reason.BAD_ARGUMENT, msg, value=text)
     there_are = [one.reference for one in known if one.name == name] or sorted({one.name for one in known})
     what = f"generation {generation} of {name}" if any(one.name == name for one in known) else f"authority {name!r}"

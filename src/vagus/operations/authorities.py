@@ -10,6 +10,7 @@ from vagus.authority.crls.emergency import publish_sealed
 from vagus.authority.crls.publisher import forget_future_dates
 from vagus.components import EMERGENCY
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
+from vagus.fleet.revocation_targets import has_signed
 from vagus.keystore.envelopes import read_label
 from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may
@@ -199,6 +200,21 @@ class Authorities(Acts):
         check_may(actor, Act.IMPORT_AUTHORITY)
         planned = self._planned(name)
         return self.components.hierarchy.import_authority(planned, chain_pem, key_pem, password, crls=crls, by=actor.id)
+
+    def find_earlier(
+        self, actor: Actor, name: str, certificates: Sequence[bytes], *, file: str
+    ) -> tuple[Authority, int]:
+        """The authority and the serial of the certificate in `file` that it issued; its chain may be beside it.
+
+        Raises as `find`, and Conflict(NOT_ISSUED) unless exactly one of `certificates` (DER) is by its name and key.
+        """
+        check_may(actor, Act.REVOKE_EARLIER)
+        row = self._find(name)
+        found = [one for one in map(decode_certificate, certificates) if has_signed(row, one)]
+        if len(found) != 1:
+            msg = f"{file}: {row.reference} has signed {len(found)} of the {len(certificates)} certificates in it"
+            raise Conflict(Reason.NOT_ISSUED, f"{msg}; give a file with one of its certificates", file=file)
+        return row, found[0].serial
 
     def revoke_earlier(self, actor: Actor, name: str, serial: int, reason: str) -> int:
         """Revoke a certificate that an imported CA issued before it came here; 0 where it was revoked already.

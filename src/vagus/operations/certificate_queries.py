@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, LimitExceeded, Malformed, NotAuthorised, VagusError
 from vagus.fleet.expiry import EXPIRED
-from vagus.identifiers import UnitName
+from vagus.identifiers import UnitName, read_serial
 from vagus.operations.devices import Device, check_known, find_named
 from vagus.operations.roles import is_in_scope
 from vagus.reasons import Reason
@@ -34,7 +34,6 @@ LONGEST_TEXT = 300
 LONGEST_SERIAL = 100
 """Characters: a serial of 20 bytes has 61 as `0x` and hexadecimal pairs with colons, 49 as a decimal number."""
 SHORTEST_FINGERPRINT = 8
-_LARGEST_SERIAL = 1 << 160
 _WILDCARDS = re.compile(r"[*?%]")
 _NAMES_IN_SUBJECT = re.compile(
     r"(?:^|, |\+)(?:CN|serialNumber)=(.+?)(?=, [A-Za-z.0-9]+=|\+[A-Za-z.0-9]+=|$)", re.IGNORECASE
@@ -45,7 +44,7 @@ _NAMES_IN_SUBJECT = re.compile(
 class CertificateSearch:
     """What is known, as people write it; everything that is given narrows.
 
-    `serial` is hexadecimal, with or without colons and 0x, or decimal. `subject` is a common name, a serial number or
+    `serial` is as `read_serial` takes it. `subject` is a common name, a serial number or
     the whole subject as it is printed; `san` one name of the subjectAltName. `fingerprint` is the SHA-256 of the DER or
     its first digits. Of the moments, `_after` includes the moment, `_before` excludes it; `_within` is
     counted from now.
@@ -88,25 +87,6 @@ def check_search(search: CertificateSearch) -> None:
                 f"{option} {value!r} is no whole value: there are no wildcards; narrow by --unit, --profile or --issuer"
             )
             raise Malformed(Reason.BAD_ARGUMENT, msg, value=value)
-
-
-def decode_serial(text: str) -> tuple[int, ...]:
-    """What `text` may mean as a serial number, as hexadecimal first; a text of digits alone may also be decimal.
-
-    Raises Malformed(BAD_ARGUMENT).
-    """
-    digits = text.strip().lower()
-    found: list[int] = []
-    plain = digits.removeprefix("0x").replace(":", "")
-    if re.fullmatch("[0-9a-f]+", plain):
-        found.append(int(plain, 16))
-    if re.fullmatch(f"[0-9]{{1,{LONGEST_SERIAL}}}", digits):
-        found.append(int(digits))
-    possible = tuple(dict.fromkeys(one for one in found if one < _LARGEST_SERIAL))
-    if not possible:
-        msg = f"{text[:80]!r} is no certificate serial: write hexadecimal (4A:01, 0x4a01) or decimal, at most 20 bytes"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text[:80])
-    return possible
 
 
 def decode_fingerprint(text: str) -> tuple[bytes, bytes]:
@@ -179,7 +159,7 @@ def decode_search(
         return ()
     if search.serial is None:
         return (query,)
-    return tuple(replace(query, serial=one) for one in decode_serial(search.serial))
+    return tuple(replace(query, serial=one) for one in read_serial(search.serial))
 
 
 def _ending(query: CertificateQuery, first: int, last: int) -> CertificateQuery:
@@ -233,9 +213,9 @@ def readings_of_name(text: str) -> list[CertificateSearch]:
     found: list[CertificateSearch] = []
     issuer, colon, digits = text.partition(":")
     if "#" in issuer and colon:
-        return [CertificateSearch(issuer=issuer, serial=f"0x{digits.lower().removeprefix('0x')}")]
+        return [CertificateSearch(issuer=issuer, serial=digits)]
     with suppress(VagusError):
-        decode_serial(text)
+        read_serial(text)
         found.append(CertificateSearch(serial=text))
     with suppress(VagusError):
         decode_fingerprint(text)

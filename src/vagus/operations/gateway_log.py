@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from vagus.errors import Malformed
-from vagus.identifiers import DeviceId
+from vagus.identifiers import DeviceId, read_serial
 from vagus.ledger.entries import GatewayMinute, decode_entry
 from vagus.ledger.gateway_lines import (
     FOLDER,
@@ -23,7 +23,7 @@ from vagus.ledger.gateway_lines import (
     read_backwards,
 )
 from vagus.operations.acts import Acts
-from vagus.operations.certificate_queries import decode_serial, find_in_scope
+from vagus.operations.certificate_queries import find_in_scope
 from vagus.operations.roles import Act, check_may, check_scope
 from vagus.reasons import Reason
 from vagus.records.log import iterate_leaves, load_head
@@ -189,7 +189,8 @@ class _Filter:
     def __init__(self, query: GatewayQuery, device: str | None) -> None:
         self._query = query
         self._device = device
-        self._serials = () if query.serial is None else tuple(f"{one:x}" for one in decode_serial(query.serial))
+        # digits alone can be read in two ways, and a search takes both
+        self._serials = () if query.serial is None else tuple(f"{one:x}" for one in read_serial(query.serial))
         for what, value, known in (("outcome", query.outcome, Outcome), ("reason", query.reason, Reason)):
             if value is not None and value not in set(known):
                 hint = ", ".join(known) if known is Outcome else "a reason code as in REVOKED"
@@ -211,7 +212,8 @@ class _Filter:
     def may_take(self, raw: bytes) -> bool:
         """Whether the line may fit, by its bytes: most lines of a large file need no decoding."""
         is_early = not raw.startswith(_AT) or raw[len(_AT) :] <= self._latest
-        return is_early and all(word in raw for word in self._words) and any(one in raw for one in self._digits)
+        has_serial = not self._serials or any(serial.encode() in raw for serial in self._serials)
+        return is_early and has_serial and all(word in raw for word in self._words)
 
     def takes(self, line: GatewayLine) -> bool:
         """Whether the line fits."""

@@ -299,7 +299,10 @@ def test_a_misspelt_name_is_refused_with_what_exists(equipped_once: Path, named:
             "h1/er#1:4A",
             "'h1/er#1:4A' names authority 'h1/er', which does not exist; known are h1, h1/icu, h1/infra, h1/sdc, root",
         ),
-        ("h1/icu:4A", "'h1/icu:4A' names no authority's serial; write it as h1/icu#1:HEX, as `vagus device show` does"),
+        (
+            "h1/icu:4A",
+            "'h1/icu:4A' names no authority's serial; write it as h1/icu#1:0x4a01, see `vagus device show`",
+        ),
     ],
 )
 def test_a_serial_of_no_authority_tells_what_there_is(equipped_once: Path, serial: str, message: str) -> None:
@@ -321,7 +324,10 @@ def test_a_serial_of_no_authority_tells_what_there_is(equipped_once: Path, seria
         (("--hospital", "h9"), 3, "AUTHORITY_UNKNOWN"),
         (("--serial", "h1/icu:12"), 2, "BAD_ARGUMENT"),
         (("--serial", "h1/icu#1:xy"), 2, "BAD_ARGUMENT"),
-        (("--serial", "h1/icu#1:12"), 3, "NOT_ISSUED"),
+        (("--serial", "h1/icu#1:0x12"), 3, "NOT_ISSUED"),
+        (("--serial", "h1/icu#1:dec:12"), 3, "NOT_ISSUED"),
+        (("--serial", "h1/icu#1:0"), 3, "NOT_ISSUED"),
+        (("--serial", "h1/icu#1:12"), 2, "BAD_ARGUMENT"),
         (("--key", "00"), 2, "BAD_ARGUMENT"),
         (("--batch", "Aorta IP3:9..10"), 2, "BAD_ARGUMENT"),
         (("--batch", "Aorta IP3:1..2", "--model", "B"), 2, "BAD_ARGUMENT"),

@@ -14,7 +14,7 @@ def _option(metavar: str, purpose: str) -> object:
     return typer.Option(metavar=metavar, help=purpose)
 
 
-Serial = Annotated[_Text, _option("SERIAL", "Hexadecimal, with or without colons and 0x, or decimal.")]
+Serial = Annotated[_Text, _option("SERIAL", "Hexadecimal (0x4A01, 4A:01) or decimal (dec:18945); digits alone: both.")]
 Subject = Annotated[_Text, _option("NAME", "Its common name or serial number, or the whole subject as printed.")]
 San = Annotated[_Text, _option("NAME", "One name of its subjectAltName.")]
 Device = Annotated[_Text, _option("DEVICE", "A device id, or MODEL:SERIAL.")]

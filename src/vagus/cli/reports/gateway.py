@@ -48,7 +48,7 @@ def log(
         str | None, typer.Option(metavar="DEVICE", help="Only of this device: its id, or MODEL:SERIAL.")
     ] = None,
     serial: Annotated[
-        str | None, typer.Option(metavar="SERIAL", help="Only of this certificate: its serial, hexadecimal or decimal.")
+        str | None, typer.Option(metavar="SERIAL", help="Only of this certificate: 0x4A01, 4A:01 or dec:18945.")
     ] = None,
     outcome: Annotated[
         str | None, typer.Option(metavar="OUTCOME", help="admitted, refused, closed, degraded or failed.")

@@ -36,12 +36,6 @@ def read_act(reason: str | None, *, is_hold: bool, is_release: bool) -> tuple[Re
     return RevocationAct.REVOKE, found
 
 
-def plain_serial(serial: str) -> str:
-    """`h1/icu#1:4A:01` as `h1/icu#1:4A01`: openssl prints serial numbers with and without colons."""
-    authority, colon, digits = serial.partition(":")
-    return f"{authority}{colon}{digits.replace(':', '')}"
-
-
 def read_stages(text: str) -> tuple[int, ...]:
     """What `--stages` says. Raises Malformed(BAD_ARGUMENT)."""
     parts = [one.strip() for one in text.split(",") if one.strip()]

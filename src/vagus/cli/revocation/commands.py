@@ -14,7 +14,7 @@ from vagus.cli.failures import INTERRUPTED, REFUSED, STATE
 from vagus.cli.files import read_blocks
 from vagus.cli.options import REASONS, example, open_installation
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, confirm
-from vagus.cli.revocation.arguments import plain_serial, read_act, read_stages
+from vagus.cli.revocation.arguments import read_act, read_stages
 from vagus.cli.revocation.wording import plan_facts, preview_facts, question, spell_plan, spell_state, spell_wait
 from vagus.errors import Conflict, Malformed
 from vagus.reasons import Reason
@@ -31,7 +31,7 @@ LateOption = Annotated[
 ]
 _Many = list[str] | None
 SerialOption = Annotated[
-    _Many, typer.Option(metavar="AUTHORITY#N:HEX", help="One certificate, as in h1/icu#1:4A01. Repeatable.")
+    _Many, typer.Option(metavar="AUTHORITY#N:SERIAL", help="One certificate, as in h1/icu#1:0x4A01. Repeatable.")
 ]
 CertificateOption = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="The certificates in a file, PEM or DER. Repeatable.")
@@ -68,7 +68,7 @@ One device, at once and without approvals: `vagus device revoke`.
 Examples:
   vagus revoke --unit h1/icu --reason cACompromise --dry-run
   vagus revoke --batch "Aorta IP3:AIP3-000001..AIP3-000200" --reason keyCompromise
-  vagus revoke --serial h1/icu#1:4A01BC --reason superseded
+  vagus revoke --serial h1/icu#1:0x4A01BC --reason superseded
   vagus revoke --certificate pump.pem --reason keyCompromise
 """
 
@@ -120,7 +120,7 @@ def revoke(
         act=act,
         reason=why,
         target=RevocationTarget(
-            serials=tuple(plain_serial(one) for one in serial or ()),
+            serials=tuple(serial or ()),
             units=unit or (),
             hospital=hospital,
             authorities=authority or (),
