@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 from vagus.durable_files import PRIVATE_FILE
 from vagus.errors import IntegrityFailure, Malformed, NotAuthorised
 from vagus.reasons import Reason
+from vagus.x509.pem import CERTIFICATE, decode_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,8 +126,8 @@ def build_idevid_request(key: PrivateKey, serial: str) -> bytes:
 def decode_certificates(pem: bytes, what: str) -> tuple[x509.Certificate, ...]:
     """Every certificate in a PEM file, in order. Raises Malformed(BAD_ENCODING) for none or a broken one."""
     try:
-        return tuple(x509.load_pem_x509_certificates(pem))
-    except (ValueError, x509.InvalidVersion) as error:
+        return tuple(x509.load_der_x509_certificate(der) for der in decode_pem(pem, CERTIFICATE))
+    except (Malformed, ValueError, x509.InvalidVersion) as error:
         msg = f"file {what} has no readable PEM certificate ({error}); give a file of BEGIN CERTIFICATE blocks"
         raise Malformed(Reason.BAD_ENCODING, msg) from None
 

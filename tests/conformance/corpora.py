@@ -13,11 +13,11 @@ from pathlib import Path
 from tests.conformance.reading import pem_certificate
 from tests.conformance.verdicts import Case, Expected, Got, judge
 from vagus.errors import VagusError
-from vagus.trust.anchors import certificates_in_pem
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.decoding import decode_crl
 from vagus.x509.der import object_identifier
 from vagus.x509.ocsp.messages import decode_ocsp_request, decode_ocsp_response
+from vagus.x509.pem import decode_certificates
 from vagus.x509.signatures import key_facts, verify_signed
 
 _MLDSA = re.compile(r"(?:^|/)ml-dsa-(?:44|65|87)-2\.16\.840\.1\.101\.3\.4\.3\.(?:17|18|19)_ta\.der$")
@@ -52,7 +52,7 @@ def run_zlint(folder: Path) -> Iterator[Case]:
 
 
 def _verify_pem(text: bytes) -> None:
-    content = certificates_in_pem(text)[0]
+    content = decode_certificates(text)[0]
     key_facts(decode_certificate(content).spki_der)
     _verify_self(content)
 

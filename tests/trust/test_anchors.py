@@ -12,7 +12,7 @@ from tests.simulator.refusals import refuses
 from tests.x509.chains import AT, root
 from vagus.errors import Malformed, Misconfigured, NotTrusted
 from vagus.reasons import Reason
-from vagus.trust.anchors import AnchorSet, ClockFloor, certificates_in_pem
+from vagus.trust.anchors import AnchorSet, ClockFloor
 
 
 def pem(*ders: bytes) -> bytes:
@@ -37,7 +37,16 @@ def test_pem_and_der_give_the_same_anchors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----"])
 def test_text_without_a_certificate_is_refused(text: bytes) -> None:
     with refuses(Reason.BAD_ENCODING, Malformed):
-        certificates_in_pem(text)
+        AnchorSet.from_pem(text)
+
+
+def test_an_anchor_in_a_form_that_is_not_read_is_refused_and_its_neighbour_not_taken_alone(tmp_path: Path) -> None:
+    path, plain = tmp_path / "anchors.pem", pem(root().der, root("CN=Other").der)
+    path.write_bytes(plain.replace(b" CERTIFICATE", b" TRUSTED CERTIFICATE", 2))
+    with refuses(Reason.BAD_SETTINGS, Misconfigured, match=r"anchors\.pem.*TRUSTED CERTIFICATE"):
+        AnchorSet.load(path)
+    path.write_bytes(plain.replace(b" CERTIFICATE", b" X509 CERTIFICATE", 2))
+    assert len(AnchorSet.load(path)) == 2
 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -65,6 +65,13 @@ def read_blocks(path: Path, label: str) -> tuple[bytes, ...]:
     return decode_file(path, lambda raw: decode_blocks(raw, label))
 
 
+def read_block(path: Path, label: str) -> bytes:
+    """The only DER object of a PEM or DER file. Raises as `decode_file` with `decode_one`."""
+    from vagus.x509.pem import decode_one
+
+    return decode_file(path, lambda raw: decode_one(raw, label))
+
+
 def write_pem(pem: bytes, out: Path | None) -> None:
     """Write PEM to the file `out`, or to standard output."""
     if out is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.files import check_place, decode_file, read_blocks, write_pem
+from vagus.cli.files import check_place, decode_file, read_block, write_pem
 from vagus.cli.options import OutOption, PassphraseOption, add_group, open_installation
 from vagus.cli.output import JsonOption, Output
 
@@ -78,7 +78,7 @@ def show(
 
     found = decode_file(snapshot, decode_snapshot)
     if signer is not None:
-        verify_snapshot(found, read_blocks(signer, "PUBLIC KEY")[0])
+        verify_snapshot(found, read_block(signer, "PUBLIC KEY"))
     Output(json).facts({**_shown(found.facts), "revoked": found.count, "is_verified": signer is not None})
 
 

@@ -9,7 +9,7 @@ import typer
 
 from vagus.cli.certificate_text import certificate_facts, find_labelled
 from vagus.cli.failures import REFUSED
-from vagus.cli.files import decode_file, naming, read_blocks
+from vagus.cli.files import decode_file, naming, read_block, read_blocks
 from vagus.cli.options import decode_moment, example
 from vagus.cli.output import JsonOption, Output, Row, facts_of
 from vagus.errors import Malformed, NotTrusted
@@ -225,7 +225,7 @@ def _snapshot(
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     if snapshot is None or key is None:
         return None
-    status = SnapshotStatus(read_blocks(key, "PUBLIC KEY")[0], on_hit=on_hit)
+    status = SnapshotStatus(read_block(key, "PUBLIC KEY"), on_hit=on_hit)
     decode_file(snapshot, lambda content: status.load(content, at))
     return status
 

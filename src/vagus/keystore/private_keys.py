@@ -20,6 +20,7 @@ from vagus.keystore.signing import Purpose
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509.algorithms import KeyAlgorithm, SignatureAlgorithm, default_signature_algorithm
+from vagus.x509.pem import describe_labels, list_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,7 +232,8 @@ def decode_pem(pem: bytes, password: bytes | None) -> PrivateKey:
         if password is not None and b"ENCRYPTED" in pem:
             msg = "the password does not open the key file, or the key file is damaged"
             raise NotAuthorised(Reason.PASSPHRASE_WRONG, msg) from None
-        raise Malformed(Reason.BAD_ENCODING, "the key file is not PKCS#8 PEM; export it as such") from None
+        msg = f"the key file is not PKCS#8 PEM: it has {describe_labels(list_labels(pem))}; export the key as such"
+        raise Malformed(Reason.BAD_ENCODING, msg) from None
 
 
 def _checked(key: object) -> PrivateKey:

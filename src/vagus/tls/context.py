@@ -12,11 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from OpenSSL import SSL, crypto
 
-from vagus.errors import Misconfigured, NotTrusted
+from vagus.errors import Malformed, Misconfigured, NotTrusted
 from vagus.reasons import Reason
 from vagus.tls.peer import TLS_1_2, TLS_1_3
 from vagus.tls.resumption import ChainMemory
 from vagus.tls.stream import Session, TlsStream
+from vagus.x509.pem import CERTIFICATE, decode_pem
 
 ClientAuth = Literal["none", "optional", "required"]
 Staple = Callable[[], bytes]
@@ -227,13 +228,13 @@ def _choose_alpn(ours: Sequence[str]) -> Callable[[SSL.Connection, list[bytes]],
 
 def _use(context: SSL.Context, credential: Credential) -> None:
     try:
-        chain = x509.load_pem_x509_certificates(credential.chain_pem)
+        chain = [x509.load_der_x509_certificate(der) for der in decode_pem(credential.chain_pem, CERTIFICATE)]
         context.use_certificate(chain[0])
         for certificate in chain[1:]:
             context.add_extra_chain_cert(certificate)
         _use_key(context, credential.key_pem)
         context.check_privatekey()
-    except (ValueError, TypeError, SSL.Error, crypto.Error) as error:
+    except (ValueError, TypeError, SSL.Error, crypto.Error, Malformed) as error:
         raise Misconfigured(
             Reason.BAD_SETTINGS,
             "TLS chain and key do not load or do not fit together; give PEM, leaf first, and its unencrypted key",

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from vagus.errors import Malformed, Misconfigured, NotTrusted, VagusError
+from vagus.errors import Misconfigured, NotTrusted, VagusError
 from vagus.reasons import Reason
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.dates import later
 from vagus.x509.paths.search import PathAnchor
+from vagus.x509.pem import CERTIFICATE, decode_certificates, decode_pem
 
 Anchor = PathAnchor
 """A trusted name and key. Both are compared: an equal name with another key is not this anchor (RFC 5280 6.1.1 (d))."""
-
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s*([A-Za-z0-9+/=\s]*?)-----END CERTIFICATE-----")
-
-
-def certificates_in_pem(pem: bytes) -> list[bytes]:
-    """The DER of each certificate in a PEM text; other text is skipped. Raises Malformed(BAD_ENCODING)."""
-    found = []
-    for body in _PEM.findall(pem):
-        try:
-            found.append(base64.b64decode(b"".join(body.split()), validate=True))
-        except binascii.Error as error:
-            msg = "a certificate in the PEM text of the anchors is not base64; export it again"
-            raise Malformed(Reason.BAD_ENCODING, msg) from error
-    if not found:
-        raise Malformed(Reason.BAD_ENCODING, "the PEM text of the anchors has no certificate; give CERTIFICATE blocks")
-    return found
 
 
 class AnchorSet:
@@ -50,14 +32,13 @@ class AnchorSet:
     def from_pem(cls, pem: bytes | str) -> AnchorSet:
         """Anchors from PEM text. Raises Malformed(BAD_ENCODING|…), LimitExceeded."""
         text = pem.encode("utf-8") if isinstance(pem, str) else pem
-        return cls.from_der(certificates_in_pem(text))
+        return cls.from_der(decode_pem(text, CERTIFICATE))
 
     @classmethod
     def load(cls, path: Path) -> AnchorSet:
         """Anchors from a file of PEM or of one certificate. Raises Misconfigured(BAD_SETTINGS) naming the file."""
         try:
-            content = path.read_bytes()
-            return cls.from_pem(content) if b"-----BEGIN" in content else cls.from_der([content])
+            return cls.from_der(decode_certificates(path.read_bytes()))
         except (OSError, VagusError) as error:
             msg = f"anchor file {path} cannot be used: {error}; export the root as PEM or DER"
             raise Misconfigured(Reason.BAD_SETTINGS, msg, file=str(path)) from error

@@ -37,7 +37,7 @@ from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import load_installation
 from vagus.records.models import MakerAnchorRow, ModelRow, find_model, list_models, put_maker_anchor
 from vagus.records.units import UnitRow, list_units, put_unit
-from vagus.x509.pem import decode_certificates
+from vagus.x509.pem import CERTIFICATE, decode_one
 
 PART = 250
 """Devices added in one writer act."""
@@ -269,10 +269,9 @@ def _parts(devices: Sequence[_Each]) -> Iterator[Sequence[_Each]]:
 def _load_anchor(file: Path, model: PlannedModel) -> bytes:
     key, path = f"models.{model.name}.anchor", file.parent / (model.anchor or "")
     try:
-        ders = decode_certificates(path.read_bytes())
+        return decode_one(path.read_bytes(), CERTIFICATE)
     except OSError as fault:
         msg = f"{file}: {key}: {path} cannot be read ({fault.strerror}); name the maker's root certificate"
         raise Misconfigured(Reason.BAD_PLAN, msg, file=str(file), key=key) from fault
     except Malformed as fault:
         raise Misconfigured(Reason.BAD_PLAN, f"{file}: {key}: {fault.message}", file=str(file), key=key) from fault
-    return ders[0]
