@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.refusals import reason_of
+from tests.simulator.refusals import reason_of, refuses
 from tests.x509 import chains
 from tests.x509.hierarchy import sign
 from vagus.errors import LimitExceeded, Malformed, NotTrusted, PolicyRefusal, VagusError
 from vagus.reasons import Reason
 from vagus.x509 import der
-from vagus.x509.algorithms import ECDSA_SHA256, SignatureAlgorithm
+from vagus.x509.algorithms import ECDSA_SHA256, SIGNATURE_ALGORITHMS, SignatureAlgorithm
 from vagus.x509.names.distinguished import SubjectFields, encode_subject
 from vagus.x509.requests import CertificateRequest, decode_request
 
@@ -133,6 +133,43 @@ def test_a_request_signed_with_sha1_or_another_algorithm_is_refused() -> None:
     rsa_sha256 = der.sequence(der.object_identifier("1.2.840.113549.1.1.11"), der.NULL_DER)
     for algorithm in (sha1, SignatureAlgorithm("rsa", "", rsa_sha256, "sha256")):
         assert reason_of(decode_request, request(algorithm=algorithm), error=NotTrusted) is Reason.POP_FAILED
+
+
+def _with_parameters(oid: str, parameters: bytes = der.NULL_DER) -> SignatureAlgorithm:
+    return SignatureAlgorithm("", oid, der.sequence(der.object_identifier(oid), parameters), None)
+
+
+@pytest.mark.parametrize("kind", ["p256", "p384", "p521"])
+@pytest.mark.parametrize("digest", ["sha256", "sha384", "sha512"])
+def test_null_after_ecdsa_in_a_request_changes_nothing(kind: str, digest: str) -> None:
+    """As Mbed TLS 2.x writes it, although RFC 5758 3.2 has it left out."""
+    key, algorithm = chains.key(kind), SIGNATURE_ALGORITHMS[f"ecdsa-{digest}"]
+    body = der.sequence(der.integer(0), SUBJECT, chains.spki(key), der.encode_tlv(0xA0, b""))
+    for identifier in (_with_parameters(algorithm.oid).identifier_der, algorithm.identifier_der):
+        made = der.sequence(body, identifier, der.bit_string(sign(key, algorithm, body)))
+        assert decode_request(made).public_key.spki_der == chains.spki(key)
+
+
+def test_null_does_not_stand_for_a_signature() -> None:
+    null = _with_parameters(ECDSA_SHA256.oid)
+    assert reason_of(decode_request, request(algorithm=null, message=b"other"), error=NotTrusted) is Reason.POP_FAILED
+
+
+@pytest.mark.parametrize(
+    ("oid", "parameters", "said"),
+    [
+        ("1.3.101.112", der.NULL_DER, "NULL; leave the parameters out"),
+        ("2.16.840.1.101.3.4.3.18", der.NULL_DER, "NULL; leave the parameters out"),
+        (ECDSA_SHA256.oid, der.object_identifier("1.2.840.10045.3.1.7"), "other than its RFC's; leave the parameters"),
+        (ECDSA_SHA256.oid, der.NULL_DER * 2, "other than its RFC's; leave the parameters out"),
+        ("1.2.840.113549.1.1.11", der.sequence(), "other than its RFC's; write those of RFC 4055"),
+        ("1.2.840.10045.4.1", der.NULL_DER, "1.2.840.10045.4.1; sign with SHA-256 or better"),
+    ],
+)
+def test_other_parameters_are_refused_by_their_name(oid: str, parameters: bytes, said: str) -> None:
+    with refuses(Reason.POP_FAILED, NotTrusted) as refused:
+        decode_request(request(algorithm=_with_parameters(oid, parameters)))
+    assert said in refused.value.message
 
 
 def test_a_weak_key_is_refused_before_its_signature_is_checked() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.simulator.refusals import reason_of
+from tests.simulator.refusals import reason_of, refuses
 from tests.x509 import chains
 from tests.x509.chains import Made, identifier, make, pss_identifier, root
 from tests.x509.rule_sets import PROFILES
+from vagus.errors import Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.x509 import der
+from vagus.x509.keys import decode_public_key
 from vagus.x509.signatures import SignatureVerdicts, decode_scheme, key_facts, verify_signed
 
 
@@ -69,6 +73,26 @@ def test_pss_with_other_parameters_than_the_signature_has_is_refused() -> None:
 )
 def test_algorithms_and_parameters_that_are_not_verified_are_refused(algorithm: bytes) -> None:
     assert reason_of(decode_scheme, algorithm) is Reason.UNSUPPORTED_ALGORITHM
+
+
+def test_null_after_an_algorithm_without_parameters_is_named() -> None:
+    for oid in ("1.2.840.10045.4.3.2", "1.3.101.112", "2.16.840.1.101.3.4.3.18"):
+        with refuses(Reason.UNSUPPORTED_ALGORITHM, NotTrusted, match="parameters NULL"):
+            decode_scheme(identifier(oid, der.NULL_DER))
+
+
+def test_compressed_and_hybrid_points_are_no_keys_here_as_in_requests() -> None:
+    key = chains.key("p256")
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    full = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    short = key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    curve = identifier("1.2.840.10045.2.1", der.object_identifier("1.2.840.10045.3.1.7"))
+    assert key_facts(der.sequence(curve, der.bit_string(full))).name == "p256"
+    for point, form in ((short, "compressed"), (bytes((6 | full[-1] & 1,)) + full[1:], "hybrid"), (b"", "empty")):
+        spki = der.sequence(curve, der.bit_string(point))
+        for read in (key_facts, decode_public_key):
+            with refuses(Reason.BAD_ENCODING, Malformed, match=form):
+                read(spki)
 
 
 def test_rsa_parameters_may_be_absent() -> None:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from vagus.errors import Malformed
 from vagus.x509 import der
 
 if TYPE_CHECKING:
@@ -118,6 +119,10 @@ _BY_IDENTIFIER: Mapping[bytes, SignatureAlgorithm] = MappingProxyType(
     }
 )
 
+_ECDSA_WITH_NULL: Mapping[bytes, SignatureAlgorithm] = MappingProxyType(
+    {der.sequence(der.object_identifier(one.oid), der.NULL_DER): one for one in _EVERY_EC}
+)
+
 # ECDSA uses a hash as wide as the curve, and RSA is PKCS#1 v1.5.
 _DEFAULTS: Mapping[KeyAlgorithm, SignatureAlgorithm] = MappingProxyType(
     {
@@ -144,3 +149,27 @@ def default_signature_algorithm(key: KeyAlgorithm) -> SignatureAlgorithm:
 def find_signature_algorithm(identifier_der: bytes) -> SignatureAlgorithm | None:
     """The algorithm that a whole DER AlgorithmIdentifier names, parameters included; None when we do not know it."""
     return _BY_IDENTIFIER.get(identifier_der)
+
+
+def find_request_algorithm(identifier_der: bytes) -> SignatureAlgorithm | None:
+    """As `find_signature_algorithm`, for the signature of a PKCS#10 request: there ECDSA may also have NULL parameters.
+
+    Mbed TLS 2.x writes them, though RFC 5758 3.2 has the encoder omit them. A request's algorithm identifier enters no
+    certificate and the signature covers none, so nothing but the client's encoding depends on it.
+    """
+    return find_signature_algorithm(identifier_der) or _ECDSA_WITH_NULL.get(identifier_der)
+
+
+def explain_refusal(identifier_der: bytes) -> str:
+    """What of a signature's AlgorithmIdentifier is not accepted, with the remedy, for a message."""
+    try:
+        parts = der.split_elements(der.content_of(identifier_der, der.SEQUENCE))
+        oid = der.decode_object_identifier(parts[0][1])
+    except (Malformed, IndexError):
+        return f"{identifier_der[:32].hex() or '(none)'}, which is no algorithm; sign with SHA-256 or better"
+    known = next((one for one in SIGNATURE_ALGORITHMS.values() if one.oid == oid), None)
+    if known is None:
+        return f"{oid}; sign with SHA-256 or better"
+    named = "NULL" if [whole for _, _, whole in parts[1:]] == [der.NULL_DER] else "other than its RFC's"
+    remedy = "write those of RFC 4055" if oid.startswith("1.2.840.113549.") else "leave the parameters out"
+    return f"{known.name} ({oid}) with parameters {named}; {remedy} (RFC 4055, 5758, 8410, 9881)"

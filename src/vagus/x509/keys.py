@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from vagus.errors import Malformed, NotTrusted, PolicyRefusal
 from vagus.reasons import Reason
 from vagus.x509 import der
-from vagus.x509.algorithms import KeyAlgorithm, SignatureAlgorithm, find_signature_algorithm
-from vagus.x509.signatures import CURVES, RAW_KEYS, bind, decode_scheme
+from vagus.x509.algorithms import KeyAlgorithm, SignatureAlgorithm, explain_refusal, find_signature_algorithm
+from vagus.x509.signatures import CURVES, RAW_KEYS, bind, check_point, decode_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,14 +155,8 @@ def _read_curve(parameters: tuple[int, bytes, bytes] | None, point: bytes) -> Ke
         msg = f"elliptic curve {oid} is not known here; use P-256, P-384 or P-521"
         raise PolicyRefusal(Reason.UNSUPPORTED_ALGORITHM, msg, curve=oid)
     name, bits = CURVES[parameters[1]]
-    algorithm, size = KeyAlgorithm(name), (bits + 7) // 8
-    if len(point) != 1 + 2 * size or point[0] != 0x04:
-        # Refuse compressed and hybrid EC points: one key would have several hashes, and a shared key would go
-        # unnoticed.
-        got = f"got {len(point)} bytes"
-        msg = f"{algorithm} point must be uncompressed (04, then {2 * size} bytes, RFC 5480 2.2), {got}"
-        raise Malformed(Reason.BAD_ENCODING, msg, algorithm=algorithm)
-    return algorithm
+    check_point(name, bits, point)
+    return KeyAlgorithm(name)
 
 
 def _read_rsa_size(parameters: tuple[int, bytes, bytes] | None, content: bytes) -> KeyAlgorithm:
@@ -296,18 +290,9 @@ def verify_signature(spki_der: bytes, algorithm_identifier_der: bytes, signature
     """
     algorithm = find_signature_algorithm(algorithm_identifier_der)
     if algorithm is None:
-        named = describe_algorithm(algorithm_identifier_der)
-        msg = f"signature algorithm {named} is not accepted; sign with SHA-256 or better"
+        msg = f"the signature is not accepted: {explain_refusal(algorithm_identifier_der)}"
         raise NotTrusted(Reason.UNSUPPORTED_ALGORITHM, msg)
     check_signature(_cached_key(bytes(spki_der))[1], algorithm, signature, message)
-
-
-def describe_algorithm(identifier_der: bytes) -> str:
-    """The OID in an AlgorithmIdentifier for a message, or its bytes in hexadecimal where it holds none."""
-    try:
-        return der.decode_object_identifier(der.split_elements(der.content_of(identifier_der, der.SEQUENCE))[0][1])
-    except (Malformed, IndexError):
-        return identifier_der[:32].hex() or "(none)"
 
 
 def check_signature(key: PublicKeyTypes, algorithm: SignatureAlgorithm, signature: bytes, message: bytes) -> None:

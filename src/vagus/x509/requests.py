@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from vagus.errors import LimitExceeded, Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.x509 import der, oids
-from vagus.x509.algorithms import find_signature_algorithm
-from vagus.x509.keys import PublicKey, check_signature, describe_algorithm, open_public_key
+from vagus.x509.algorithms import explain_refusal, find_request_algorithm
+from vagus.x509.keys import PublicKey, check_signature, open_public_key
 from vagus.x509.names.distinguished import read_attributes
 
 LARGEST_REQUEST = 64 * 1024
@@ -55,10 +55,9 @@ def decode_request(request_der: bytes) -> CertificateRequest:
     # 4. Decode the public key strictly: named curves, no weak sizes.
     public_key, key = open_public_key(fields[2][2])
     # 5. Verify the request's signature with its own key: proof of possession.
-    algorithm = find_signature_algorithm(algorithm_der)
+    algorithm = find_request_algorithm(algorithm_der)
     if algorithm is None:
-        msg = f"the request is signed with {describe_algorithm(algorithm_der)}; sign it with SHA-256 or better"
-        raise NotTrusted(Reason.POP_FAILED, msg)
+        raise NotTrusted(Reason.POP_FAILED, f"the request is signed with {explain_refusal(algorithm_der)}")
     try:
         check_signature(key, algorithm, signature_bits[1:], info_der)
     except NotTrusted as fault:

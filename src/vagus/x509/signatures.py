@@ -135,7 +135,8 @@ def _decode_scheme(identifier_der: bytes) -> Scheme:
     family, hash_name = found
     # RFC 4055 2.1: with RSA, parameters may be NULL or absent. RFC 5758, 8410, 9881: they are absent everywhere else.
     if parameters and not (family == "rsa" and parameters == der.NULL_DER):
-        raise _unsupported(f"signature algorithm {der.oid_text(oid)} with parameters that its RFC does not allow")
+        named = "NULL, which its RFC leaves out" if parameters == der.NULL_DER else "that its RFC does not allow"
+        raise _unsupported(f"signature algorithm {der.oid_text(oid)} with parameters {named}")
     return Scheme(family, hash_name, is_legacy=hash_name == "sha1" or family == "dsa")
 
 
@@ -184,8 +185,8 @@ def _unsupported(what: str) -> NotTrusted:
 def key_facts(spki_der: bytes) -> KeyFacts:
     """What kind of key a SubjectPublicKeyInfo holds, without loading it.
 
-    Raises Malformed(NON_DER|EC_PARAMS), NotTrusted(WEAK_KEY) for curves under 256 bits and unreadable RSA numbers,
-    NotTrusted(UNSUPPORTED_ALGORITHM).
+    Raises Malformed(NON_DER|EC_PARAMS|BAD_ENCODING), NotTrusted(WEAK_KEY) for curves under 256 bits and unreadable RSA
+    numbers, NotTrusted(UNSUPPORTED_ALGORITHM).
     """
     if len(spki_der) > _MAX_KEY:
         raise _unsupported(f"the public key has {len(spki_der)} bytes, more than {_MAX_KEY}")
@@ -204,7 +205,7 @@ def _key_facts(spki_der: bytes) -> KeyFacts:
     oid = spki_der[oid_start:oid_end]
     parameters = spki_der[oid_end:algorithm_end]
     if oid == _EC_PUBLIC_KEY:
-        return _curve_facts(parameters)
+        return _curve_facts(parameters, key)
     if oid in {_RSA_ENCRYPTION, _RSASSA_PSS}:
         return _rsa_facts(oid, parameters, key)
     if oid == _DSA:
@@ -218,7 +219,7 @@ def _key_facts(spki_der: bytes) -> KeyFacts:
     return KeyFacts(name, name, 0)
 
 
-def _curve_facts(parameters: bytes) -> KeyFacts:
+def _curve_facts(parameters: bytes, point: bytes) -> KeyFacts:
     """RFC 5480 2.1.1: namedCurve only; explicit parameters let a forger choose the generator (CVE-2020-0601)."""
     if parameters[:1] != b"\x06":
         msg = "EC key whose curve is explicit or implied (RFC 5480 2.1.1); use the named curve P-256"
@@ -229,7 +230,23 @@ def _curve_facts(parameters: bytes) -> KeyFacts:
         name = der.oid_text(parameters[start:end])
         msg = f"the EC key is on curve {name}, but only P-256, P-384 and P-521 are strong enough and known; use these"
         raise NotTrusted(Reason.WEAK_KEY, msg, curve=name)
+    check_point(*curve, point)
     return KeyFacts("ecdsa", *curve)
+
+
+def check_point(curve: str, bits: int, point: bytes) -> None:
+    """That a public point of a curve of so many bits is uncompressed (RFC 5480 2.2); compressed ones MAY be refused.
+
+    With compressed and hybrid points one key would have several hashes, and a shared or blocked key would go unnoticed.
+    Raises Malformed(BAD_ENCODING).
+    """
+    size = (bits + 7) // 8
+    if len(point) == 1 + 2 * size and point[0] == 0x04:
+        return
+    forms = {2: "compressed", 3: "compressed", 6: "hybrid", 7: "hybrid"}
+    form = forms.get(point[0], "of an unknown form") if point else "empty"
+    msg = f"the {curve} key's point is {form}, {len(point)} bytes; encode it uncompressed: 04, then {2 * size} bytes"
+    raise Malformed(Reason.BAD_ENCODING, f"{msg} (RFC 5480 2.2)", algorithm=curve)
 
 
 def _rsa_facts(oid: bytes, parameters: bytes, key: bytes) -> KeyFacts:
