@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MAX_AUTHORITIES: Final = 32
 """More than any chain with the roll-over certificates of RFC 7030 4.1.3."""
 
+# for a response whose own sentence has no remedy: two of them could contradict each other
 _REMEDIES: Final = {
     Reason.TOKEN_SPENT: "ask for a new token",
     Reason.TOKEN_REUSED: "ask for a new token and find out who used this one",
@@ -26,7 +27,6 @@ _REMEDIES: Final = {
     Reason.DEVICE_STATE: "have the device's state changed in the inventory (commissioned or in service)",
     Reason.REVOKED: "the device was locked out on purpose; hand it to biomedical engineering",
     Reason.EXPIRED: "the certificate is over: enrol again with the maker's certificate or a token",
-    Reason.NOT_RENEWABLE: "wait for the renewal window",
     Reason.CREDENTIAL_MISSING: "give --idevid-cert and --idevid-key, or --token",
 }
 
@@ -79,7 +79,7 @@ def check_answer(response: Response) -> None:
         msg = "the EST server took the request and waits for a person's approval; the agent asks again later"
         raise Unavailable(Reason.STATUS_UNAVAILABLE, msg, retry_after=_retry_after(response))
     reason, detail = _explain(response)
-    remedy = _REMEDIES.get(reason)
+    remedy = None if "; " in detail else _REMEDIES.get(reason)
     said = f"the server responded {response.status} {reason}: {detail}"
     said = said if remedy is None else f"{said}; {remedy}"
     if response.status >= 500 or response.status in {408, 425, 429}:

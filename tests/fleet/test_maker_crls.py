@@ -130,6 +130,23 @@ def test_files_that_come_change_and_go_are_noticed(shelf: Shelf) -> None:
     assert shelf.crls.problems() == {}
 
 
+def test_a_list_without_its_signer_asks_for_the_signer_and_a_damaged_one_for_another_list(shelf: Shelf) -> None:
+    shelf.put("line.crl", crl(LINE, flip=-1))
+    status = shelf.crls.read([ROOT.der])
+    with pytest.raises(NotTrusted, match=r"makers/line.crl .* bring the maker's newest CRL, or remove the file"):
+        validate(status)
+    (shelf.folder / "line.pem").unlink()
+    shelf.put("line.crl", crl(LINE))
+    status = shelf.crls.read([ROOT.der])
+    with pytest.raises(NotTrusted, match=r"put the certificate of the CA .* into makers/") as refusal:
+        validate(status)
+    assert refusal.value.reason is Reason.STATUS_UNAVAILABLE
+    assert "newest" not in refusal.value.message
+    assert "add its CA certificate" in shelf.crls.problems()["makers/line.crl"]
+    shelf.put("line.pem", encode_certificates([LINE.der]))
+    assert shelf.verdict() is None
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"\x30\x03\x02\x01\x05", b"-----BEGIN X509 CRL-----\n?\n-----END X509 CRL-----\n", crl(LINE, flip=-1)],

@@ -235,9 +235,9 @@ class _Accepted(Client):
         return data
 
 
-def problem(status: int, reason: str) -> tuple[int, bytes]:
+def problem(status: int, reason: str, detail: str = "no") -> tuple[int, bytes]:
     """A refusal as this installation words it."""
-    text = f'{{"type":"about:blank","title":"x","status":{status},"detail":"no","reason":"{reason}"}}'
+    text = f'{{"type":"about:blank","title":"x","status":{status},"detail":"{detail}","reason":"{reason}"}}'
     return status, text.encode()
 
 

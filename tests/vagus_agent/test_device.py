@@ -108,6 +108,19 @@ class TestEnrolment:
         ward.behaviour.refuse["simpleenroll"] = problem(403, reason)
         assert reason_of(ward.enrolled, error=NotAuthorised, match=";") is reason
 
+    @pytest.mark.parametrize(
+        ("detail", "said"),
+        [
+            ("the certificate is revoked", "; the device was locked out on purpose; hand it to biomedical engineering"),
+            ("the certificate is revoked; ask Ward 3", "; ask Ward 3"),
+        ],
+    )
+    def test_a_refusal_with_a_remedy_gets_no_second_one(self, ward: Ward, detail: str, said: str) -> None:
+        ward.behaviour.refuse["simpleenroll"] = problem(403, Reason.REVOKED, detail)
+        with pytest.raises(NotAuthorised) as refusal:
+            ward.enrolled()
+        assert refusal.value.message.endswith(f"403 REVOKED: the certificate is revoked{said}")
+
     def test_a_refused_key_is_dropped_and_another_made(self, ward: Ward) -> None:
         ward.behaviour.refuse["simpleenroll"] = problem(403, Reason.KEY_BLOCKED)
         device = ward.device()

@@ -110,7 +110,7 @@ class DatabaseStatus:
             return
         if entry.is_hold:
             raise NotTrusted(Reason.ON_HOLD, "the certificate is on hold; ask the operators to release it")
-        msg = "the certificate is revoked; enrol the device again if the inventory still has it"
+        msg = "the certificate is revoked; hand the device to biomedical engineering"
         raise NotTrusted(Reason.REVOKED, msg, crl_reason=entry.reason)
 
     def find_lapse(self, at: datetime) -> NotTrusted | None:

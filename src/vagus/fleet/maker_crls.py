@@ -40,6 +40,14 @@ def list_files(folder: Path) -> tuple[Path, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class UntakenFile:
+    """A CRL file that could not be used: the CRL's issuer, None where it cannot be read, and what an operator does."""
+
+    issuer: DistinguishedName | None
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class MakerCrlStatus:
     """The status of makers' certificates: by the maker's CRLs where there are some, else by the inventory alone.
 
@@ -49,8 +57,7 @@ class MakerCrlStatus:
     """
 
     crls: CrlStatus | None
-    untaken: Mapping[str, DistinguishedName | None] = field(default_factory=dict)
-    """Files that could not be used, with the issuer of the CRL; None where it cannot be read."""
+    untaken: Mapping[str, UntakenFile] = field(default_factory=dict)
 
     def check_path_status(self, path: ValidPath, at: datetime) -> None:
         """Raises NotTrusted as the CRLs say; an issuer without a CRL here passes.
@@ -64,10 +71,10 @@ class MakerCrlStatus:
                 self._check_untaken(certificate)
 
     def _check_untaken(self, certificate: PathCertificate) -> None:
-        for name, issuer in self.untaken.items():
-            if issuer is None or issuer.matches(certificate.issuer):
+        for name, file in self.untaken.items():
+            if file.issuer is None or file.issuer.matches(certificate.issuer):
                 msg = f"{FOLDER}/{name} may say that certificate {certificate.label} is revoked"
-                msg = f"{msg}, but that CRL file cannot be used; bring the maker's newest CRL, or remove the file"
+                msg = f"{msg}, but that CRL file cannot be used; {file.remedy}"
                 raise NotTrusted(Reason.STATUS_UNAVAILABLE, msg, certificate=certificate.label)
 
 
@@ -108,17 +115,16 @@ class MakerCrls:
         self._seen = self._read_names()
         names = [name for name, *_ in self._seen]
         self.faults, self._ends = {}, {}
-        untaken: dict[str, DistinguishedName | None] = {}
+        untaken: dict[str, UntakenFile] = {}
         status: CrlStatus | None = None
         crls = [name for name in names if name.endswith(".crl")]
         if crls:
             pool = Pool(AnchorSet.from_der(anchors), self._lines(names))
             status = CrlStatus(pool, rules=STRICT_CRL_RULES, memory=self.memory, floor=self.floor)
-        for name in crls:
-            assert status is not None  # noqa: S101 `_load` has set the status above
-            issuer, is_taken = self._take(name, status)
-            if not is_taken:
-                untaken[name] = issuer
+            for name in crls:
+                issuer, is_taken = self._take(name, status)
+                if not is_taken:
+                    untaken[name] = UntakenFile(issuer, _remedy(issuer, pool))
         self._good = {name: ders for name, ders in self._good.items() if name in crls}
         self._retry_at = time.monotonic() + RETRY_SECONDS if self.faults else math.inf
         return MakerCrlStatus(status, untaken)
@@ -185,6 +191,12 @@ class MakerCrls:
     def _note_end(self, name: str, crl: Crl) -> None:
         if crl.next_update is not None:
             self._ends[name] = min(crl.next_update, self._ends.get(name, datetime.max.replace(tzinfo=UTC)))
+
+
+def _remedy(issuer: DistinguishedName | None, pool: Pool) -> str:
+    if issuer is None or pool.anchors_named(issuer) or pool.certificates_named(issuer):
+        return "bring the maker's newest CRL, or remove the file"
+    return f"put the certificate of the CA that signed it into {FOLDER}/, as a .pem file"
 
 
 def _spell(fault: VagusError | OSError) -> str:

@@ -33,9 +33,10 @@ def check_not_suspended(now: ApplicantNow, device: DeviceRow) -> None:
         msg = "a certificate of this device is on hold, so it gets no new one; release or revoke that certificate"
         raise NotTrusted(Reason.ON_HOLD, msg, device=str(device.id))
     if now.shown_state in {REVOKED, HELD}:
-        reason = Reason.REVOKED if now.shown_state == REVOKED else Reason.ON_HOLD
-        msg = f"the client certificate of the request is {now.shown_state}; enrol with another credential"
-        raise NotTrusted(reason, msg, device=str(device.id))
+        is_revoked = now.shown_state == REVOKED
+        remedy = "hand the device to biomedical engineering" if is_revoked else "ask the operators to release it"
+        msg = f"the client certificate of the request is {now.shown_state}; {remedy}"
+        raise NotTrusted(Reason.REVOKED if is_revoked else Reason.ON_HOLD, msg, device=str(device.id))
 
 
 def check_same_wish(connection: Connection, token: TokenRow, request_id: str) -> None:
