@@ -47,7 +47,7 @@ bench: .venv/ready
 # what is installed, with the hashes that pip checked, as CycloneDX; dated by the commit, so that it can be repeated
 sbom: .venv/ready
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .venv/bin/vagus sbom --lock requirements/vagus.txt \
-	  --lock requirements/optional.txt --out vagus.cdx.json
+	  --lock requirements/optional.txt --out vagus.cdx.json --replace
 
 lint: .venv/ready
 	.venv/bin/ruff check

@@ -57,6 +57,17 @@ def test_a_file_that_is_not_there_is_named(hospital: Path, tmp_path: Path, root:
     assert str(missing) in denied(hospital, 2, "OS_ERROR", *command(case, missing, root)).err
 
 
+@pytest.mark.parametrize("command", ["report expiry --csv", "snapshot key", "sbom", "ca export root", "ca crls root"])
+def test_a_file_that_is_there_is_replaced_on_request_alone(hospital: Path, odd: Path, command: str) -> None:
+    words = (*command.split(), "--out", str(odd))
+    denied(hospital, 3, "ALREADY_EXISTS", *words, says=(str(odd), "--replace"))
+    assert odd.read_text() == "shopping list"
+    done(hospital, *words, "--replace")
+    assert odd.read_text() != "shopping list"
+    assert [path.name for path in odd.parent.glob(".odd*")] == [], "nothing of the way there stays"
+    done(hospital, *words[:-1], "/dev/null")
+
+
 def test_a_damaged_backup_or_envelope_is_named(hospital: Path, odd: Path, tmp_path: Path) -> None:
     for code, refused in (
         (5, run(tmp_path / "back", "restore", str(odd))),

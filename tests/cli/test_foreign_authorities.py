@@ -121,6 +121,9 @@ def test_requests_go_to_a_root_elsewhere_and_its_certificates_come_in(fresh: Pat
         chain = tmp_path / f"{stem}.chain.pem"
         chain.write_text((tmp_path / f"{stem}.pem").read_text() + (tmp_path / "root.pem").read_text())
         assert done(fresh, "ca", "accept", name, str(chain), "--json").facts["state"] == "active"
+    signed = (tmp_path / "h1.pem").read_text()
+    denied(fresh, 3, "ALREADY_EXISTS", "ca", "request", "h1/icu", "--out", str(tmp_path / "h1.pem"))
+    assert (tmp_path / "h1.pem").read_text() == signed, "the certificate that came back is no place for a request"
     held = done(fresh, "ceremony", "--yes", "--json").facts
     assert held["certified"] == ["h1/icu#1"]
     assert done(fresh, "ca", "export", "h1/icu", "--chain").out.count("BEGIN CERTIFICATE") == 3

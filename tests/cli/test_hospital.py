@@ -222,6 +222,8 @@ def test_a_manifest_is_taken_in_with_its_anchor(hospital: Path, maker: Path, tmp
     again = ("--out", str(tmp_path / "again"), "--unsafe-make-keys", "--serial", "AIP3-000002", "--again", "--json")
     assert done(maker, "maker", "make-idevids", *again).facts["issued"] == 1
     assert done(maker, "maker", "manifest", "--out", manifest, "--json").facts["certified"] == 3
+    denied(maker, 3, "ALREADY_EXISTS", "maker", "manifest", "--out", manifest, says=("--replace",))
+    done(maker, "maker", "manifest", "--out", manifest, "--replace")
     done(maker, "ca", "export", "root", "--out", anchor)
     taken = done(hospital, "device", "import", manifest, "--anchor", anchor, "--json").facts
     assert (taken["known"], taken["added"], taken["unknown"]) == (3, 0, 0)

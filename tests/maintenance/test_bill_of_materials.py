@@ -193,7 +193,8 @@ def test_the_command_writes_it_and_needs_no_installation(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "reason", "says"),
     [
-        (("--lock", "FOLDER/none.txt"), "OS_ERROR", "none.txt"),
+        (("--lock", "FOLDER/none.txt"), "BAD_ARGUMENT", "none.txt: there is no such lock file; name the one"),
+        (("--lock", "FOLDER"), "BAD_ARGUMENT", "or leave --lock out"),
         (("--lock", str(ROOT / "README.md")), "BAD_ARGUMENT", "README.md: no line reads NAME==VERSION"),
         (("--lock", str(ROOT / "requirements" / "build.txt")), "BAD_ARGUMENT", "name the file it was installed from"),
         (("--out", "FOLDER"), "BAD_ARGUMENT", "is a folder"),

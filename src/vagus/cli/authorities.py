@@ -10,7 +10,7 @@ import typer
 
 from vagus.cli.ceremony import spell_crl
 from vagus.cli.failures import STATE
-from vagus.cli.files import naming, read_blocks, write_pem, write_public
+from vagus.cli.files import naming, read_blocks, write_public
 from vagus.cli.options import REASONS, OutOption, PassphraseOption, ReplaceOption, add_group, open_installation
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 from vagus.errors import Malformed
@@ -164,17 +164,19 @@ def crls(
         typer.echo(f"vagus: {name} was certified elsewhere: add the CRLs of the authorities above it", err=True)
 
 
-def request(context: typer.Context, authority: NameArgument, *, out: OutOption = None) -> None:
+def request(
+    context: typer.Context, authority: NameArgument, *, out: OutOption = None, replace: ReplaceOption = False
+) -> None:
     """Write the request (PKCS#10 PEM) of an authority that waits, for a CA elsewhere.
 
     Needs `root = "elsewhere"` in the plan, so that no ceremony here certifies it. What the other CA makes of it comes
-    back with `vagus ca accept`.
+    back with `vagus ca accept`. A file that exists is left as it is and refused, unless --replace is given.
     """
     from vagus.x509.pem import encode_block
 
     with open_installation(context) as installation:
         der = installation.operations.authorities.read_request(installation.actor, authority)
-    write_pem(encode_block(der, "CERTIFICATE REQUEST"), out)
+    write_public(encode_block(der, "CERTIFICATE REQUEST"), out, may_replace=replace)
 
 
 def accept(

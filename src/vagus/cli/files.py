@@ -45,6 +45,22 @@ def check_place(path: Path) -> None:
         raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(path))
 
 
+def check_new(path: Path, *, may_replace: bool) -> None:
+    """Check that a file can be made at `path` without another one being lost, before any work for it is done.
+
+    Raises Conflict(ALREADY_EXISTS) for a file that is there and may not be replaced, and as `check_place`.
+    """
+    check_place(path)
+    if path.is_file() and not may_replace:
+        msg = f"file {path} exists already; name another file, or give --replace"
+        raise Conflict(Reason.ALREADY_EXISTS, msg, file=str(path))
+
+
+def is_replaceable(path: Path) -> bool:
+    """Whether a new file takes the place of `path`: a device or a pipe, such as /dev/stdout, is written to instead."""
+    return path.is_file() or not path.exists()
+
+
 def decode_file(path: Path, decode: Callable[[bytes], _Decoded]) -> _Decoded:
     """What `decode` makes of the file's content.
 
@@ -72,27 +88,16 @@ def read_block(path: Path, label: str) -> bytes:
     return decode_file(path, lambda raw: decode_one(raw, label))
 
 
-def write_pem(pem: bytes, out: Path | None) -> None:
-    """Write PEM to the file `out`, or to standard output."""
-    if out is None:
-        typer.echo(pem.decode("ascii"), nl=False)
-    else:
-        out.write_bytes(pem)
-
-
 def write_public(content: bytes, out: Path | None, *, may_replace: bool) -> None:
     """Write what everybody may read to the file `out`, in one step, or to standard output.
 
-    Raises Conflict(ALREADY_EXISTS) for a file that is there and may not be replaced, and as `check_place`.
+    Raises as `check_new`.
     """
     if out is None:
         typer.echo(content.decode("ascii") if content.isascii() else content, nl=False)
         return
-    check_place(out)
-    if not out.exists() or (may_replace and out.is_file()):
+    check_new(out, may_replace=may_replace)
+    if is_replaceable(out):
         replace_durably(out, content, PUBLIC_FILE)
-    elif out.is_file():
-        msg = f"file {out} exists already; name another file, or give --replace"
-        raise Conflict(Reason.ALREADY_EXISTS, msg, file=str(out))
     else:
-        out.write_bytes(content)  # a device or a pipe, as /dev/stdout
+        out.write_bytes(content)

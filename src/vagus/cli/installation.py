@@ -8,9 +8,11 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from vagus.cli.files import check_place, decode_file
-from vagus.cli.options import OutOption, PassphraseOption, example, folder_of, open_installation
+from vagus.cli.files import check_new, decode_file, write_public
+from vagus.cli.options import OutOption, PassphraseOption, ReplaceOption, example, folder_of, open_installation
 from vagus.cli.output import JsonOption, Output
+from vagus.errors import Malformed
+from vagus.reasons import Reason
 
 PolicyOption: TypeAlias = Annotated[
     str | None,
@@ -127,18 +129,24 @@ def sbom(
         ),
     ] = None,
     out: OutOption = None,
+    replace: ReplaceOption = False,
 ) -> None:
     """Write the bill of materials (SBOM) of this program: CycloneDX 1.6, JSON.
 
     It has each installed package that Vagus needs, the libraries compiled into them, and the Python runtime. The same
-    installation gives the same bytes. Needs no installation folder and no network.
+    installation gives the same bytes. Needs no installation folder and no network. A file that exists is left as it is
+    and refused, unless --replace is given.
     """
     from vagus.maintenance.bill_of_materials import decode_lock, make_bill
 
     if out is not None:
-        check_place(out)
+        check_new(out, may_replace=replace)
+    for file in lock or ():
+        if file.is_dir() or not file.exists():
+            msg = f"{file}: there is no such lock file; name the one that Vagus was installed from, or leave --lock out"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, file=str(file))
     bill = make_bill([decode_file(file, decode_lock) for file in lock or ()], date)
     if out is None:
         typer.echo(bill.decode(), nl=False)
     else:
-        out.write_bytes(bill)
+        write_public(bill, out, may_replace=replace)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.files import naming, read_blocks
-from vagus.cli.options import PassphraseOption, add_group, open_installation
+from vagus.cli.files import check_new, naming, read_blocks, write_public
+from vagus.cli.options import PassphraseOption, ReplaceOption, add_group, open_installation
 from vagus.cli.output import JsonOption, Output
 from vagus.errors import Malformed
 from vagus.reasons import Reason
@@ -87,18 +87,21 @@ def write_manifest(
     context: typer.Context,
     *,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the manifest goes.")],
+    replace: ReplaceOption = False,
     batch: BatchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write the manifest for hospitals: which devices were made, and under which anchor.
 
     It is not signed: hospitals get the root's certificate (`vagus ca export root`) by a way that they trust.
+    A file that exists is left as it is and refused, unless --replace is given.
     """
     from vagus.fleet.manifests import encode_manifest
 
+    check_new(out, may_replace=replace)
     with open_installation(context) as installation:
         manifest, certified = installation.operations.maker_line.make_manifest(installation.actor, batches=batch)
-    out.write_bytes(encode_manifest(manifest))
+    write_public(encode_manifest(manifest), out, may_replace=replace)
     output = Output(json)
     output.facts(
         {

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.files import check_place, decode_file, read_block, write_pem
-from vagus.cli.options import OutOption, PassphraseOption, add_group, open_installation
+from vagus.cli.files import check_place, decode_file, read_block, write_public
+from vagus.cli.options import OutOption, PassphraseOption, ReplaceOption, add_group, open_installation
 from vagus.cli.output import JsonOption, Output
 
 if TYPE_CHECKING:
@@ -58,13 +58,22 @@ def write(
     )
 
 
-def key(context: typer.Context, *, out: OutOption = None, passphrase_source: PassphraseOption = None) -> None:
-    """Write the public key that signs snapshots as PEM: what verifiers are given by hand, beside their anchors."""
+def key(
+    context: typer.Context,
+    *,
+    out: OutOption = None,
+    replace: ReplaceOption = False,
+    passphrase_source: PassphraseOption = None,
+) -> None:
+    """Write the public key that signs snapshots as PEM: what verifiers are given by hand, beside their anchors.
+
+    A file that exists is left as it is and refused, unless --replace is given.
+    """
     from vagus.x509.pem import encode_block
 
     with open_installation(context, passphrase_source) as installation:
         spki_der = installation.operations.snapshots.read_key(installation.actor)
-    write_pem(encode_block(spki_der, "PUBLIC KEY"), out)
+    write_public(encode_block(spki_der, "PUBLIC KEY"), out, may_replace=replace)
 
 
 def show(

@@ -166,7 +166,7 @@ def test_a_report_that_fails_leaves_the_file_before_it(
     file = tmp_path / "report.csv"
     file.write_text("the one before")
     monkeypatch.setattr("vagus.fleet.expiry.list_devices", lambda *_, **__: (_ for _ in ()).throw(OSError("gone")))
-    denied(ward, 4, "OS_ERROR", "report", "expiry", "--csv", "--out", str(file))
+    denied(ward, 4, "OS_ERROR", "report", "expiry", "--csv", "--out", str(file), "--replace")
     assert file.read_text() == "the one before"
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith((".report", "report"))) == [
         file.name

@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.files import check_place
-from vagus.cli.options import OutOption, add_group, decode_period, open_installation
+from vagus.cli.files import check_new, is_replaceable
+from vagus.cli.options import OutOption, ReplaceOption, add_group, decode_period, open_installation
 from vagus.cli.output import CsvOption, JsonOption, Row, check_one_format, csv_lines, print_table, spell_time
 
 if TYPE_CHECKING:
@@ -55,20 +55,22 @@ def expiry(
     hospital: Annotated[str | None, typer.Option(metavar="LABEL", help="Only of this hospital, as in h1.")] = None,
     category: Annotated[str | None, typer.Option(metavar="CATEGORY", help="Only of this category of devices.")] = None,
     out: OutOption = None,
+    replace: ReplaceOption = False,
     csv: CsvOption = False,
     json: JsonOption = False,
 ) -> None:
     """List devices whose certificate has ended, ends soon or is missing, with who does what; what ends first is first.
 
     A device whose certificate was renewed is not in it. Situations: renews by itself, overdue (its time to renew is
-    past), expired, never enrolled, held, revoked, locked out. Totals are at the end. Changes nothing.
+    past), expired, never enrolled, held, revoked, locked out. Totals are at the end. Changes nothing. FILE gets the
+    whole report or stays as it is; one that exists is refused, unless --replace is given.
     """
     from vagus.operations.devices import DeviceQuery
 
     check_one_format(csv=csv, json=json)
     period = decode_period(within, "--within")
     if out is not None:
-        check_place(out)
+        check_new(out, may_replace=replace)
     query = DeviceQuery(unit=unit, hospital=hospital, category=category)
     with open_installation(context) as installation:
         report = installation.operations.reports.expiry(installation.actor, query, period)
@@ -79,13 +81,13 @@ def expiry(
 
 @contextmanager
 def _opened(out: Path | None) -> Iterator[IO[str]]:
-    """Standard output, or the file `out`: it gets the whole report or stays as it is."""
+    """Standard output, or the file `out`: it gets the whole report or stays as it is, where it is no pipe."""
     if out is None:
         yield sys.stdout
         return
     from vagus.durable_files import replacing
 
-    with replacing(out) as raw:
+    with replacing(out) if is_replaceable(out) else out.open("wb") as raw:
         stream = io.TextIOWrapper(raw, "utf-8", newline="")
         yield stream
         stream.flush()
