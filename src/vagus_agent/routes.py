@@ -38,7 +38,7 @@ class Route:
         if match is None or not 0 < int(match["port"]) < 65536:
             msg = f"server address {text!r} is not [https://|tcp://]name[=address]:port, as in enrol.h1.example:8443"
             raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
-        name = match["name"].strip("[]")
+        name = match["name"].strip("[]").removesuffix(".")  # the dot of the DNS root is spelling, and in no certificate
         return cls(name, (match["address"] or name).strip("[]"), int(match["port"]), match["scheme"] == "tcp")
 
     def __str__(self) -> str:

@@ -84,6 +84,29 @@ def test_a_good_certificate_is_accepted_with_its_identity(papers: Path) -> None:
     assert accepted["path_length"] == 3
 
 
+@pytest.mark.parametrize("revokes", [1, 2], ids=["the old one revokes", "the new one revokes"])
+def test_the_order_of_crls_changes_nothing(tmp_path: Path, revokes: int) -> None:
+    anchor = root()
+    leaf = anchor.leaf()
+    files = {"leaf.pem": encode_certificates([leaf.der]), "root.pem": encode_certificates([anchor.der])}
+    for number in (1, 2):
+        listed = [Listed(leaf.parsed.serial, 1)] if number == revokes else []
+        files[f"{number}.crl"] = crl(anchor, listed, number=number, this_update=AT - (3 - number) * DAY)
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    words = ("validate", str(tmp_path / "leaf.pem"), "--anchors", str(tmp_path / "root.pem"), "--role", "client")
+    for order in ("12", "21", "122", "212"):
+        crls = [word for number in order for word in ("--crl", str(tmp_path / f"{number}.crl"))]
+        found = run(tmp_path, *words, *crls, "--at", AT.isoformat(), "--json")
+        assert (found.code, found.facts.get("reason")) == ((1, "REVOKED") if revokes == 2 else (0, None))
+
+
+def test_a_host_that_can_be_none_is_wrong_use_and_another_name_is_a_refusal(papers: Path) -> None:
+    assert run(papers, *asked(papers, "--host-name", "https://gate.example")).code == 2
+    refused = run(papers, *asked(papers, "--host-name", "gerät.example."))
+    assert (refused.code, refused.facts["reason"]) == (1, "NAME_MISMATCH")
+
+
 def test_without_a_domain_the_certificate_still_says_who_it_is(papers: Path) -> None:
     with_domain = done(papers, *asked(papers, "--group-domain", "test.example")).facts
     accepted = done(papers, *asked(papers)).facts

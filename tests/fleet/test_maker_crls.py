@@ -194,6 +194,28 @@ def test_an_older_crl_is_reported_and_takes_nothing_back(shelf: Shelf) -> None:
     assert shelf.verdict() is None, "another file speaks for the same issuer"
 
 
+@pytest.mark.parametrize("is_one_file", [True, False], ids=["one file", "two files"])
+@pytest.mark.parametrize("is_new_first", [True, False], ids=["new first", "old first"])
+@pytest.mark.parametrize("revokes", [0, 1], ids=["the old one revokes", "the new one revokes"])
+def test_the_newest_crl_of_an_issuer_counts_in_any_order_and_at_each_reading(
+    shelf: Shelf, revokes: int, *, is_new_first: bool, is_one_file: bool
+) -> None:
+    """A maker adds its newest CRL to the earlier ones: after the second reading its devices were refused."""
+    listed = [REVOKES if number == revokes else [] for number in range(2)]
+    both = [crl(LINE, listed[number], number=number + 1, this_update=AT - (2 - number) * DAY) for number in range(2)]
+    ordered = both[::-1] if is_new_first else both
+    if is_one_file:
+        shelf.put("line.crl", b"".join(encode_block(one, "X509 CRL") for one in ordered))
+    else:
+        for number, one in enumerate(ordered):
+            shelf.put(f"{number}.crl", one)
+    wanted = Reason.REVOKED if revokes else None
+    assert [shelf.verdict(), shelf.verdict()] == [wanted, wanted]
+    shelf.crls = shelf.restarted()
+    assert shelf.verdict() is wanted
+    assert shelf.crls.problems() == {}
+
+
 def test_a_forged_list_of_one_maker_leaves_the_others_alone(shelf: Shelf) -> None:
     shelf.put("other.crl", crl(root("O=Other,CN=Root")))
     assert shelf.verdict() is None

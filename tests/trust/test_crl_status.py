@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -32,10 +33,11 @@ from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_memory import CrlMark, VolatileCrlMemory
 from vagus.trust.crl_rules import DEFAULT_CRL_RULES, STRICT_CRL_RULES, CrlRules
-from vagus.trust.crl_status import CrlStatus
+from vagus.trust.crl_status import CrlStatus, newest_first
 from vagus.trust.status import FirstSource, StatusSource
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.x509 import der
+from vagus.x509.crls.decoding import decode_crl
 from vagus.x509.ocsp.checks import OcspRules, check_response
 from vagus.x509.paths.rules import PKIX
 from vagus.x509.paths.search import PathAnchor, Pool, ValidPath
@@ -306,6 +308,38 @@ def test_an_older_crl_is_refused_also_after_a_restart() -> None:
     again.load(new, AT)
     assert unloadable(again, crl(CA, number=3, this_update=AT - 2 * HOUR)) is Reason.CRL_ROLLBACK
     assert unloadable(again, crl(CA, number=1, this_update=AT)) is Reason.CRL_ROLLBACK
+
+
+def test_of_crls_given_at_once_the_newest_of_each_kind_counts() -> None:
+    leaf = CA.leaf()
+    listed = [Listed(serial(leaf))]
+    old, new = crl(CA, listed, number=1, this_update=AT - 2 * HOUR), crl(CA, number=2, this_update=AT - HOUR)
+    twin = crl(CA, listed, number=2, this_update=AT - HOUR)
+    for given, is_revoked in (((old, new), False), ((new, twin), True), ((old, new, twin), True), ((old,), True)):
+        for order in permutations(given):
+            source = status()
+            taken = [source.load_unless_older(one.der, AT) for one in sorted(map(decode_crl, order), key=newest_first)]
+            assert [one is None for one in taken] == [False] + [True] * (len(given) - 1)
+            if is_revoked:
+                assert refused(source, leaf) is Reason.REVOKED
+            else:
+                ask(source, leaf)
+
+
+def test_crls_whose_numbers_and_dates_contradict_are_refused_in_each_order() -> None:
+    contradicting = crl(CA, number=9, this_update=AT - 2 * HOUR), crl(CA, number=5, this_update=AT - HOUR)
+    for order in permutations(contradicting):
+        source = status()
+        first, second = sorted(map(decode_crl, order), key=newest_first)
+        source.load_unless_older(first.der, AT)
+        assert reason_of(source.load_unless_older, second.der, AT) is Reason.CRL_ROLLBACK
+
+
+def test_the_memory_of_an_earlier_run_refuses_an_older_crl_that_comes_alone() -> None:
+    memory, pool = VolatileCrlMemory(), Pool([ROOT.anchor], [CA.parsed])
+    old, new = (crl(CA, number=number, this_update=AT - (3 - number) * HOUR) for number in (1, 2))
+    CrlStatus(pool, memory=memory).load_unless_older(new, AT)
+    assert reason_of(CrlStatus(pool, memory=memory).load_unless_older, old, AT) is Reason.CRL_ROLLBACK
 
 
 def test_a_crl_from_the_future_is_not_loaded_and_blocks_no_proper_one() -> None:

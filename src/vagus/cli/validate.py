@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vagus.trust.snapshot_status import SnapshotStatus
     from vagus.trust.status import PathStatusSource, StatusSource
     from vagus.trust.validation import AcceptedIdentity, Role
+    from vagus.x509.crls.decoding import Crl
 
 _ROLES = (
     "What the certificate is shown as: client, server, idevid, sdc-provider, sdc-consumer, network-access, safety, "
@@ -42,7 +43,7 @@ TimeOption = Annotated[
 ]
 CrlsOption = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE", help="CRLs, PEM or DER, one of each issuer on the path. Repeatable."),
+    typer.Option(metavar="FILE", help="CRLs, PEM or DER, of each issuer on the path; the newest counts. Repeatable."),
 ]
 ResponsesOption = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="OCSP responses, stapled ones for example. Repeatable.")
@@ -116,7 +117,7 @@ def validate(
         group_domain=group_domain,
         units=frozenset(unit) if unit else None,
         needs_identity=group_domain is not None,
-        host_name=host_name,
+        host_name=_checked_host(host_name),
     )
     try:
         if unsafe_no_status:
@@ -194,13 +195,11 @@ def _status(
     known = [decode_certificate(der) for der in presented]
     by_crl, newer = (CrlStatus(Pool(trusted, known[1:]), rules=STRICT_CRL_RULES) for _ in range(2))
     made = None if loaded is None or loaded.snapshot is None else loaded.snapshot.facts.made_at
-    for path in crls:
-        found = read_blocks(path, "X509 CRL")
+    for path, der, crl in _newest_first(crls):
         with naming(path):
-            for der in found:
-                dated = by_crl.load(der, at).this_update
-                if made is not None and dated > made:  # of two CRLs dated in one second the order is unknown
-                    newer.load(der, at)
+            by_crl.load_unless_older(der, at)
+            if made is not None and crl.this_update > made:  # of two CRLs dated in one second the order is unknown
+                newer.load_unless_older(der, at)
     if newer.loaded:
         loaded = _snapshot(*snapshot, at, on_hit=newer)
     # An OCSP responder certificate without id-pkix-ocsp-nocheck needs a status of its own; the given CRLs provide it.
@@ -212,6 +211,19 @@ def _status(
     sources += [by_response] if responses else []
     sources += [loaded] if loaded is not None else []
     return AllSources(sources)
+
+
+def _newest_first(paths: Sequence[Path]) -> list[tuple[Path, bytes, Crl]]:
+    """Every CRL of the files, so ordered that the verdict depends on no order of the files."""
+    from vagus.trust.crl_status import newest_first
+    from vagus.x509.crls.decoding import decode_crl
+
+    found: list[tuple[Path, bytes, Crl]] = []
+    for path in paths:
+        ders = read_blocks(path, "X509 CRL")
+        with naming(path):
+            found += [(path, der, decode_crl(der)) for der in ders]
+    return sorted(found, key=lambda one: newest_first(one[2]))
 
 
 def _snapshot(
@@ -228,6 +240,15 @@ def _snapshot(
     status = SnapshotStatus(read_block(key, "PUBLIC KEY"), on_hit=on_hit)
     decode_file(snapshot, lambda content: status.load(content, at))
     return status
+
+
+def _checked_host(text: str | None) -> str | None:
+    """What can be no host is wrong use; another name than the certificate's is a refusal."""
+    from vagus.x509.paths.identity import decode_host
+
+    if text is not None:
+        decode_host(text)
+    return text
 
 
 def _decode_role(text: str) -> Role:

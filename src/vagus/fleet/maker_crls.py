@@ -20,7 +20,7 @@ from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.crl_memory import CrlMemory
 from vagus.trust.crl_rules import STRICT_CRL_RULES
-from vagus.trust.crl_status import CrlStatus
+from vagus.trust.crl_status import CrlStatus, newest_first
 from vagus.x509.certificates import PathCertificate, decode_certificate
 from vagus.x509.crls.decoding import Crl, decode_crl
 from vagus.x509.names.distinguished import DistinguishedName
@@ -121,10 +121,7 @@ class MakerCrls:
         if crls:
             pool = Pool(AnchorSet.from_der(anchors), self._lines(names))
             status = CrlStatus(pool, rules=STRICT_CRL_RULES, memory=self.memory, floor=self.floor)
-            for name in crls:
-                issuer, is_taken = self._take(name, status)
-                if not is_taken:
-                    untaken[name] = UntakenFile(issuer, _remedy(issuer, pool))
+            self._load(crls, status, untaken, pool)
         self._good = {name: ders for name, ders in self._good.items() if name in crls}
         self._retry_at = time.monotonic() + RETRY_SECONDS if self.faults else math.inf
         return MakerCrlStatus(status, untaken)
@@ -164,32 +161,34 @@ class MakerCrls:
                     self.faults[name] = _spell(fault)
         return found
 
-    def _take(self, name: str, status: CrlStatus) -> tuple[DistinguishedName | None, bool]:
-        """Use a file's CRLs, or its last good content. Returns the issuer, and whether the file was used."""
-        issuer: DistinguishedName | None = None
-        try:
-            ders = tuple(decode_blocks((self.folder / name).read_bytes(), "X509 CRL"))
-            for der in ders:
-                issuer = None
-                issuer = decode_crl(der).issuer
-                self._note_end(name, status.load(der, self.now()))
-        except (VagusError, OSError) as fault:
-            self.faults[name] = _spell(fault)
-        else:
-            self._good[name] = ders
-            return issuer, True
-        for der in self._good.get(name, ()):
-            self._load_again(name, der, status)
-        return issuer, False
+    def _load(self, names: Sequence[str], status: CrlStatus, untaken: dict[str, UntakenFile], pool: Pool) -> None:
+        """Use the newest CRL of each kind in these files. A file with a fault goes on with its last good content."""
+        read: dict[str, list[tuple[bytes, Crl]]] = {}
+        for name in names:
+            try:
+                ders = decode_blocks((self.folder / name).read_bytes(), "X509 CRL")
+                read[name] = [(der, decode_crl(der)) for der in ders]
+            except (VagusError, OSError) as fault:
+                self.faults[name], untaken[name] = _spell(fault), UntakenFile(None, _remedy(None, pool))
+        of_all = [(name, der, crl) for name, found in read.items() for der, crl in found]
+        for name, der, crl in sorted(of_all, key=lambda one: newest_first(one[2])):
+            try:
+                self._note_end(name, status.load_unless_older(der, self.now()))
+            except VagusError as fault:
+                self.faults[name], untaken[name] = _spell(fault), UntakenFile(crl.issuer, _remedy(crl.issuer, pool))
+        self._good.update({name: tuple(der for der, _ in found) for name, found in read.items() if name not in untaken})
+        for name in untaken:
+            for der in self._good.get(name, ()):
+                self._load_again(name, der, status)
 
     def _load_again(self, name: str, der: bytes, status: CrlStatus) -> None:
         try:
-            status.load(der, self.now())
+            status.load_unless_older(der, self.now())
         except VagusError as fault:
             self.faults[name] = f"{self.faults[name]}; and its last good content is no longer valid: {fault.message}"
 
-    def _note_end(self, name: str, crl: Crl) -> None:
-        if crl.next_update is not None:
+    def _note_end(self, name: str, crl: Crl | None) -> None:
+        if crl is not None and crl.next_update is not None:
             self._ends[name] = min(crl.next_update, self._ends.get(name, datetime.max.replace(tzinfo=UTC)))
 
 

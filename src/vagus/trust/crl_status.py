@@ -118,16 +118,41 @@ class CrlStatus:
         in the future: its number and date would refuse the proper CRLs that follow. Raises NotTrusted(CRL_ROLLBACK) if
         a newer one was seen. Raises Malformed and LimitExceeded for what does not decode.
         """
+        loaded = self._verify(crl_der, at)
+        with self._lock:
+            self._take(loaded)
+        return self._learn(loaded.crl, at)
+
+    def load_unless_older(self, crl_der: bytes, at: datetime) -> Crl | None:
+        """As `load`, for CRLs that were given at once, newest first (`newest_first`): the newest of each kind counts.
+
+        None for a CRL that is verified and passed over, because one in use is as new in number and date.
+        """
+        loaded = self._verify(crl_der, at)
+        with self._lock:
+            mark = _mark_of(loaded.crl)
+            for other in self._by_issuer.get(loaded.crl.issuer.relative_names, ()):
+                newer = _mark_of(other.crl)
+                if other.kind == loaded.kind and newer.number >= mark.number and newer.at >= mark.at:
+                    return None
+            self._take(loaded)
+        return self._learn(loaded.crl, at)
+
+    def _verify(self, crl_der: bytes, at: datetime) -> _Loaded:
         crl = decode_crl(crl_der)
         signers = find_signers(crl, self._search(at))
         loaded = _Loaded(crl, signers[0].spki_sha256, signers)
         crl_rules.check_not_from_the_future(crl, at, self._rules)
-        with self._lock:
-            self._check_newest(loaded)
-            same_name = [
-                other for other in self._by_issuer.get(crl.issuer.relative_names, ()) if other.kind != loaded.kind
-            ]
-            self._by_issuer = MappingProxyType({**self._by_issuer, crl.issuer.relative_names: (loaded, *same_name)})
+        return loaded
+
+    def _take(self, loaded: _Loaded) -> None:
+        """Under the lock."""
+        self._check_newest(loaded)
+        issuer = loaded.crl.issuer.relative_names
+        same_name = [other for other in self._by_issuer.get(issuer, ()) if other.kind != loaded.kind]
+        self._by_issuer = MappingProxyType({**self._by_issuer, issuer: (loaded, *same_name)})
+
+    def _learn(self, crl: Crl, at: datetime) -> Crl:
         if self._floor is not None:
             self._floor.raise_to(min(crl.this_update, at))
         return crl
@@ -150,8 +175,7 @@ class CrlStatus:
         crl = loaded.crl
         kind = hashlib.sha256(b"\0".join((crl.issuer.der, crl.scope_der, bytes([crl.is_delta]), loaded.spki_sha256)))
         name = f"crl:{kind.hexdigest()}"
-        at = int(crl.this_update.timestamp())
-        mark = CrlMark(at if crl.number is None else crl.number, at)
+        mark = _mark_of(crl)
         newest = self._memory.find(name)
         if newest is not None:
             if mark.number < newest.number or mark.at < newest.at:
@@ -395,6 +419,16 @@ class CrlStatus:
     def loaded(self) -> Sequence[Crl]:
         """The CRLs in use, for health reports."""
         return [entry.crl for entries in self._by_issuer.values() for entry in entries]
+
+
+def newest_first(crl: Crl) -> tuple[float, int, int, bytes]:
+    """A key to sort CRLs by, newest first; of two with one date and number the one with more entries comes first."""
+    return -crl.this_update.timestamp(), -_mark_of(crl).number, -sum(map(len, crl.entries.values())), crl.sha256
+
+
+def _mark_of(crl: Crl) -> CrlMark:
+    at = int(crl.this_update.timestamp())
+    return CrlMark(at if crl.number is None else crl.number, at)
 
 
 def _revoked(certificate: PathCertificate, reason: int) -> NotTrusted:
