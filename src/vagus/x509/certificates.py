@@ -253,9 +253,10 @@ def _read_tail(data: bytes, at: int, end: int, version: int) -> dict[bytes, Exte
     return {}
 
 
-def read_extensions(data: bytes, start: int, end: int) -> dict[bytes, Extension]:
+def read_extensions(data: bytes, start: int, end: int, *, may_spell_default: bool = False) -> dict[bytes, Extension]:
     """The extensions between `start` and `end` by OID.
 
+    `may_spell_default` lets a written critical FALSE pass, which X.690 11.5 leaves out and which changes no meaning.
     Raises Malformed(NON_DER), Malformed(BAD_EXTENSION) for one that comes twice (RFC 5280 4.2),
     LimitExceeded(TOO_MANY) beyond 64.
     """
@@ -263,7 +264,8 @@ def read_extensions(data: bytes, start: int, end: int) -> dict[bytes, Extension]
     while start < end:
         _, last = der.read_expected(data, start, end, der.SEQUENCE, "an extension")
         element = data[start:last]
-        extension = _read_repeated(element) if len(element) <= _REPEATED else _read_extension(element)
+        read = _read_repeated if len(element) <= _REPEATED else _read_extension
+        extension = read(element, may_spell_default)
         if extension.oid in found:
             msg = f"extension {der.oid_text(extension.oid)} occurs twice (RFC 5280 4.2); have it issued with one"
             raise Malformed(Reason.BAD_EXTENSION, msg, oid=der.oid_text(extension.oid))
@@ -277,7 +279,7 @@ def read_extensions(data: bytes, start: int, end: int) -> dict[bytes, Extension]
     return found
 
 
-def _read_extension(element: bytes) -> Extension:
+def _read_extension(element: bytes, may_spell_default: bool) -> Extension:
     first, last = der.read_whole(element, der.SEQUENCE, "an extension")
     oid_start, at = der.read_expected(element, first, last, der.OBJECT_IDENTIFIER, "extnID")
     oid = element[oid_start:at]
@@ -286,7 +288,7 @@ def _read_extension(element: bytes) -> Extension:
     if at < last and element[at] == der.BOOLEAN:
         _, bool_start, at = der.read_element(element, at, last)
         is_critical = der.boolean_value(element, bool_start, at, "critical")
-        if not is_critical:
+        if not is_critical and not may_spell_default:
             der.fail("critical FALSE is the default and must be left out")
     value_start, value_end = der.read_only(element, at, last, der.OCTET_STRING, "extnValue")
     return Extension(oid, is_critical, element[value_start:value_end])

@@ -52,24 +52,85 @@ def test_the_issuer_of_an_entry_holds_for_the_following_ones() -> None:
     assert decoded.find_reason(ROOT.parsed.subject, contents_of(3)) is None
 
 
+KEY_COMPROMISE, HOLD, REMOVED = (der.encode_tlv(der.ENUMERATED, bytes((code,))) for code in (1, 6, 8))
+
+
+def entry(*extensions: Ext, date: bytes = der.time(AT), serial: int = 9) -> bytes:
+    """A revokedCertificates of one entry."""
+    return der.sequence(der.sequence(der.integer(serial), date, *[der.sequence(*(e.encode() for e in extensions))]))
+
+
+def spelt(oid: str, value: bytes) -> Ext:
+    """An extension whose critical FALSE, the default, is written."""
+
+    class _Spelt(Ext):
+        def encode(self) -> bytes:
+            return der.sequence(der.object_identifier(oid), b"\x01\x01\x00", der.octet_string(value))
+
+    return _Spelt(oid, value)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (entry(), 0),
+        (entry(date=b"\x17\x0d991301000000Z"), 0),
+        (entry(date=b"\x17\x0b2703011200Z"), 0),
+        (entry(date=b"\x18\x1120260101000000.5Z"), 0),
+        (entry(date=b"\x18\x00"), 0),
+        (entry(Ext("2.5.29.21", der.encode_tlv(der.ENUMERATED, b"\x07"))), 0),
+        (entry(Ext("2.5.29.21", der.integer(6))), 0),
+        (entry(Ext("2.5.29.21", HOLD + b"\0")), 0),
+        (entry(Ext("2.5.29.21", b"")), 0),
+        (entry(Ext("2.5.29.24", b"\x18\x04soon"), Ext("2.5.29.21", KEY_COMPROMISE)), 1),
+        (entry(spelt("2.5.29.21", HOLD)), 6),
+        (entry(Ext("2.5.29.21", REMOVED)), 8),
+    ],
+    ids=named,
+)
+def test_an_entry_with_a_small_fault_counts_as_revoked_and_its_neighbours_as_before(body: bytes, reason: int) -> None:
+    """Its benign twins, a hold and its end that can be read, are left as they are."""
+    issuer = ROOT.parsed.subject
+    neighbour = Listed(300, 6).encode()
+    whole = der.sequence(body[2:], neighbour)
+    decoded = decode_crl(crl(ROOT, body=whole))
+    assert decoded.find_reason(issuer, contents_of(9)) == reason
+    assert decoded.find_reason(issuer, contents_of(300)) == 6
+    assert decoded.find_reason(issuer, contents_of(8)) is None
+
+
+@pytest.mark.parametrize("number", [None, 5])
+def test_empty_sequences_and_written_defaults_of_a_crl_change_nothing(number: int | None) -> None:
+    issuer = ROOT.parsed.subject
+    empty = decode_crl(crl(ROOT, body=der.sequence(), number=number))
+    assert (empty.number, empty.find_reason(issuer, contents_of(1))) == (number, None)
+    nothing = der.explicit(0, der.sequence())
+    bare = decode_crl(crl(ROOT, body=der.sequence(Listed(1).encode()) + nothing, number=None))
+    assert bare.find_reason(issuer, contents_of(1)) == 0
+    flags = der.sequence(der.implicit(1, b"\0"), der.implicit(2, b"\xff"))
+    scoped = decode_crl(crl(ROOT, [], spelt("2.5.29.20", der.integer(4)), Ext("2.5.29.28", flags), number=None))
+    assert (scoped.number, scoped.scope.only_user, scoped.scope.only_ca) == (4, False, True)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (crl(ROOT, body=der.sequence()), Reason.NON_DER),
-        (crl(ROOT, [Listed(1, 7)]), Reason.NON_DER),
         (crl(ROOT, [Listed(1, 3)], version=b"", number=None), Reason.NON_DER),
         (crl(ROOT, version=b""), Reason.NON_DER),
         (crl(ROOT, version=der.integer(2)), Reason.NON_DER),
         (crl(ROOT, body=der.sequence(der.sequence(der.integer(1)))), Reason.NON_DER),
         (crl(ROOT, body=der.sequence(der.sequence(b"\x02\x02\x00\x01", der.time(AT)))), Reason.NON_DER),
         (crl(ROOT, body=der.sequence(der.sequence(der.integer(1), der.time(AT), der.NULL_DER))), Reason.NON_DER),
-        (crl(ROOT, body=der.sequence(der.sequence(der.integer(1), b"\x17\x0b2703011200Z"))), Reason.NON_DER),
+        (crl(ROOT, body=der.sequence(der.sequence(der.integer(1), b"\x04\x00"))), Reason.NON_DER),
+        (crl(ROOT, body=der.sequence(der.sequence(der.integer(1), b"\x17\x7f"))), Reason.NON_DER),
+        (crl(ROOT, body=entry(Ext("2.5.29.29", der.sequence(), critical=True))), Reason.NON_DER),
+        (crl(ROOT, body=entry(Ext("2.5.29.21", KEY_COMPROMISE), Ext("2.5.29.21", HOLD))), Reason.BAD_EXTENSION),
         (crl(ROOT, [Listed(1, extra=(Ext(chains.UNKNOWN, b"", critical=True),))]), Reason.CRL_INVALID),
         (crl(ROOT, [], Ext(chains.UNKNOWN, b"", critical=True)), Reason.CRL_INVALID),
         (crl(ROOT, [Listed(1, issuer="CN=Other")]), Reason.CRL_INVALID),
         (crl(ROOT, [], scope(only_user=True, only_ca=True)), Reason.CRL_INVALID),
         (crl(ROOT, [], Ext("2.5.29.28", der.sequence(), critical=True)), Reason.NON_DER),
-        (crl(ROOT, [], Ext("2.5.29.28", der.sequence(der.implicit(1, b"\0")), critical=True)), Reason.NON_DER),
+        (crl(ROOT, [], Ext("2.5.29.28", der.sequence(der.implicit(1, b"\x01")), critical=True)), Reason.NON_DER),
         (crl(ROOT, number=-1), Reason.NON_DER),
         (crl(ROOT, number=1 << 200), Reason.NON_DER),
         (crl(ROOT) + b"\0", Reason.NON_DER),

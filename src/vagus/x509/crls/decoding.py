@@ -1,4 +1,8 @@
-"""CRLs decoded strictly and compiled for look-up (RFC 5280 section 5); decides neither trust nor status."""
+"""CRLs decoded and compiled for look-up (RFC 5280 section 5); decides neither trust nor status.
+
+Strict, but for small faults of CRLs in use that can hide no revocation (docs/verifier.md 8): an entry with such a fault
+counts as revoked. A hospital cannot make a maker sign its CRL anew, and without it every device of the maker waits.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ _KNOWN = frozenset(
     }
 )
 _SEEN = 65_536
-_REASON_CODES = frozenset({0, 1, 2, 3, 4, 5, 6, 8, 9, 10})
+_REASONS = {bytes((der.ENUMERATED, 1, code)): code for code in (0, 1, 2, 3, 4, 5, 6, 8, 9, 10)}  # by their DER
 Name = tuple[RelativeName, ...]
 Entries = Mapping[Name, Mapping[bytes, int]]
 
@@ -113,8 +117,7 @@ def decode_crl(crl_der: bytes) -> Crl:
     entries: Entries = {}
     if at < tbs_end and data[at] == der.SEQUENCE:
         _, first, at = der.read_element(data, at, tbs_end)
-        if first == at:
-            der.fail("revokedCertificates is empty and must then be left out (5.1.2.6)")
+        # An empty SEQUENCE, where 5.1.2.6 wants none, names no certificate either.
         entries = _read_entries(data, first, at, issuer.relative_names, is_v2=is_v2)
     extensions = _read_tail(data, at, tbs_end, is_v2=is_v2)
     scope = _scope(extensions)
@@ -162,11 +165,17 @@ def _read_tail(data: bytes, at: int, end: int, *, is_v2: bool) -> dict[bytes, Ex
     first, last = der.read_expected(data, at, end, 0xA0, "crlExtensions")
     if last != end or not is_v2:
         der.fail("crlExtensions in a v1 CRL, or bytes after them")
-    extensions = read_extensions(data, *der.read_only(data, first, last, der.SEQUENCE, "crlExtensions"))
+    place = der.read_only(data, first, last, der.SEQUENCE, "crlExtensions")
+    extensions = _read_extensions(data, *place)
     for oid, extension in extensions.items():
         if extension.is_critical and oid not in _KNOWN:
             raise _invalid(f"the CRL has the unknown critical extension {der.oid_text(oid)} (RFC 5280 5.2)")
     return extensions
+
+
+def _read_extensions(data: bytes, start: int, end: int) -> dict[bytes, Extension]:
+    """As `read_extensions`; an empty SEQUENCE, where RFC 5280 wants none, has no extension either."""
+    return {} if start == end else read_extensions(data, start, end, may_spell_default=True)
 
 
 def _number(extensions: Mapping[bytes, Extension], oid: bytes) -> int | None:
@@ -197,9 +206,7 @@ def _scope(extensions: Mapping[bytes, Extension]) -> IssuingDistributionPoint:
             full_name, relative_name = ext.read_point_name(value, *place)
         elif tag == 0x83:
             reasons = der.named_bits_value(value, *place, "onlySomeReasons", may_trail=True)
-        elif not der.boolean_value(value, *place, "a flag of issuingDistributionPoint"):
-            der.fail("a flag of issuingDistributionPoint is FALSE, its default")
-        else:
+        elif der.boolean_value(value, *place, "a flag of issuingDistributionPoint"):  # FALSE, the default, may stand
             flags.add(tag & 0x1F)
     if len(flags & {1, 2, 5}) > 1:
         raise _invalid("a CRL is for only users, only CAs and only attribute certificates at once (RFC 5280 5.2.5)")
@@ -257,7 +264,10 @@ def _gravity(reason: int) -> int:
 
 
 def _read_rest(data: bytes, start: int, end: int, *, is_v2: bool) -> tuple[int, DistinguishedName | None]:
-    _, last = der.read_time(data, start, end, "revocationDate")
+    # The date decides nothing: whatever its contents are, the certificate is revoked.
+    tag, _, last = der.read_element(data, start, end)
+    if tag not in {der.UTC_TIME, der.GENERALIZED_TIME}:
+        der.fail("a revoked certificate without a revocationDate")
     if last == end:
         return 0, None
     if not is_v2:
@@ -269,22 +279,17 @@ def _read_entry_extensions(data: bytes, at: int, end: int) -> tuple[int, Disting
     place = der.read_only(data, at, end, der.SEQUENCE, "crlEntryExtensions")
     reason = 0
     issuer = None
-    for oid, extension in read_extensions(data, *place).items():
+    for oid, extension in _read_extensions(data, *place).items():
         value = extension.value
         if oid == ext.REASON_CODE:
-            start, stop = der.read_whole(value, der.ENUMERATED, "reasonCode")
-            reason = der.integer_value(value, start, stop, "reasonCode")
-            if reason not in _REASON_CODES:
-                der.fail(f"reasonCode {reason} does not exist (5.3.1)")
+            reason = _REASONS.get(value, 0)  # unreadable or unknown (5.3.1): revoked, and never a hold or its end
         elif oid == ext.CERTIFICATE_ISSUER:
             start, stop = der.read_whole(value, der.SEQUENCE, "certificateIssuer")
             names = read_general_names(value, start, stop, "certificateIssuer").directories
             if len(names) != 1:
                 raise _invalid("certificateIssuer of a CRL entry holds not exactly one directory name (RFC 5280 5.3.3)")
             issuer = names[0]
-        elif oid == _INVALIDITY_DATE:
-            der.read_time(value, 0, len(value), "invalidityDate")
-        elif extension.is_critical:
+        elif extension.is_critical and oid != _INVALIDITY_DATE:  # the date decides nothing
             raise _invalid(f"a CRL entry has the unknown critical extension {der.oid_text(oid)} (RFC 5280 5.3)")
     return reason, issuer
 
