@@ -87,7 +87,9 @@ def test_what_is_no_serial_number_is_told(hospital: Path, serial: str) -> None:
     denied(hospital, 2, "BAD_ARGUMENT", *asked, says=("0x4a01",))
 
 
-def test_a_hold_on_a_device_without_certificates_says_that_nothing_was_held(hospital: Path) -> None:
+def test_a_hold_on_a_device_without_certificates_says_what_it_does(hospital: Path) -> None:
     pump = "Aorta IP3:AIP3-000003"
-    assert "it may still enrol" in done(hospital, "device", "hold", pump).out
+    assert "it gets none before `vagus device release`" in done(hospital, "device", "hold", pump).out
+    assert "It was on hold before" in done(hospital, "device", "hold", pump).out
+    assert "nothing was changed" not in done(hospital, "device", "release", pump).out
     assert "No certificate of it is on hold" in done(hospital, "device", "release", pump).out

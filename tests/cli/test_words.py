@@ -145,16 +145,6 @@ def test_a_hold_or_revocation_that_is_given_again_says_that_it_stood_before(hosp
     assert "were revoked before" in done(hospital, "device", "revoke", device, "--yes").out
 
 
-def test_a_hold_that_held_nothing_says_whether_the_device_may_enrol(hospital: Path) -> None:
-    device = device_name(1)
-    assert "it may still enrol" in done(hospital, "device", "hold", device).out
-    done(hospital, "device", "state", device, "commissioned")
-    done(hospital, "device", "state", device, "quarantined")
-    said = done(hospital, "device", "hold", device).out
-    assert "may still enrol" not in said
-    assert "it is quarantined, so it gets none" in said
-
-
 def test_the_end_of_a_generation_is_asked_for_and_a_no_changes_nothing(hospital: Path) -> None:
     asked = answer(hospital, END_OF_INPUT, "ca", "retire", "h1/icu#1")
     assert asked.code == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.simulator.queries import list_tokens_of
 from tests.simulator.refusals import refuses
 from tests.simulator.stock import BY, ER, ICU, OVERLAP, Stock
+from vagus.authority.lot_locks import end_lot_locks, lock_lot
 from vagus.errors import Conflict, NotAuthorised, VagusError
 from vagus.events.devices import DeviceFollower
 from vagus.fleet.devices import Inventory, NewDevice, load_device, owner_of
@@ -17,6 +19,7 @@ from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.entries import DeviceAdded, DeviceStateChanged, OperatorAct
 from vagus.reasons import Reason
+from vagus.records.revocation.device_lots import DeviceLot, list_lot_locks
 from vagus.testing import SeededEntropy
 from vagus.x509.crls.building import RevocationReason
 
@@ -156,3 +159,55 @@ def test_a_host_name_belongs_to_one_living_device_and_never_to_a_listener(site: 
     new = NewDevice(unit=ICU, model="pump", maker_serial="SN-3", host_names=("enrol.h1.test",))
     with refuses(Reason.ALREADY_EXISTS, Conflict, match="belongs to a listener here"):
         inventory.add(new, by=BY)
+
+
+def _lock(site: Stock, *, is_hold: bool = False, **lot: Any) -> None:
+    site.writer.submit(lambda batch: lock_lot(batch, DeviceLot(**lot), is_hold=is_hold, by=BY)).result(10)
+
+
+def test_a_device_of_a_recalled_lot_comes_in_recalled_and_its_neighbours_do_not(site: Stock) -> None:
+    _lock(site, model="pump", first_serial="SN-10", last_serial="SN-19")
+    added = [site.add(serial) for serial in ("SN-09", "SN-10", "SN-19", "SN-20", "SN-1", "SN-100")]
+    assert [one.state for one in added] == ["received", "recalled", "recalled", "received", "received", "received"]
+    other = site.inventory.add(NewDevice(unit=ICU, model="monitor", maker_serial="SN-10"), by=BY).result(10)
+    assert other.state == "received"
+    with site.database.reading() as connection:
+        assert load_device(connection, added[1].id) == added[1]
+    entries = [one.state for one in site.entries() if isinstance(one, DeviceAdded)]
+    assert entries == [one.state for one in (*added, other)], "the ledger says so too"
+
+
+def test_a_lot_of_one_unit_is_locked_in_that_unit_alone(site: Stock) -> None:
+    _lock(site, model="pump", units=("h1/er",))
+    added = [NewDevice(unit=unit, model="pump", maker_serial=str(unit)) for unit in (ICU, ER)]
+    assert [site.inventory.add(one, by=BY).result(10).state for one in added] == ["received", "recalled"]
+
+
+def test_a_device_of_a_held_lot_comes_in_on_hold_until_the_lot_is_released(site: Stock) -> None:
+    _lock(site, is_hold=True, model="pump", first_serial="SN-10", last_serial="SN-19")
+    held = site.add("SN-15")
+    assert (held.state, held.held_at) == ("received", held.added_at)
+    assert site.add("SN-20").held_at is None
+    narrower = DeviceLot(model="pump", first_serial="SN-11", last_serial="SN-19")
+    lots = ((narrower, True), (DeviceLot(units=("h1/icu",)), True), (DeviceLot(model="pump"), False))
+    for number, (lot, is_held) in enumerate(lots):
+        act = partial(end_lot_locks, lot=lot, is_hold=True, by=BY)
+        site.writer.submit(act).result(10)
+        assert (site.add(f"SN-1{number}").held_at is not None) is is_held, lot
+
+
+def test_a_recall_takes_the_place_of_the_hold_on_its_lot(site: Stock) -> None:
+    _lock(site, is_hold=True, model="pump", first_serial="SN-10", last_serial="SN-19")
+    _lock(site, model="pump")
+    _lock(site, model="pump", first_serial="SN-10", last_serial="SN-19")
+    added = site.add("SN-15")
+    assert (added.state, added.held_at) == ("recalled", None)
+    with site.database.reading() as connection:
+        assert [one.lot for one in list_lot_locks(connection)] == [DeviceLot(model="pump")]
+
+
+def test_what_is_on_its_way_here_is_locked_out_too(site: Stock) -> None:
+    coming = site.add("SN-1", state=DeviceState.SHIPPED)
+    site.inventory.lock_out(coming.id, RevocationReason.KEY_COMPROMISE, by=BY).result(10)
+    with site.database.reading() as connection:
+        assert load_device(connection, coming.id).state == "recalled"

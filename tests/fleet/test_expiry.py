@@ -19,7 +19,7 @@ from vagus.fleet import expiry
 from vagus.fleet.expiry import Expiry, Situation, days_until, iterate_expiring, iterate_without, judge, shown_state
 from vagus.fleet.lifecycle import HAS_ENDED, DeviceState
 from vagus.records.certificates import NO_EXPIRY, set_state
-from vagus.records.devices import DeviceFilter, DeviceRow, insert_device
+from vagus.records.devices import DeviceFilter, DeviceRow, insert_devices
 from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.tables import certificate_bytes, certificates, devices
 from vagus.records.expiry import CertifiedDevice, Newest
@@ -101,7 +101,7 @@ def test_what_ends_first_is_first_and_what_was_renewed_is_left_out(empty: Databa
     rows = [device(number) for number in range(6)]
     with empty.writing() as connection:
         for row in rows:
-            insert_device(connection, row)
+            insert_devices(connection, [row])
         issue(connection, 1, rows[0], NOW + 30 * DAY)
         issue(connection, 2, rows[1], NOW - 5 * DAY)
         issue(connection, 3, rows[2], NOW + 50 * DAY)
@@ -126,7 +126,7 @@ def test_what_ends_first_is_first_and_what_was_renewed_is_left_out(empty: Databa
 def test_a_gateway_comes_for_its_server_certificate_too(empty: Database) -> None:
     gateway = device(1)
     with empty.writing() as connection:
-        insert_device(connection, gateway)
+        insert_devices(connection, [gateway])
         issue(connection, 1, gateway, NOW + 300 * DAY)
         issue(connection, 2, gateway, NOW + 10 * DAY, profile="tls-server")
     (one,) = report(empty)
@@ -136,7 +136,7 @@ def test_a_gateway_comes_for_its_server_certificate_too(empty: Database) -> None
 def test_a_device_that_has_not_arrived_waits_for_the_stores_and_one_that_has_ended_for_no_one(empty: Database) -> None:
     with empty.writing() as connection:
         for number, state in enumerate(("shipped", "decommissioned", "disposed")):
-            insert_device(connection, device(number, state=state))
+            insert_devices(connection, [device(number, state=state)])
         issue(connection, 2, device(2), NOW - DAY)
     (one,) = report(empty)
     assert one.device.maker_serial == "SN-0"
@@ -147,7 +147,7 @@ def test_filters_leave_out_what_they_do_not_name(empty: Database) -> None:
     rows = [device(1), device(2, unit=ER), device(3, model="monitor"), device(4, unit=ER)]
     with empty.writing() as connection:
         for number, row in enumerate(rows):
-            insert_device(connection, row)
+            insert_devices(connection, [row])
             if number < 3:
                 issue(connection, number, row, NOW + DAY)
 
@@ -190,7 +190,7 @@ def test_a_report_in_pages_is_what_a_count_by_hand_gives(
     with database.writing() as connection:
         for number, (state, owned) in enumerate(fleet):
             row = device(number, state=state)
-            insert_device(connection, row)
+            insert_devices(connection, [row])
             own: list[tuple[int, str, str, int]] = []
             for end, held, profile in owned:
                 leaf += 1

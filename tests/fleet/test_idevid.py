@@ -13,7 +13,7 @@ from vagus.errors import NotAuthorised
 from vagus.fleet.idevid import find_idevid_device, maker_serials
 from vagus.identifiers import DeviceId, draw_serial
 from vagus.reasons import Reason
-from vagus.records.devices import insert_device
+from vagus.records.devices import insert_devices
 from vagus.records.models import ModelRow, find_model, put_model
 from vagus.testing import NOON
 from vagus.trust.validation import AcceptedIdentity
@@ -80,7 +80,7 @@ def test_a_serial_that_two_models_share_needs_the_model_in_the_certificate(hospi
         pump = present(find_model(connection, "pump"))
         put_model(connection, ModelRow("pump-2", "Acme", "infusion-pump", "bedside", pump.anchor_sha256))
         other = replace(device, model="pump-2", id=type(device.id).draw(hospital.forge.entropy))
-        insert_device(connection, other)
+        insert_devices(connection, [other])
     assert _refused(hospital, _birth(hospital, in_subject="TWIN-1")) is Reason.NOT_IN_INVENTORY
     assert _refused(hospital, _birth(hospital, in_subject="TWIN-1", model="scale")) is Reason.NOT_IN_INVENTORY
     assert _found(hospital, _birth(hospital, in_subject="TWIN-1", model="pump-2")) == other.id

@@ -14,9 +14,10 @@ from tests.ledger.test_verify import add, change, remove
 from tests.simulator.log import SALT, LogFixture
 from tests.simulator.queries import find_token
 from tests.simulator.refusals import refuses
+from vagus.authority.lot_locks import lock_lot
 from vagus.authority.revocation import block_key
 from vagus.errors import IntegrityFailure, VagusError
-from vagus.fleet.devices import change_device_state, lock_out_device, transfer_device
+from vagus.fleet.devices import change_device_state, lock_out_device, set_hold, transfer_device
 from vagus.fleet.lifecycle import DeviceState
 from vagus.fleet.tokens import make_token, spend_token
 from vagus.identifiers import DeviceId, UnitName
@@ -36,12 +37,14 @@ from vagus.records.engine.tables import (
     installation,
     keys,
     log_leaves,
+    lot_locks,
     maker_anchors,
     models,
     tokens,
 )
 from vagus.records.engine.writer import Batch
 from vagus.records.installation import set_policy
+from vagus.records.revocation.device_lots import DeviceLot
 from vagus.records.units import UnitRow, put_unit
 from vagus.x509 import der
 from vagus.x509.crls.building import RevocationReason
@@ -76,6 +79,9 @@ def lived(log: LogFixture) -> LogFixture:
         transfer_device(batch, GOOD, UnitName("h1", "lab"), by=BY, overlap=timedelta(days=1))
         change_device_state(batch, GOOD, DeviceState.ON_LOAN, by=BY)
         lock_out_device(batch, LOCKED, RevocationReason.SUPERSEDED, by=BY)
+        set_hold(batch, WAITING, is_held=True, by=BY)
+        lock_lot(batch, DeviceLot(model="m", first_serial="1", last_serial="8"), is_hold=True, by=BY)
+        lock_lot(batch, DeviceLot(model="m", first_serial="1", last_serial="8"), is_hold=False, by=BY)
         block_key(batch, LEAKED, by=BY)
         set_policy(batch.connection, bytes(32))
         append(batch, PolicyAdopted("pack", "1", bytes(32), BY))
@@ -147,6 +153,12 @@ CHANGES: dict[str, tuple[str, Callable[[Connection], object]]] = {
     "a device that another serial speaks for": (str(GOOD), of(GOOD, maker_serial="9")),
     "a device slipped in": ("d" * 25 + "a", add(devices, **NEW_DEVICE)),
     "a device taken out": ("inventory", forget_waiting),
+    "a device on hold let in again": (str(WAITING), of(WAITING, held_at=None)),
+    "a device put on hold": (str(GOOD), of(GOOD, held_at=1)),
+    "a recalled lot forgotten": ("lot lock 2", remove(lot_locks, lot_locks.c.id == 2)),
+    "a recalled lot made smaller": ("lot lock 2", change(lot_locks, lot_locks.c.id == 2, first_serial="2")),
+    "a recall ended": ("lot lock 2", every(lot_locks, ended_at=1)),
+    "a hold on a lot that has ended, begun again": ("lot lock 1", every(lot_locks, ended_at=None)),
     "a token slipped in": (str(WAITING), add(tokens, **NEW_TOKEN)),
     "a spent token made fresh": (str(GOOD), token(SPENT, bound_spki_sha256=None, used_at=None)),
     "a spent token for another key": (str(GOOD), token(SPENT, bound_spki_sha256=bytes(32))),

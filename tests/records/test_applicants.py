@@ -12,7 +12,7 @@ from tests.simulator.stock import ICU, device
 from vagus.identifiers import DeviceId
 from vagus.records import certificates
 from vagus.records.applicants import ApplicantNow, ApplicantRow, find_by_device, find_by_token, recheck_applicant
-from vagus.records.devices import insert_device, set_device_state
+from vagus.records.devices import insert_devices, set_device_state
 from vagus.records.engine.database import Connection, Database
 from vagus.records.models import ModelRow, put_model
 from vagus.records.tokens import TokenRow, bind_token, insert_token
@@ -30,7 +30,7 @@ def database(database: Database) -> Database:
         put_unit(connection, UNIT)
         put_model(connection, ModelRow("pump", "Acme", "infusion-pump", "bedside"))
         for number in (1, 2):
-            insert_device(connection, device(number))
+            insert_devices(connection, [device(number)])
         insert_token(connection, TOKEN)
     return database
 

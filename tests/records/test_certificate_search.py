@@ -18,7 +18,7 @@ from vagus.identifiers import DeviceId, UnitName, serial_bytes
 from vagus.records import certificate_search as rows
 from vagus.records.certificate_search import CertificateQuery, FoundCertificate, Place, find_certificates, place_of
 from vagus.records.certificates import NO_EXPIRY, insert_intent
-from vagus.records.devices import DeviceRow, insert_device, set_device_unit
+from vagus.records.devices import DeviceRow, insert_devices, set_device_unit
 from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.tables import certificate_names, certificates
 from vagus.records.models import ModelRow, put_model
@@ -179,7 +179,7 @@ def one_device(connection: Connection) -> DeviceRow:
         id=DeviceId("a" * 26), unit=UnitName("h1", "icu"), model="Pump", profile="bedside", maker_serial="1",
         state="in_service", added_at=0, changed_at=0,
     )  # fmt: skip
-    insert_device(connection, made)
+    insert_devices(connection, [made])
     return made
 
 

@@ -29,7 +29,7 @@ def database() -> Iterator[Database]:
 def test_a_device_comes_back_as_it_went_in(database: Database) -> None:
     row = replace(device(1), udi="(01)00844588003288", place="bay 4", host_names=("gw.h1.test", "10.0.0.4"))
     with database.writing() as connection:
-        devices.insert_device(connection, row)
+        devices.insert_devices(connection, [row])
     with database.reading() as connection:
         assert devices.find_device(connection, row.id) == row
         assert devices.find_device_by_serial(connection, "pump", "SN-1") == row
@@ -39,15 +39,15 @@ def test_a_device_comes_back_as_it_went_in(database: Database) -> None:
 
 def test_the_same_model_and_serial_is_one_device(database: Database) -> None:
     with database.writing() as connection:
-        devices.insert_device(connection, device(1))
+        devices.insert_devices(connection, [device(1)])
     with pytest.raises(IntegrityError), database.writing() as connection:
-        devices.insert_device(connection, replace(device(1), id=DeviceId.draw(SeededEntropy(2))))
+        devices.insert_devices(connection, [replace(device(1), id=DeviceId.draw(SeededEntropy(2)))])
 
 
 def test_an_anchor_finds_only_devices_of_its_models(database: Database) -> None:
     with database.writing() as connection:
-        devices.insert_device(connection, device(1))
-        devices.insert_device(connection, replace(device(2, model="monitor"), maker_serial="SN-1"))
+        devices.insert_devices(connection, [device(1)])
+        devices.insert_devices(connection, [replace(device(2, model="monitor"), maker_serial="SN-1")])
     with database.reading() as connection:
         assert devices.list_devices_under_anchor(connection, ANCHOR, "SN-1") == (device(1),)
         assert devices.list_devices_under_anchor(connection, b"other", "SN-1") == ()
@@ -98,7 +98,7 @@ def test_pages_of_a_category_of_many_models_are_those_of_one_with_few(database: 
     with database.writing() as connection:
         for number in range(20):
             put_model(connection, ModelRow(f"bed {number}", "Acme", "bed" if number < 12 else "cot", "bedside"))
-            devices.insert_device(connection, device(number, model=f"bed {number}"))
+            devices.insert_devices(connection, [device(number, model=f"bed {number}")])
         for category, models in (("bed", range(12)), ("cot", range(12, 20))):
             seen: list[devices.Place] = []
             narrow = DeviceFilter(category=category, hospital="h1")
@@ -121,7 +121,7 @@ def test_filters_narrow_and_do_not_mix_hospitals_of_like_names(database: Databas
     elsewhere = replace(device(3, state="in_service"), unit=UnitName("h10", "icu"))
     with database.writing() as connection:
         for row in (device(1), device(2, unit=ER, model="monitor"), elsewhere):
-            devices.insert_device(connection, row)
+            devices.insert_devices(connection, [row])
 
     def found(narrow: DeviceFilter) -> set[str]:
         return {row.maker_serial for row in devices.list_devices(connection, narrow)}
@@ -137,7 +137,7 @@ def test_filters_narrow_and_do_not_mix_hospitals_of_like_names(database: Databas
 
 def test_a_state_changes_only_from_where_it_was_believed_to_be(database: Database) -> None:
     with database.writing() as connection:
-        devices.insert_device(connection, device(1))
+        devices.insert_devices(connection, [device(1)])
         assert devices.set_device_state(connection, device(1).id, before="received", after="commissioned", at=7)
         assert not devices.set_device_state(connection, device(1).id, before="received", after="recalled", at=8)
         row = present(devices.find_device(connection, device(1).id))
@@ -146,7 +146,7 @@ def test_a_state_changes_only_from_where_it_was_believed_to_be(database: Databas
 
 def test_unit_and_place_change(database: Database) -> None:
     with database.writing() as connection:
-        devices.insert_device(connection, device(1))
+        devices.insert_devices(connection, [device(1)])
         devices.set_device_unit(connection, device(1).id, ER, at=7)
         devices.set_device_place(connection, device(1).id, "bay 2", at=8)
         row = present(devices.find_device(connection, device(1).id))

@@ -8,7 +8,7 @@ from tests.records.query_plans import plans, statements_of
 from tests.simulator.rows import certificate
 from tests.simulator.stock import ER, device, put_units_and_models
 from vagus.records.certificates import set_state
-from vagus.records.devices import DeviceFilter, insert_device
+from vagus.records.devices import DeviceFilter, insert_devices
 from vagus.records.engine.database import Connection
 from vagus.records.expiry import FIRST, End, count_ends, list_counting, list_ends, list_newest
 
@@ -21,7 +21,7 @@ def _fill(connection: Connection, ca: int) -> None:
     leaf = 0
     for number in range(12):
         row = device(number) if number % 2 else device(number, unit=ER)
-        insert_device(connection, row)
+        insert_devices(connection, [row])
         for place in range(number % 4):
             leaf += 1
             end = NOW + 100 * ((number * 7 + place * 5) % 11 - 5)
@@ -61,7 +61,7 @@ def test_devices_in_states_that_are_left_out_are_not_counted(connection: Connect
     put_units_and_models(connection)
     for number, state in enumerate(("received", "disposed")):
         row = device(number, state=state)
-        insert_device(connection, row)
+        insert_devices(connection, [row])
         certificate(connection, ca, number + 1, device_id=row.id.text, not_after=NOW + 1)
         set_state(connection, number + 1, "issued")
     (bound,) = bounds = (NOW + 200,)

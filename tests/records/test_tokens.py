@@ -12,7 +12,7 @@ from tests.simulator.presence import present
 from tests.simulator.queries import find_token, list_tokens_of
 from tests.simulator.stock import device, stocked_database
 from vagus.records import tokens
-from vagus.records.devices import insert_device
+from vagus.records.devices import insert_devices
 from vagus.records.engine.database import Connection, Database
 from vagus.records.tokens import TokenRow
 
@@ -24,7 +24,7 @@ ROW = TokenRow(HASH, device(1).id, 100, 200)
 def database() -> Iterator[Database]:
     with stocked_database() as stocked:
         with stocked.writing() as connection:
-            insert_device(connection, device(1))
+            insert_devices(connection, [device(1)])
             tokens.insert_token(connection, ROW)
         yield stocked
 

@@ -6,7 +6,7 @@ from tests.simulator.rows import authority, certificate
 from tests.simulator.stock import ER, device, stocked_database
 from vagus.jobs.part import Parts
 from vagus.records.certificates import set_state
-from vagus.records.devices import insert_device
+from vagus.records.devices import insert_devices
 from vagus.server.certificate_ends import DAYS, CertificateEnds
 from vagus.server.health import Health
 from vagus.server.metrics import encode_metrics
@@ -24,7 +24,7 @@ def test_certificates_are_counted_once_by_unit_and_days() -> None:
             ca = authority(connection)
             for number, left in enumerate((-1, 0, 7 * DAY, 7 * DAY + 1, 89 * DAY, 91 * DAY)):
                 row = device(number) if number else device(number, unit=ER)
-                insert_device(connection, row)
+                insert_devices(connection, [row])
                 certificate(connection, ca, number, device_id=row.id.text, not_after=now + left)
                 set_state(connection, number, "issued")
         health = Health(Parts([ends.part()]))

@@ -23,7 +23,7 @@ from vagus.ledger.entries import AuthorityCreated, IssuanceRecorded, TokenSpent
 from vagus.ledger.publish import LogPublisher
 from vagus.reasons import Reason
 from vagus.records.certificates import note_signature
-from vagus.records.devices import DeviceRow, insert_device
+from vagus.records.devices import DeviceRow, insert_devices
 from vagus.records.engine.database import Database, open_database
 from vagus.records.engine.tables import authorities
 from vagus.records.engine.writer import Batch, Writer
@@ -124,7 +124,7 @@ class LogFixture:
                 added_at=batch.at,
                 changed_at=batch.at,
             )
-            insert_device(connection, row)
+            insert_devices(connection, [row])
             append(batch, device_added(row, by=by))
 
         self.writer.submit(act).result(30)

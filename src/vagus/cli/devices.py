@@ -12,7 +12,7 @@ from vagus.cli.options import REASONS, add_group, decode_period, open_installati
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 
 if TYPE_CHECKING:
-    from vagus.operations.devices import Device, DeviceContact, DeviceOutcome, ListedDevice
+    from vagus.operations.devices import Device, DeviceContact, ListedDevice
 
 DeviceArgument = Annotated[
     str, typer.Argument(metavar="DEVICE", help='A device id, or MODEL:SERIAL as in "Aorta IP3:AIP3-000001".')
@@ -204,7 +204,7 @@ def revoke(
 
 
 def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
-    """Suspend every certificate of a device at once, until it is released or revoked; it gets no other meanwhile.
+    """Suspend every certificate of a device at once, until it is released or revoked; it gets none meanwhile.
 
     Gateways refuse it within seconds (ON_HOLD); CRLs say certificateHold. Its state stays as it is.
     """
@@ -213,18 +213,11 @@ def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
     output = Output(json)
     facts = {"held": done.changed, "held_before": done.before, "sequence": done.sequence}
     output.facts({"device": str(done.device.id), **facts})
-    if done.before and not done.changed:
-        output.say("Its certificates were on hold before: nothing was changed now.")
+    if not done.is_news:
+        what = "Its certificates were" if done.before else "It was"
+        output.say(f"{what} on hold before: nothing was changed now.")
     elif not done.changed:
-        output.say(_nothing_held(done))
-
-
-def _nothing_held(done: DeviceOutcome) -> str:
-    """What there is to know where no certificate was suspended."""
-    if not done.may_enrol:
-        return f"It has no live certificate, so nothing was held; it is {done.device.state}, so it gets none."
-    how = "To keep it from enrolling: `vagus device state DEVICE quarantined` or recalled."
-    return f"It has no live certificate, so nothing was held, and it may still enrol. {how}"
+        output.say("It has no live certificate; it gets none before `vagus device release`.")
 
 
 def release(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
@@ -233,8 +226,8 @@ def release(context: typer.Context, device: DeviceArgument, *, json: JsonOption 
         done = installation.operations.devices.release(installation.actor, device)
     output = Output(json)
     output.facts({"device": str(done.device.id), "released": done.changed, "sequence": done.sequence})
-    if not done.changed:
-        output.say("No certificate of it is on hold.")
+    if not done.is_news:
+        output.say("No certificate of it is on hold, nor is the device: nothing was changed now.")
 
 
 def import_manifest(

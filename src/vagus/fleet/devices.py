@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Final
 
-from vagus.authority.revocation import Revoked, revoke_device
+from vagus.authority.revocation import Revoked, hold_device, release_device, revoke_device
 from vagus.clock import Entropy
 from vagus.errors import Conflict, Malformed, NotAuthorised
 from vagus.fleet.inventory_entries import device_added
-from vagus.fleet.lifecycle import HAS_ENDED, MAY_ENROL, MOVES, DeviceState, check_move
+from vagus.fleet.lifecycle import HAS_ENDED, MAY_BE_LOCKED, DeviceState, check_move, locked_state
 from vagus.fleet.transfers import plan_superseding
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
@@ -26,6 +26,7 @@ from vagus.records.devices import DeviceRow
 from vagus.records.engine.database import Connection
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.models import find_model
+from vagus.records.revocation.device_lots import list_lot_locks
 from vagus.records.tokens import expire_tokens_of
 from vagus.records.units import find_unit
 from vagus.x509.crls.building import RevocationReason
@@ -105,6 +106,36 @@ class Inventory:
         """
         return self._writer.submit(lambda batch: lock_out_device(batch, device_id, reason, by=by))
 
+    def revoke(self, device_id: DeviceId, reason: RevocationReason, *, by: str) -> Future[Revoked]:
+        """Revoke every certificate of a device, which may enrol again: its hold ends too."""
+
+        def write(batch: Batch) -> Revoked:
+            revoked = revoke_device(batch, str(device_id), reason, by=by)
+            set_hold(batch, device_id, is_held=False, by=by)
+            return revoked
+
+        return self._writer.submit(write)
+
+    def hold(self, device_id: DeviceId, *, by: str) -> Future[Revoked]:
+        """Suspend every certificate of a device; until it is released it gets no other, and no first one."""
+
+        def write(batch: Batch) -> Revoked:
+            held = hold_device(batch, str(device_id), by=by)
+            set_hold(batch, device_id, is_held=True, by=by)
+            return held
+
+        return self._writer.submit(write)
+
+    def release(self, device_id: DeviceId, *, by: str) -> Future[Revoked]:
+        """End every hold on a device and its certificates."""
+
+        def write(batch: Batch) -> Revoked:
+            released = release_device(batch, str(device_id), by=by)
+            set_hold(batch, device_id, is_held=False, by=by)
+            return released
+
+        return self._writer.submit(write)
+
     def transfer(self, device_id: DeviceId, unit: UnitName, *, by: str) -> Future[DeviceRow]:
         """Give a device to another compartment: it must enrol there anew within a day.
 
@@ -170,10 +201,43 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
         udi=new.udi,
         place=new.place,
         host_names=new.host_names,
+        origin=devices.FROM_OPERATOR,
     )
-    devices.insert_device(connection, row)
-    append(batch, device_added(row, by=by))
-    return row
+    return insert_arriving(batch, [row], by=by)[0]
+
+
+def insert_arriving(batch: Batch, rows: Sequence[DeviceRow], *, by: str) -> tuple[DeviceRow, ...]:
+    """Add devices inside a writer act, each with its entry; gives them as they came in.
+
+    A device of a recalled lot comes in recalled, one of a held lot on hold: the recall of a lot is also about serials
+    that are delivered after it.
+    """
+    locks = list_lot_locks(batch.connection, {row.model for row in rows})
+    arrived = []
+    for row in rows:
+        found = {one.is_hold for one in locks if one.lot.has(str(row.unit), row.model, row.maker_serial)}
+        state = DeviceState.RECALLED if False in found and row.state in MAY_BE_LOCKED else row.state
+        arrived.append(replace(row, state=state, held_at=batch.at if True in found else None))
+    devices.insert_devices(batch.connection, arrived)
+    for row in arrived:
+        append(batch, device_added(row, by=by))
+        if row.held_at is not None:
+            _log_hold(batch, row.id, is_held=True, by=by)
+    return tuple(arrived)
+
+
+def set_hold(batch: Batch, device_id: DeviceId, *, is_held: bool, by: str) -> None:
+    """Put a device on hold, or end its hold, inside a writer act; nothing is written where it is so already."""
+    if (load_device(batch.connection, device_id).held_at is not None) is is_held:
+        return
+    devices.set_device_hold(batch.connection, device_id, batch.at if is_held else None, at=batch.at)
+    note_device_change(batch, device_id)
+    _log_hold(batch, device_id, is_held=is_held, by=by)
+
+
+def _log_hold(batch: Batch, device_id: DeviceId, *, is_held: bool, by: str) -> None:
+    digest = devices.hold_digest(is_held=is_held)
+    append(batch, OperatorAct("device-hold", by, subject=owner_of(device_id), detail_sha256=digest))
 
 
 def _check_text(what: str, text: str | None) -> None:
@@ -221,15 +285,12 @@ def lock_out_device(batch: Batch, device_id: DeviceId, reason: RevocationReason,
 
 
 def bar_device(batch: Batch, device_id: DeviceId, *, by: str) -> None:
-    """Let a device enrol no more until an operator says so; the caller revokes its certificates."""
+    """Let a device enrol no more until an operator says so; the caller revokes its certificates. Its hold ends."""
     state = DeviceState(load_device(batch.connection, device_id).state)
     _expire_tokens(batch, device_id, by)
-    if DeviceState.QUARANTINED in MOVES[state]:
-        change_device_state(batch, device_id, DeviceState.QUARANTINED, by=by)
-    # A device that was only received is not quarantined: quarantine is for devices that may connect, and leads back
-    # into service.
-    elif state in MAY_ENROL:
-        change_device_state(batch, device_id, DeviceState.RECALLED, by=by)
+    set_hold(batch, device_id, is_held=False, by=by)
+    if (after := locked_state(state)) is not None:
+        change_device_state(batch, device_id, after, by=by)
 
 
 def transfer_device(batch: Batch, device_id: DeviceId, unit: UnitName, *, by: str, overlap: timedelta) -> DeviceRow:

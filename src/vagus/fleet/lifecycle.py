@@ -63,6 +63,23 @@ MAY_CONNECT: Final = frozenset({_S.COMMISSIONED, _S.IN_SERVICE, _S.ON_LOAN})
 HAS_ENDED: Final = frozenset({_S.DECOMMISSIONED, _S.SANITISED, _S.DISPOSED})
 """States in which no certificate of the device stays valid."""
 
+IS_LOCKED: Final = frozenset({_S.QUARANTINED, _S.RECALLED})
+"""States in which a device is locked out, until an operator moves it on."""
+
+MAY_BE_LOCKED: Final = frozenset(MOVES) - IS_LOCKED - HAS_ENDED
+"""States in which a device may enrol, or may come to: a device that is on its way here is received one day."""
+
+
+def locked_state(state: DeviceState) -> DeviceState | None:
+    """What a device becomes that is locked out; None where it is so already, or its life has ended.
+
+    A device that was never commissioned is recalled. Quarantine is for devices that may connect, and leads back into
+    service.
+    """
+    if state not in MAY_BE_LOCKED:
+        return None
+    return _S.QUARANTINED if _S.QUARANTINED in MOVES[state] else _S.RECALLED
+
 
 def decode_state(text: str) -> DeviceState:
     """The state that `text` names, with - or _ between words. Raises Malformed(BAD_ARGUMENT) naming them all."""

@@ -9,19 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vagus.clock import Entropy
 from vagus.errors import Conflict, Malformed
-from vagus.fleet.devices import check_unit
-from vagus.fleet.inventory_entries import device_added, record_model
+from vagus.fleet.devices import check_unit, insert_arriving
+from vagus.fleet.inventory_entries import record_model
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
-from vagus.records.devices import DeviceRow, insert_devices
+from vagus.records.devices import FROM_MANIFEST, DeviceRow
 from vagus.records.engine.writer import Batch
 from vagus.records.models import MakerAnchorRow, ModelRow, find_model, put_maker_anchor
 from vagus.records.plan_rows import list_known_serials
@@ -31,6 +31,7 @@ KIND = "vagus-manifest"
 _LARGEST = 64 * 1024 * 1024
 _MOST = 1_000_000
 _PART = 500
+_COUNTS = ("known", "added", "unknown", "recalled", "held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,10 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did: devices known before, added now, and left out because no unit was named for them."""
+    """What an import did: devices known before, added now, and left out because no unit was named for them.
+
+    Of those added, `recalled` and `held` are of lots that are recalled or on hold, and so are they.
+    """
 
     maker: str
     anchor_sha256: bytes
@@ -70,6 +74,13 @@ class Imported:
     known: int
     added: int
     unknown: int
+    recalled: int = 0
+    held: int = 0
+
+    def __add__(self, part: Imported) -> Imported:
+        """What this and a further part of the same manifest did."""
+        counts = {name: getattr(self, name) + getattr(part, name) for name in _COUNTS}
+        return replace(self, **counts)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -173,8 +184,8 @@ class ManifestImport:
 
     def take(
         self, batch: Batch, part: Sequence[MadeDevice], unit: UnitName | None, entropy: Entropy, *, by: str
-    ) -> tuple[int, int]:
-        """Add the devices of `part` that are not in the inventory to `unit`. Returns the numbers of known and new ones.
+    ) -> Imported:
+        """Add the devices of `part` that are not in the inventory to `unit`; gives what this part did.
 
         With `unit` None nothing is added. Raises Malformed(BAD_ARGUMENT) for an unknown unit.
         """
@@ -185,6 +196,7 @@ class ManifestImport:
             of_model = [one for one in part if one.model == model]
             known = list_known_serials(batch.connection, model, [one.serial for one in of_model])
             fresh += [one for one in of_model if one.serial not in known]
+        arrived: tuple[DeviceRow, ...] = ()
         if unit is not None:
             profiles = {model.name: find_model(batch.connection, model.name) for model in self.manifest.models}
             rows = [
@@ -197,14 +209,22 @@ class ManifestImport:
                     state=DeviceState.RECEIVED,
                     added_at=batch.at,
                     changed_at=batch.at,
+                    origin=FROM_MANIFEST,
                 )
                 for one in fresh
                 if (known_model := profiles[one.model]) is not None
             ]
-            insert_devices(batch.connection, rows)
-            for row in rows:
-                append(batch, device_added(row, by=by))
-        return len(part) - len(fresh), len(fresh)
+            arrived = insert_arriving(batch, rows, by=by)
+        return Imported(
+            self.manifest.maker,
+            self.manifest.anchor_sha256,
+            tuple(one.name for one in self.manifest.models),
+            known=len(part) - len(fresh),
+            added=len(arrived),
+            unknown=len(fresh) - len(arrived),
+            recalled=sum(one.state == DeviceState.RECALLED for one in arrived),
+            held=sum(one.held_at is not None for one in arrived),
+        )
 
 
 def _word(value: object) -> str:

@@ -168,7 +168,7 @@ def _transfer_device(
 
 
 def _alter_device(batch: Batch, device_id: DeviceId, act: str, digest: bytes, *, at: int) -> None:
-    """Take the profile or the host names away that a device had before the gap.
+    """Take the profile or the host names away that a device had before the gap; hold it, or end its hold, again.
 
     The entry has a digest only. Profiles are found among those on record; one that is not leaves the device as it is.
     Host names cannot be found, so the device has none until the next plan gives them again.
@@ -178,6 +178,9 @@ def _alter_device(batch: Batch, device_id: DeviceId, act: str, digest: bytes, *,
         for profile in devices.list_profiles(connection):
             if hashlib.sha256(profile.encode()).digest() == digest:
                 devices.set_device_profile(connection, device_id, profile, at=at)
+    elif act == "device-hold":
+        is_held = digest == devices.hold_digest(is_held=True)
+        devices.set_device_hold(connection, device_id, at if is_held else None, at=at)
     elif act == "device-host-names":
         device = devices.find_device(connection, device_id)
         if device is not None and devices.host_names_digest(device.host_names) != digest:

@@ -1,10 +1,11 @@
-"""Compares the rows that grant rights with the log: devices, tokens, keys, authorities, models; changes none.
+"""Compares the rows that grant rights with the log: devices, lots, tokens, keys, authorities, models; changes none.
 
 The principle: replay the log to the state that it implies, and compare the tables with that state. A row that the log
 never created, a row that is missing, and a row that differs are each a finding.
 
-Authorities, models and keys outside certificates are few: their state is kept in memory while leaves pass by (`take`).
-Devices and tokens may be a million, and entries about one device lie anywhere in the log. They are sorted instead:
+Authorities, models, locked lots and keys outside certificates are few: their state is kept in memory while leaves pass
+by (`take`). Devices and tokens may be a million, and entries about one device lie anywhere in the log. They are sorted
+instead:
 
 1. `take` writes each entry about a device as a line (subject, leaf index, text) into `SpillingSorter`, which keeps its
    lines in a temporary file. The subject is a hash of the device.
@@ -14,11 +15,11 @@ Devices and tokens may be a million, and entries about one device lie anywhere i
 
 So memory holds one device at a time. Lines, by their first letter:
 
-    A state number unit profile names   added            T token expiry       token made
+    A state number unit profile names hold   added       T token expiry       token made
     S before after                      state changed    P token key time     token spent
-    F what digest                       unit, profile or host names changed
+    F what digest                       unit, profile, host names or hold changed
     X time                              unused tokens ended
-    D id state number unit profile names                 the row of the device
+    D id state number unit profile names hold            the row of the device
     R token expiry key time                              the row of a token
 
 Excuses: an operator who settles the gap after a restore writes GapAccepted for the leaves [start, end). A row that is
@@ -38,17 +39,23 @@ from vagus.ledger.spilling_sorter import SpillingSorter
 from vagus.reasons import Reason
 from vagus.records import audit_rows
 from vagus.records.authorities import ACTIVE, REQUESTED, RETIRED, REVOKED, AuthorityRow, list_authorities, load_foreign
-from vagus.records.devices import host_names_digest
+from vagus.records.devices import hold_digest, host_names_digest
 from vagus.records.engine.database import Connection
 from vagus.records.installation import load_installation
 from vagus.records.keys import BLOCKED, find_key
 from vagus.records.models import facts_digest, list_maker_anchors, list_models
+from vagus.records.revocation.device_lots import LOT_ENDED, LOT_LOCKED, list_lot_locks
 from vagus.x509.crls.building import RevocationReason
 
 _ROWS = 1 << 60  # sort key of table rows, larger than any leaf index: rows sort after the leaves of their subject
-_DEVICE_FACTS = ("unit", "profile", "names")
-_FACTS = {"device-transfer": "unit", "device-profile": "profile", "device-host-names": "names"}
-"""Acts whose digest commits to a device's new unit, profile or host names."""
+_DEVICE_FACTS = ("unit", "profile", "names", "hold")
+_FACTS = {
+    "device-transfer": "unit",
+    "device-profile": "profile",
+    "device-host-names": "names",
+    "device-hold": "hold",
+}
+"""Acts whose digest commits to a device's new unit, profile or host names, or to its hold."""
 _COMPROMISES = tuple(int(reason) for reason in RevocationReason if reason.is_compromise)
 
 
@@ -78,7 +85,7 @@ class _Device:
     state: str | None = None
     numbered: str = ""
     facts: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """The digests of its unit, profile and host names, each with the leaf of its last change."""
+    """The digests of its unit, profile, host names and hold, each with the leaf of its last change."""
     tokens: dict[str, _Token] = field(default_factory=dict)
 
 
@@ -98,6 +105,7 @@ class RightsCheck:
         self._models: dict[bytes, list[tuple[int, bytes]]] = {}
         self._anchors: set[bytes] = set()
         self._policy: tuple[int, bytes] | None = None
+        self._lots: dict[str, tuple[int, bytes | None]] = {}  # None: the lock has ended
 
     def take(self, index: int, logged: LoggedEntry) -> None:
         """The next leaf."""
@@ -140,6 +148,7 @@ class RightsCheck:
         self._check_keys()
         self._check_models()
         self._check_policy()
+        self._check_lots()
         self.check_devices()
 
     def close(self) -> None:
@@ -179,6 +188,8 @@ class RightsCheck:
             self._sorter.add(_subject(entry.subject), index, f"F {_FACTS[entry.act]} {entry.detail_sha256.hex()}")
         elif entry.act == "maker-anchor-bound" and entry.detail_sha256 is not None:
             self._anchors.add(entry.detail_sha256)
+        elif entry.act in {LOT_LOCKED, LOT_ENDED} and entry.subject is not None:
+            self._lots[entry.subject] = index, entry.detail_sha256 if entry.act == LOT_LOCKED else None
 
     def _check_authorities(self) -> None:
         rows = {row.reference: row for row in list_authorities(self._connection)}
@@ -275,6 +286,15 @@ class RightsCheck:
         if digest != said and not (leaf is not None and self._is_excused(leaf)):
             raise contradiction(f"the policy in force is {_as_text(digest)}, the log says {_as_text(said)}", leaf)
 
+    def _check_lots(self) -> None:
+        """A lock that is lost or narrowed would let later devices of a recalled lot enrol."""
+        rows = {row.subject: row.digest for row in list_lot_locks(self._connection)}
+        for subject in sorted({*rows, *self._lots}):
+            leaf, said = self._lots.get(subject, (None, None))
+            if rows.get(subject) != said and not (leaf is not None and self._is_excused(leaf)):
+                name = subject.removeprefix("job:").replace("-", " ")
+                raise contradiction(f"{name} is not in the tables as the log says", leaf)
+
     # The checks of devices and their enrolment tokens.
 
     def check_devices(self) -> None:
@@ -283,6 +303,7 @@ class RightsCheck:
             subject = _subject(entries.conceal(self._salt, f"device:{device.id}"))
             numbered = entries.conceal(self._salt, f"number:{device.model}:{device.maker_serial}")
             facts = f"{_digest(device.unit)} {_digest(device.profile)} {host_names_digest(device.host_names).hex()}"
+            facts += f" {hold_digest(is_held=device.is_held).hex()}"
             self._sorter.add(subject, _ROWS, f"D {device.id} {device.state} {numbered} {facts}")
         for token in audit_rows.iterate_recorded_tokens(self._connection):
             subject = _subject(entries.conceal(self._salt, f"device:{token.device_id}"))
@@ -380,7 +401,8 @@ def _apply_to_token(replayed: _Device, leaf: int, kind: str, words: list[str]) -
 def _line(entry: entries.Entry, at: int) -> str:
     if isinstance(entry, entries.DeviceAdded):
         names = entry.host_names_sha256 or host_names_digest(())
-        return f"A {entry.state} {entry.numbered or ''} {_digest(entry.unit)} {_digest(entry.profile)} {names.hex()}"
+        facts = f"{_digest(entry.unit)} {_digest(entry.profile)} {names.hex()} {hold_digest(is_held=False).hex()}"
+        return f"A {entry.state} {entry.numbered or ''} {facts}"
     if isinstance(entry, entries.DeviceStateChanged):
         return f"S {entry.before} {entry.state}"
     if isinstance(entry, entries.TokenMade):

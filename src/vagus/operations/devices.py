@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vagus.errors import Malformed, NotAuthorised
 from vagus.fleet.devices import NewDevice, load_device
 from vagus.fleet.expiry import EXPIRED, PAGE, days_until, iterate_certified, shown_state
-from vagus.fleet.lifecycle import HAS_ENDED, MAY_ENROL, decode_state
+from vagus.fleet.lifecycle import HAS_ENDED, decode_state
 from vagus.fleet.manifests import Imported, ManifestImport, decode_manifest
 from vagus.identifiers import DeviceId, UnitName
 from vagus.operations.acts import Acts
@@ -77,18 +77,14 @@ class DeviceRevocation:
 class DeviceOutcome:
     """A device after an act on its certificates: `changed` of them changed, `before` were so already.
 
-    `sequence` is the number of the newest revocation step.
+    `sequence` is the number of the newest revocation step. `is_news`: anything changed, its hold included.
     """
 
     device: Device
     changed: int
     before: int
     sequence: int
-
-    @property
-    def may_enrol(self) -> bool:
-        """Whether the device may still get a certificate."""
-        return self.device.state in MAY_ENROL
+    is_news: bool
 
 
 class Devices(Acts):
@@ -185,24 +181,24 @@ class Devices(Acts):
         """
         check_may(actor, Act.REVOKE_DEVICE)
         wanted = self.preview_revocation(actor, device, reason, keeps_enrolling=keeps_enrolling)
-        device_id = wanted.device.id
-        if wanted.locks_out:
-            done = self.components.inventory.lock_out(device_id, wanted.reason, by=actor.id).result()
-        else:
-            done = self.components.revocations.revoke_device(str(device_id), wanted.reason, by=actor.id).result()
-        return self._outcome(device_id, done)
+        inventory = self.components.inventory
+        act = inventory.lock_out if wanted.locks_out else inventory.revoke
+        return self._outcome(wanted.device, act(wanted.device.id, wanted.reason, by=actor.id).result())
 
     def hold(self, actor: Actor, device: str) -> DeviceOutcome:
-        """Suspend every live certificate of a device until it is released or revoked. Raises as `find_named`."""
+        """Suspend every live certificate of a device, which gets no other, until it is released or revoked.
+
+        Raises as `find_named`.
+        """
         check_may(actor, Act.HOLD_DEVICE)
         found = self._find(actor, device)
-        return self._outcome(found.id, self.components.revocations.hold_device(str(found.id), by=actor.id).result())
+        return self._outcome(found, self.components.inventory.hold(found.id, by=actor.id).result())
 
     def release(self, actor: Actor, device: str) -> DeviceOutcome:
         """End every hold on a device's certificates. Raises as `find_named`."""
         check_may(actor, Act.RELEASE_DEVICE)
         found = self._find(actor, device)
-        return self._outcome(found.id, self.components.revocations.release_device(str(found.id), by=actor.id).result())
+        return self._outcome(found, self.components.inventory.release(found.id, by=actor.id).result())
 
     def import_manifest(self, actor: Actor, manifest: bytes, anchor_der: bytes, unit: UnitName | None) -> Imported:
         """Bind a maker's anchor to its models and add its unknown devices to `unit`, a part at a time.
@@ -213,22 +209,22 @@ class Devices(Acts):
         made = decode_manifest(manifest)
         taking = ManifestImport(made, anchor_der, self.components.pack.profile_of_category)
         models = self.components.writer.submit(partial(taking.bind, by=actor.id)).result()
-        known = fresh = 0
+        done = Imported(made.maker, made.anchor_sha256, models, known=0, added=0, unknown=0)
         for part in taking.parts():
             act = partial(taking.take, part=part, unit=unit, entropy=self.components.entropy, by=actor.id)
-            had, new = self.components.writer.submit(act).result()
-            known, fresh = known + had, fresh + new
-        added = fresh if unit is not None else 0
-        return Imported(made.maker, made.anchor_sha256, models, known, added, fresh - added)
+            done += self.components.writer.submit(act).result()
+        return done
 
     def _find(self, actor: Actor, device: str) -> Device:
         found = find_named(self.components.database, device)
         check_scope(actor, found.unit)
         return found
 
-    def _outcome(self, device_id: DeviceId, done: Revoked) -> DeviceOutcome:
+    def _outcome(self, before: Device, done: Revoked) -> DeviceOutcome:
         with self.components.database.reading() as connection:
-            return DeviceOutcome(load_device(connection, device_id), done.count, done.before, done.sequence)
+            now = load_device(connection, before.id)
+        is_news = bool(done.count) or (now.state, now.held_at) != (before.state, before.held_at)
+        return DeviceOutcome(now, done.count, done.before, done.sequence, is_news)
 
 
 def find_named(database: Database, text: str) -> Device:

@@ -245,15 +245,17 @@ class RecordedDevice:
     maker_serial: str
     state: str
     host_names: tuple[str, ...]
+    is_held: bool
 
 
 def iterate_recorded_devices(connection: Connection) -> Iterator[RecordedDevice]:
     """Every device by its id."""
     table = devices.c
     columns = (table.id, table.unit, table.model, table.profile, table.maker_serial, table.state, table.host_names)
-    for row in stream(connection, select(*columns).order_by(table.id)):
-        names = tuple(json.loads(row.host_names)) if row.host_names else ()
-        yield RecordedDevice(row.id, row.unit, row.model, row.profile, row.maker_serial, row.state, names)
+    query = select(*columns, table.held_at).order_by(table.id)
+    for row in stream(connection, query):
+        names, is_held = tuple(json.loads(row.host_names)) if row.host_names else (), row.held_at is not None
+        yield RecordedDevice(row.id, row.unit, row.model, row.profile, row.maker_serial, row.state, names, is_held)
 
 
 @dataclass(frozen=True, slots=True)

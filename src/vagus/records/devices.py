@@ -22,7 +22,8 @@ from vagus.records.engine.tables import certificates, device_contacts, devices, 
 class DeviceRow:
     """One device. `unit` is the compartment that owns it, `place` where it is; times are seconds since 1970.
 
-    `changed_at` moves with every change; `transferred_at` only with the unit, None where it never changed.
+    `changed_at` moves with every change; `transferred_at` only with the unit, None where it never changed. `held_at` is
+    None unless the device is on hold. `origin` says what added it, None where an earlier release did.
     """
 
     id: DeviceId
@@ -37,8 +38,12 @@ class DeviceRow:
     place: str | None = None
     host_names: tuple[str, ...] = ()
     transferred_at: int | None = None
+    held_at: int | None = None
+    origin: str | None = None
 
 
+FROM_PLAN, FROM_MANIFEST, FROM_OPERATOR = "plan", "manifest", "single"
+"""What adds devices (`DeviceRow.origin`)."""
 DEVICE = RowForm(DeviceRow, id=DEVICE_ID, unit=UNIT, state=Codec(str, str), host_names=ITEMS_OR_NULL)
 
 
@@ -89,13 +94,8 @@ _MOVE_CERTIFICATES = Statement(
 )
 
 
-def insert_device(connection: Connection, device: DeviceRow) -> None:
-    """Add a device whose id, and whose model and maker serial together, are new."""
-    _INSERT.change(connection, **DEVICE.values(device))
-
-
 def insert_devices(connection: Connection, rows: Sequence[DeviceRow]) -> None:
-    """`insert_device` for many."""
+    """Add devices whose ids, and whose models and maker serials together, are new."""
     _INSERT.change_many(connection, [DEVICE.values(row) for row in rows])
 
 
@@ -189,6 +189,16 @@ def set_device_host_names(connection: Connection, device_id: DeviceId, names: Se
 def host_names_digest(names: Sequence[str]) -> bytes:
     """The SHA-256 of a device's host names, in their order, as the ledger commits to them."""
     return hashlib.sha256(json.dumps(list(names)).encode("ascii")).digest()
+
+
+def set_device_hold(connection: Connection, device_id: DeviceId, held_at: int | None, *, at: int) -> None:
+    """Put a device on hold since `held_at`, or end its hold (None)."""
+    _change(connection, device_id, at=at, held_at=held_at)
+
+
+def hold_digest(*, is_held: bool) -> bytes:
+    """The SHA-256 by which the ledger commits to whether a device is on hold."""
+    return hashlib.sha256(b"held" if is_held else b"free").digest()
 
 
 def set_device_place(connection: Connection, device_id: DeviceId, place: str | None, *, at: int) -> None:

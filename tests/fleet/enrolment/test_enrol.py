@@ -343,3 +343,27 @@ def test_one_token_buys_nothing_more_over_a_second_protocol(hospital: Site, devi
     first, second = (wish(token, csr=csr, protocol=protocol) for protocol in ("est", "cmp"))
     hospital.enrolment.enrol(first, hospital.stock.clock.now())
     assert reason_of(hospital.enrolment.enrol, second, hospital.stock.clock.now()) is Reason.TOKEN_SPENT
+
+
+def test_a_device_on_hold_gets_no_first_certificate_until_it_is_released(hospital: Site, device: DeviceRow) -> None:
+    inventory, other = hospital.stock.inventory, hospital.stock.add(f"SN-{next(_SERIALS)}")
+    token = hospital.token(device)
+    inventory.hold(device.id, by=BY).result(10)
+    assert _refused(hospital, token=token) is Reason.ON_HOLD
+    assert _refused(hospital, peer=hospital.admit_born(device)) is Reason.ON_HOLD
+    _enrol(hospital, token=hospital.token(other))
+    inventory.release(device.id, by=BY).result(10)
+    _enrol(hospital, token=token)
+
+
+def test_a_hold_does_not_end_with_the_certificate_that_it_suspended(hospital: Site, device: DeviceRow) -> None:
+    issued, _, _ = _enrolled(hospital, device)
+    hospital.stock.inventory.hold(device.id, by=BY).result(10)
+    hospital.stock.clock.advance(days=740)
+    ends = x509.load_der_x509_certificate(issued.der).not_valid_after_utc
+    assert ends < hospital.stock.clock.now()
+    assert _refused(hospital, token=hospital.token(device)) is Reason.ON_HOLD
+    hospital.stock.inventory.lock_out(device.id, RevocationReason.KEY_COMPROMISE, by=BY).result(10)
+    with hospital.stock.database.reading() as connection:
+        now = load_device(connection, device.id)
+    assert (now.state, now.held_at) == ("quarantined", None), "a revocation takes the place of the hold"

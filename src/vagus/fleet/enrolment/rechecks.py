@@ -29,6 +29,9 @@ def check_not_suspended(now: ApplicantNow, device: DeviceRow) -> None:
     The verdict on the connection may be older than either. The writer runs one act after the other, so this check is
     final.
     """
+    if device.held_at is not None:
+        msg = f"the device {device.id} is on hold, so it gets no certificate; `vagus device release` ends the hold"
+        raise NotTrusted(Reason.ON_HOLD, msg, device=str(device.id))
     if now.is_held:
         msg = "a certificate of this device is on hold, so it gets no new one; release or revoke that certificate"
         raise NotTrusted(Reason.ON_HOLD, msg, device=str(device.id))

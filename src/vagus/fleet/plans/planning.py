@@ -17,8 +17,8 @@ from typing import TypeVar
 from vagus.clock import Clock, Entropy
 from vagus.durable_files import GROUP_FILE, replace_durably
 from vagus.errors import Conflict, Malformed, Misconfigured
-from vagus.fleet.devices import change_host_names, change_profile
-from vagus.fleet.inventory_entries import device_added, record_model
+from vagus.fleet.devices import change_host_names, change_profile, insert_arriving
+from vagus.fleet.inventory_entries import record_model
 from vagus.fleet.lifecycle import DeviceState
 from vagus.fleet.plans import differences
 from vagus.fleet.plans.status_urls import check_status_url, find_named_urls
@@ -31,7 +31,7 @@ from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevi
 from vagus.reasons import Reason
 from vagus.records import plan_rows
 from vagus.records.authorities import RETIRED, find_newest, list_authorities, set_authority_state
-from vagus.records.devices import DeviceRow, insert_devices, set_device_place
+from vagus.records.devices import FROM_PLAN, DeviceRow, set_device_place
 from vagus.records.engine.database import Database
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import load_installation
@@ -232,13 +232,12 @@ class Planning:
                 changed_at=batch.at,
                 place=device.place,
                 host_names=device.host_names,
+                origin=FROM_PLAN,
             )
             for device, profile in part
             if device.maker_serial not in known[device.model]
         ]
-        insert_devices(batch.connection, rows)
-        for row in rows:
-            append(batch, device_added(row, by=by))
+        insert_arriving(batch, rows, by=by)
 
 
 def _retire(batch: Batch, gone: plan_rows.ExistingAuthorityRow, *, by: str) -> None:

@@ -142,6 +142,8 @@ devices = _table(
     Column("added_at", Seconds, nullable=False),
     Column("changed_at", Seconds, nullable=False),
     Column("transferred_at", Seconds),  # when the device moved to its present unit; NULL: it was never in another
+    Column("held_at", Seconds),  # since when the device is on hold, so that it gets no certificate; NULL: it is not
+    Column("origin", String(10)),  # what added the device: plan, manifest or single; NULL: a release before 0.2
     # The serial comes first, because the model has an index of its own and may be the only condition of a query.
     UniqueConstraint("maker_serial", "model"),
     # for pages in the order that people read: unit, model, serial
@@ -151,6 +153,20 @@ devices = _table(
     Index("devices_by_profile", "profile", "unit", "model", "maker_serial"),
     Index("devices_by_model_and_state", "model", "state", "unit", "maker_serial"),
     _index_where("host_names IS NOT NULL", "devices_with_host_names", "id"),
+)
+
+# Lots that are recalled or on hold: a device of such a lot that is added later is so too.
+lot_locks = _table(
+    "lot_locks",
+    Column("id", Integer, primary_key=True),
+    Column("model", String(80), ForeignKey("models.name"), nullable=False),
+    Column("first_serial", ByteOrdered),  # the range of the makers' serials; NULL: all of the model
+    Column("last_serial", ByteOrdered),
+    Column("units", Text, nullable=False),  # JSON list of the units that were named; empty: all
+    Column("is_hold", Boolean, nullable=False),  # whether the lot is on hold, otherwise it is recalled
+    Column("made_by", String(100), nullable=False),
+    Column("made_at", Seconds, nullable=False),
+    Column("ended_at", Seconds),  # NULL: in force
 )
 
 # When devices were last admitted and last refused by a listener. No entry of the ledger names a contact: the gateways'
@@ -332,6 +348,9 @@ revocation_plans = _table(  # mass revocations, which are counted, approved, run
     Column("done", Integer, nullable=False),
     Column("stage", Integer, nullable=False),
     Column("stopped_because", Text),
+    # the last device without a certificate that the plan has done; NULL before the first
+    Column("device_position", String(26)),
+    Column("devices_done", Integer, nullable=False, default=0, server_default="0"),
 )
 
 ocsp_responders = _table(

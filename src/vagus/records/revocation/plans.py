@@ -18,6 +18,10 @@ RUNNING = "running"
 PAUSED = "paused"
 STOPPED = "stopped"
 DONE = "done"
+EVERY_DEVICE = "~"
+"""Sorts after every device id."""
+DEVICES_WITHOUT = "devices_without_certificate"
+"""The name in `counts` of the devices that are named and have no certificate of the plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,15 @@ class RevocationPlanRow:
     stopped_because: str | None
     locks_out: bool = False
     """Whether the devices of what is revoked enrol no more, until an operator says so."""
+    device_position: str | None = None
+    """The id of the last device without a certificate that was done, `EVERY_DEVICE` after all of them."""
+    devices_done: int = 0
+    """How many devices without a certificate the plan has locked out, put on hold or released."""
+
+    @property
+    def names_devices(self) -> bool:
+        """Whether the approvers saw, and the plan does, devices without a certificate too."""
+        return DEVICES_WITHOUT in self.counts
 
 
 _FORM = RowForm(
