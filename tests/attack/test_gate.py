@@ -267,7 +267,10 @@ SMUGGLED = {
     "no CRLF behind chunk": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxGET",
     "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "no host": b"GET / HTTP/1.1\r\n\r\n",
-    "absolute form": b"GET http://other/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "another scheme": b"GET http://other/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "absolute form without Host": b"GET https://other/ HTTP/1.1\r\n\r\n",
+    "absolute form with a user": b"GET https://user@other/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "absolute form with two hosts": b"GET https://a,b/ HTTP/1.1\r\nHost: a\r\n\r\n",
     "connect": b"CONNECT inner:22 HTTP/1.1\r\nHost: a\r\n\r\n",
     "websocket": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     "upgrade with body": b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"

@@ -8,6 +8,8 @@ from itertools import count
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp
@@ -17,6 +19,7 @@ from tests.simulator.enrolment import Site, new_site, request_der
 from tests.simulator.orders import new_key
 from tests.simulator.stock import BY
 from vagus.endpoints.est import EST_STATUS, est_app
+from vagus.endpoints.routing import RouteTable
 from vagus.events.log import REFUSALS
 from vagus.fleet.lifecycle import DeviceState
 from vagus.reasons import Reason
@@ -100,6 +103,53 @@ def test_attributes_ask_for_the_kind_of_key_that_the_pack_wants(standing: Site) 
     )
     answer = call(app, "GET", "/.well-known/est/csrattrs")
     assert est.decode_body(answer.body) == bytes.fromhex("300b0609608648016503040312")
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_base64_is_written_on_one_line_or_wrapped(standing: Site, *, is_wrapped: bool) -> None:
+    app = est_app(
+        enrolment=standing.enrolment,
+        ca_certificates=lambda _label, _peer: [standing.root.der],
+        clock=standing.stock.clock,
+        is_wrapped=is_wrapped,
+    )
+    for answer in (
+        call(app, "GET", "/.well-known/est/cacerts"),
+        call(app, "POST", ENROL, request_der(new_key()), headers=_basic(_token(standing))),
+    ):
+        lines = answer.body.split(b"\n")
+        assert (len(lines) > 1, max(map(len, lines)) == 64) == (is_wrapped, is_wrapped)
+        assert decode_certs_only(est.decode_body(answer.body))
+
+
+def test_head_is_get_without_a_body(app: ASGIApp) -> None:
+    for path in ("/.well-known/est/cacerts", "/.well-known/est/server/cacerts", "/.well-known/est/csrattrs"):
+        got, headed = call(app, "GET", path), call(app, "HEAD", path)
+        assert (headed.status, headed.headers, headed.body) == (200, got.headers, b"")
+
+
+def test_every_route_that_can_be_read_takes_head(app: ASGIApp) -> None:
+    """RFC 9110 9.1."""
+    assert isinstance(app, RouteTable)
+    assert all("HEAD" in route.methods for route in app.routes if "GET" in route.methods)
+
+
+def test_a_coded_body_is_415_and_an_identical_one_is_not(app: ASGIApp, standing: Site) -> None:
+    body, headers = request_der(new_key()), _basic(_token(standing))
+    answer = call(app, "POST", ENROL, body, headers={**headers, "Content-Encoding": "gzip"})
+    assert (answer.status, answer.headers["accept-encoding"]) == (415, "identity")
+    assert _certificate(call(app, "POST", ENROL, body, headers={**headers, "Content-Encoding": "identity"}))
+
+
+def test_too_many_attributes_are_400_and_as_many_as_allowed_are_not(app: ASGIApp, standing: Site) -> None:
+    for attributes, status in ((33, 400), (32, 200)):
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        for number in range(attributes):
+            builder = builder.add_attribute(x509.ObjectIdentifier(f"1.2.3.{number}"), b"x")
+        body = builder.sign(new_key(), hashes.SHA256()).public_bytes(Encoding.DER)
+        answer = call(app, "POST", ENROL, body, headers=_basic(_token(standing)))
+        assert answer.status == status
+        assert "retry-after" not in answer.headers
 
 
 def test_every_spelling_of_a_body_is_enrolled(app: ASGIApp, standing: Site) -> None:
@@ -190,6 +240,7 @@ def test_another_media_type_is_415(app: ASGIApp, standing: Site) -> None:
         (b"", 400, Reason.BAD_ENCODING),
         (b"\x30", 400, Reason.NON_DER),
         (b"MA==", 400, Reason.NON_DER),
+        (b"Certificate Request:", 400, Reason.BAD_ENCODING),
         (b"-----BEGIN CERTIFICATE REQUEST-----", 400, Reason.BAD_ENCODING),
         (b"M" * 1_000_000, 413, Reason.TOO_LARGE),
     ],

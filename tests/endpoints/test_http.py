@@ -17,11 +17,13 @@ from vagus.endpoints.http import (
     Scope,
     Send,
     check_framing,
-    check_target,
     read_body,
+    read_target,
     refusing,
     reporting_errors,
     send_response,
+    spell_head,
+    spell_name,
     status_of,
 )
 from vagus.errors import IntegrityFailure, LimitExceeded, Malformed, NotTrusted, Unavailable, VagusError
@@ -125,8 +127,6 @@ class TestFraming:
         check_framing("1.1", [self.HOST, (b"content-length", b"0")])
         check_framing("1.1", [self.HOST, (b"transfer-encoding", b" Chunked ")])
         check_framing("1.0", [])
-        check_target(b"/a?b")
-        check_target(b"*")
 
     @pytest.mark.parametrize(
         "fields",
@@ -150,13 +150,10 @@ class TestFraming:
         with refuses(Reason.SMUGGLING, Malformed):
             check_framing("1.0", [(b"transfer-encoding", b"chunked")])
 
-    def test_hosts_and_targets(self) -> None:
+    def test_there_is_one_host(self) -> None:
         for hosts in ([], [self.HOST, self.HOST]):
             with refuses(Reason.BAD_REQUEST, Malformed):
                 check_framing("1.1", hosts)
-        for target in (b"http://x/", b"x:443", b""):
-            with pytest.raises(Malformed):
-                check_target(target)
 
     @given(st.lists(st.tuples(st.sampled_from([b"content-length", b"transfer-encoding", b"host"]), st.binary())))
     def test_nothing_but_our_own_errors_comes_out(self, fields: list[tuple[bytes, bytes]]) -> None:
@@ -164,3 +161,77 @@ class TestFraming:
             check_framing("1.1", fields)
         except Malformed as error:
             assert error.reason in {Reason.SMUGGLING, Reason.BAD_REQUEST}
+
+
+class TestTargets:
+    @pytest.mark.parametrize(
+        ("target", "path", "host"),
+        [
+            (b"/a?b", b"/a?b", None),
+            (b"*", b"*", None),
+            (b"//x/a", b"//x/a", None),
+            (b"/http://x/", b"/http://x/", None),
+            (b"http://x/a/b?c=d", b"/a/b?c=d", b"x"),
+            (b"HTTP://X.example:8080/", b"/", b"X.example:8080"),
+            (b"http://x", b"/", b"x"),
+            (b"http://x?c", b"/?c", b"x"),
+            (b"http://x//a", b"//a", b"x"),
+            (b"http://x/a@b", b"/a@b", b"x"),
+            (b"http://[::1]:80/a", b"/a", b"[::1]:80"),
+        ],
+    )
+    def test_a_path_and_the_host_are_read_in_both_forms(self, target: bytes, path: bytes, host: bytes | None) -> None:
+        assert read_target(target, "http") == (path, host)
+        if host is not None:
+            assert read_target(target.replace(b"http:", b"https:").replace(b"HTTP:", b"HTTPS:"), "https")[0] == path
+            with refuses(Reason.BAD_REQUEST, Malformed, match="scheme"):
+                read_target(target, "https")
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            b"http://user@x/",
+            b"http://user:word@x/",
+            b"http:///a",
+            b"http://",
+            b"http://:80/",
+            b"http://x:/",
+            b"http://x:99999999/",
+            b"http://x,y/",
+            b"http://x/a#b",
+            b"http://x\\y/",
+            b"http:/x/",
+            b"ftp://x/",
+            b"ws://x/",
+            b"x:443",
+            b"a/b",
+            b"",
+        ],
+    )
+    def test_other_targets_are_refused(self, target: bytes) -> None:
+        with refuses(Reason.BAD_REQUEST, Malformed):
+            read_target(target, "http")
+
+    @given(st.binary(max_size=60))
+    def test_any_target_is_a_path_without_another_host_or_is_refused(self, target: bytes) -> None:
+        try:
+            path, _ = read_target(b"http://" + target, "http")
+        except Malformed:
+            return
+        assert path[:1] == b"/"
+
+
+def test_too_much_in_one_request_is_no_rate_limit() -> None:
+    """RFC 6585 4: clients take 429 as an invitation to send the same request again."""
+    assert 429 not in {int(status) for status in STATUS.values()}
+    assert STATUS[Reason.TOO_MANY] == 400
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"Content-Type", b"ETag", b"WWW-Authenticate", b"Content-Transfer-Encoding", b"Cache-Control", b"Date", b"X-A-1"],
+)
+def test_header_names_are_spelt_as_rfcs_write_them(name: bytes) -> None:
+    assert spell_name(name.lower()) == spell_name(name.upper()) == name
+    head = b"HTTP/1.1 200 OK\r\n%b: a:b-c\r\n\r\n"
+    assert spell_head(head % name.lower()) == head % name

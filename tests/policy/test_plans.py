@@ -100,6 +100,16 @@ def test_only_enrolment_listeners_have_registration_authorities() -> None:
     assert caught.value.facts["key"] == "listeners[0].registration_authorities[0]"
 
 
+def test_only_enrolment_listeners_have_base64() -> None:
+    assert [one.base64 for one in small().listeners] == ["line"]
+    wrapped = SMALL.replace('hospital = "h1"', 'hospital = "h1"\nbase64 = "wrapped"')
+    assert [one.base64 for one in decode(wrapped).listeners] == ["wrapped"]
+    relay = wrapped.replace('kind = "enrolment"', 'kind = "relay-tcp"\nupstream = "127.0.0.1:9"')
+    with refuses(Reason.BAD_PLAN, Misconfigured, match="only an enrolment listener has it; delete the key"):
+        decode(relay)
+    assert decode(relay.replace('base64 = "wrapped"\n', ""))
+
+
 def test_offline_are_roots_and_device_cas() -> None:
     offline = {kind for kind in AuthorityKind if kind.is_offline}
     assert offline == {AuthorityKind.ROOT, AuthorityKind.DEVICE_CA}
@@ -150,6 +160,7 @@ def test_serials_follow_from_model_and_counter() -> None:
         ('hospital = "h1"', 'hospital = "h9"', "listeners[0].hospital", "name one"),
         ('hospital = "h1"', 'hospital = "h1"\nunits = ["or"]', "listeners[0].units", "no unit of h1"),
         ('hospital = "h1"', 'hospital = "h1"\nupstream = "a:1"', "listeners[0].upstream", "correct it"),
+        ('hospital = "h1"', 'hospital = "h1"\nbase64 = "yes"', "listeners[0].base64", "'line' or 'wrapped'"),
         ('"127.0.0.1:0"', '"127.0.0.1:65536"', "listeners[0].address", "host:port"),
         ('host_names = ["enrol.test.example"]', "", "listeners[0].host_names", "add host_names to it"),
     ],

@@ -59,6 +59,15 @@ def plan(upstream: int) -> str:
         listeners=[
             plans.STATUS,
             plans.listener("enrol", "enrolment", "enrol.test.example", hospital="h1"),
+            plans.listener(
+                "enrol-old",
+                "enrolment",
+                "old.test.example",
+                hospital="h1",
+                units=["er"],
+                tls_minimum="1.2",
+                base64="wrapped",
+            ),
             plans.listener("control", "relay-http", "control.test.example", units=["icu"], function="control", **h1),
             plans.listener("home", "relay-http", "home.test.example", units=["remote-care"], **h1),
             plans.listener("legacy", "relay-http", "legacy.test.example", units=["er"], tls_minimum="1.2", **h1),

@@ -35,8 +35,8 @@ SLOW_SECONDS = 0.4
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 """The request that ends a connection."""
 
-_DATE = re.compile(rb"date: [^\r]*\r\n")
-_LENGTH = re.compile(rb"content-length: ([0-9]+)\r\n")
+_DATE = re.compile(rb"Date: [^\r]*\r\n")
+_LENGTH = re.compile(rb"Content-Length: ([0-9]+)\r\n")
 
 
 class Busy(LoadGauge):

@@ -193,3 +193,77 @@ class TestPlain:
                 with PlainClient(served.port()) as client:
                     assert client.get("/", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n").status == 200
                     assert client.is_closed()
+
+
+async def echo_target(scope: Scope, _receive: Receive, send: Send) -> None:
+    """Respond with what an application sees of the target, and with a name in lower case."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    query = scope["query_string"]
+    body = b" ".join([scope["raw_path"] + (b"?" + query if query else b""), *hosts])
+    await send_response(send, 200, [(b"content-length", b"%d" % len(body)), (b"etag", b'"a"')], body)
+
+
+class TestTargets:
+    @pytest.mark.parametrize(
+        ("target", "seen"),
+        [
+            (b"/a?b", b"/a?b x"),
+            (b"https://other:8443/a?b", b"/a?b other:8443"),
+            (b"HTTPS://other", b"/ other"),
+        ],
+    )
+    def test_an_application_sees_a_path_and_one_host(self, judge: PeerJudge, target: bytes, seen: bytes) -> None:
+        """RFC 9112 3.2.2: the host of the target takes the place of the Host field."""
+        with serving(gate(judge, app=echo_target)) as served, Client(served.port(), pump().credential) as client:
+            for _ in range(2):
+                client.send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+                assert client.read_response().body == seen
+
+    @pytest.mark.parametrize("target", [b"http://x/", b"https://a@x/", b"ftp://x/"])
+    def test_another_scheme_and_userinfo_are_refused_and_end_the_connection(
+        self, judge: PeerJudge, target: bytes
+    ) -> None:
+        with serving(gate(judge, app=echo_target)) as served, Client(served.port(), pump().credential) as client:
+            client.send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+            assert client.read_response().refusal == (400, Reason.BAD_REQUEST)
+            assert client.is_closed()
+
+    def test_two_hosts_are_refused_whatever_the_target_says(self, judge: PeerJudge) -> None:
+        with serving(gate(judge, app=echo_target)) as served:
+            for hosts in (b"", b"Host: x\r\nHost: y\r\n"):
+                with Client(served.port(), pump().credential) as client:
+                    client.send(b"GET https://x/ HTTP/1.1\r\n" + hosts + b"\r\n")
+                    assert client.read_response().refusal == (400, Reason.BAD_REQUEST)
+
+
+class TestHeaderNames:
+    @pytest.mark.parametrize(
+        ("request_line", "names"),
+        [
+            (b"GET / HTTP/1.1", [b"Date", b"Content-Length", b"ETag"]),
+            (b"HEAD / HTTP/1.1", [b"Date", b"Content-Length", b"ETag"]),
+            (b"GET / HTTP/1.0", [b"Date", b"Content-Length", b"ETag", b"Connection"]),
+            (b"GET ftp://x/ HTTP/1.1", [b"Date", b"Content-Type", b"Content-Length", b"Cache-Control", b"Connection"]),
+            (b"GET", [b"Date", b"Content-Type", b"Content-Length", b"Cache-Control", b"Connection"]),
+        ],
+    )
+    def test_names_are_written_as_rfcs_write_them(
+        self, judge: PeerJudge, request_line: bytes, names: list[bytes]
+    ) -> None:
+        """A client such as libest compares them byte by byte."""
+        with serving(gate(judge, app=echo_target)) as served, Client(served.port(), pump().credential) as client:
+            client.send(request_line + b"\r\nHost: x\r\n\r\n")
+            head = client.receive_until(b"\r\n\r\n")
+        assert [line.partition(b":")[0] for line in head.split(b"\r\n")[1:-2]] == names
+
+    def test_chunks_and_100_continue_are_as_they_were(self, judge: PeerJudge) -> None:
+        async def chunked(scope: Scope, receive: Receive, send: Send) -> None:
+            await send_response(send, 200, [], await read_body(scope, receive, 100) + b"etag: x\r\n\r\n")
+
+        with serving(gate(judge, app=chunked)) as served, Client(served.port(), pump().credential) as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+            assert client.receive_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.send(b"abc")
+            response = client.read_response()
+            assert response.body == b"abcetag: x\r\n\r\n"
+            assert response.headers["transfer-encoding"] == "chunked"

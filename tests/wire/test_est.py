@@ -37,6 +37,8 @@ def test_what_is_encoded_decodes_to_itself_on_one_line_and_on_several(tail: byte
     der = b"\x30" + tail
     assert b"\n" not in est.encode_body(der)
     assert est.decode_body(est.encode_body(der)) == est.decode_body(base64.encodebytes(der)) == der
+    assert est.decode_body(est.encode_lines(der)) == der
+    assert {len(line) for line in est.encode_lines(der).split(b"\n")[:-2]} <= {64}
 
 
 @given(st.binary(max_size=300))
@@ -64,6 +66,48 @@ def test_any_body_decodes_or_is_refused_by_our_own_error(body: bytes) -> None:
 )
 def test_a_body_that_is_neither_base64_nor_der_is_refused(body: bytes) -> None:
     assert reason_of(est.decode_body, body, error=Malformed) is Reason.BAD_ENCODING
+
+
+REQUEST = bytes.fromhex("3082010430820100") + bytes(range(252)) + b"\xfb\xff\xfe>"
+PEM = b"-----BEGIN CERTIFICATE REQUEST-----\n" + base64.encodebytes(REQUEST) + b"-----END CERTIFICATE REQUEST-----\n"
+TEXT = base64.b64encode(REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "it is empty"),
+        (b"\xef\xbb\xbf" + TEXT, "byte order mark"),
+        (TEXT.decode().encode("utf-16"), "byte order mark"),
+        (PEM, "it is PEM"),
+        (b"Certificate Request:\n    Data:\n" + PEM, "text and then PEM, as openssl req -text writes"),
+        (TEXT.replace(b"+", b" "), "spaces where base64 has plus signs"),
+        (TEXT.replace(b"+", b"%2B"), "percent-encoded"),
+        (TEXT.replace(b"+", b"-").replace(b"/", b"_"), "base64url"),
+        (TEXT + b"\x00", "ends with a zero byte"),
+        (b'"' + TEXT + b'"', "quoted"),
+        (b'{"csr":"' + TEXT + b'"}', "quoted or inside another format"),
+        (b"\x1f\x8b\x08\x00", "gzip"),
+        (base64.b64encode(TEXT), "base64 twice"),
+        (base64.b64encode(PEM), "base64 of PEM"),
+        (base64.b64encode(b"words"), "other than a DER request"),
+        (REQUEST + b"\n", "DER with 1 bytes of line end or space after it"),
+        (REQUEST + b"\r\n ", "DER with 3 bytes of line end or space after it"),
+        (b"words!", "neither base64 nor DER"),
+    ],
+)
+def test_a_refusal_names_what_the_body_is(body: bytes, said: str) -> None:
+    assert reason_of(est.decode_body, body, error=Malformed, match=said) is Reason.BAD_ENCODING
+
+
+def test_plus_signs_and_spaces_between_lines_are_read() -> None:
+    assert b"+" in TEXT
+    assert est.decode_body(TEXT) == REQUEST
+    assert est.decode_body(TEXT[:64] + b" \r\n\t" + TEXT[64:] + b" ") == REQUEST
+
+
+def test_bytes_other_than_line_ends_after_der_are_left_to_its_decoder() -> None:
+    assert est.decode_body(REQUEST + b"\x00") == REQUEST + b"\x00"
 
 
 def test_a_body_above_the_limit_is_refused_before_it_is_decoded() -> None:

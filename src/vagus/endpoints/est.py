@@ -56,20 +56,22 @@ def est_app(
     ca_certificates: CaCertificates,
     clock: Clock,
     wanted_key: KeyAlgorithm = KeyAlgorithm.P256,
+    is_wrapped: bool = False,
 ) -> RouteTable:
     """The routes under /.well-known/est, with or without the label (RFC 7030 3.2.2).
 
-    `wanted_key` is what clients are asked for (4.5); the profile of a device decides what it may have.
+    `wanted_key` is what clients are asked for (4.5); the profile of a device decides what it may have. `is_wrapped`
+    sends base64 in lines, which clients of RFC 7030 such as libest need and strongSwan does not read.
     """
-    handlers = _EstHandlers(enrolment, ca_certificates, clock, wanted_key)
+    handlers = _EstHandlers(enrolment, ca_certificates, clock, wanted_key, is_wrapped=is_wrapped)
 
     def path(operation: Operation) -> re.Pattern[str]:
         return re.compile(rf"{re.escape(est.ROOT)}/(?:({_LABEL})/)?{operation}\Z")
 
     return RouteTable(
         routes=(
-            Route(path(Operation.CACERTS), handlers.send_ca_certificates, ("GET",)),
-            Route(path(Operation.CSRATTRS), handlers.send_csr_attributes, ("GET",)),
+            Route(path(Operation.CACERTS), handlers.send_ca_certificates),
+            Route(path(Operation.CSRATTRS), handlers.send_csr_attributes),
             _enrolling(path(Operation.SIMPLEENROLL), partial(handlers.enrol, kind=Kind.ENROL)),
             _enrolling(path(Operation.SIMPLEREENROLL), partial(handlers.enrol, kind=Kind.RENEW)),
         ),
@@ -88,22 +90,29 @@ class _EstHandlers:
     """The handlers of one table; they hold no state of a request."""
 
     def __init__(
-        self, enrolment: Enrolment, ca_certificates: CaCertificates, clock: Clock, wanted_key: KeyAlgorithm
+        self,
+        enrolment: Enrolment,
+        ca_certificates: CaCertificates,
+        clock: Clock,
+        wanted_key: KeyAlgorithm,
+        *,
+        is_wrapped: bool,
     ) -> None:
         self._enrolment = enrolment
         self._ca_certificates = ca_certificates
         self._clock = clock
         self._csr_attributes = est.encode_csr_attributes(wanted_key)
         self._commits = CommitWaiter(enrolment.hurry)
+        self._encode = est.encode_lines if is_wrapped else est.encode_body
 
     async def send_ca_certificates(self, request: Request) -> Response:
         """RFC 7030 4.1: for anonymous peers too."""
         certificates = self._ca_certificates(request.found[1], request.admitted)
-        return _respond(est.CERTS_ONLY, encode_certs_only(certificates))
+        return self._respond(est.CERTS_ONLY, encode_certs_only(certificates))
 
     async def send_csr_attributes(self, _request: Request) -> Response:
         """RFC 7030 4.5."""
-        return _respond(est.CSR_ATTRIBUTES, self._csr_attributes)
+        return self._respond(est.CSR_ATTRIBUTES, self._csr_attributes)
 
     async def enrol(self, request: Request, *, kind: Kind) -> Response:
         """RFC 7030 4.2. The verdict on the peer was reached before its first byte: a refused one never comes here."""
@@ -130,16 +139,15 @@ class _EstHandlers:
         )
         await self._commits.wait_for(pending.committed)
         # 4. Respond with the issued certificate alone (RFC 7030 4.2.3).
-        return _respond(est.CERTS_ONLY, encode_certs_only((pending.finish().der,)))
+        return self._respond(est.CERTS_ONLY, encode_certs_only((pending.finish().der,)))
 
-
-def _respond(content_type: str, der: bytes) -> Response:
-    headers = (
-        # RFC 8951 asks for no such field, but RFC 7030 clients such as libest need it
-        (b"content-transfer-encoding", b"base64"),
-        (b"cache-control", b"no-store"),
-    )
-    return Response(HTTPStatus.OK, content_type.encode("ascii"), est.encode_body(der), headers)
+    def _respond(self, content_type: str, der: bytes) -> Response:
+        headers = (
+            # RFC 8951 asks for no such field, but RFC 7030 clients such as libest need it
+            (b"content-transfer-encoding", b"base64"),
+            (b"cache-control", b"no-store"),
+        )
+        return Response(HTTPStatus.OK, content_type.encode("ascii"), self._encode(der), headers)
 
 
 def _basic(header: bytes | None) -> est.BasicCredential | None:

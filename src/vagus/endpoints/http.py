@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final
@@ -31,6 +33,8 @@ _BAD_REQUEST: Final = (
     Reason.BAD_REQUEST,
     Reason.BAD_ARGUMENT,
     Reason.BUDGET_EXHAUSTED,
+    # RFC 6585 4: 429 is for too many requests in a time, and clients would send the same request again
+    Reason.TOO_MANY,
     Reason.WEAK_KEY,
     Reason.KEY_MISMATCH,
     Reason.EC_PARAMS,
@@ -149,7 +153,6 @@ STATUS: Final[Mapping[Reason, HTTPStatus]] = MappingProxyType(
     | dict.fromkeys(_OUR_FAULT, HTTPStatus.INTERNAL_SERVER_ERROR)
     | {
         Reason.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        Reason.TOO_MANY: HTTPStatus.TOO_MANY_REQUESTS,
         Reason.TIME_OUT: HTTPStatus.REQUEST_TIMEOUT,
         Reason.NOT_FOUND: HTTPStatus.NOT_FOUND,
         Reason.AUTHORITY_UNKNOWN: HTTPStatus.NOT_FOUND,
@@ -300,13 +303,53 @@ def check_framing(http_version: str, headers: Iterable[tuple[bytes, bytes]]) -> 
         raise Malformed(Reason.BAD_REQUEST, f"the request has {hosts} Host fields; send one (RFC 9112 3.2)")
 
 
-def check_target(target: bytes) -> None:
-    """Origin form only (RFC 9112 3.2): an absolute form may name another host than Host does.
+_ABSOLUTE: Final = re.compile(
+    rb"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?\Z"
+)
+_AUTHORITY: Final = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 
-    Raises Malformed(BAD_REQUEST).
+
+def read_target(target: bytes, scheme: str) -> tuple[bytes, bytes | None]:
+    """A request target as a path with its query, and the host that it names; None for the origin form (RFC 9112 3.2).
+
+    A server accepts the absolute form, and its host takes the place of the Host field (3.2.2). So no server after this
+    one gets two hosts to choose from. `scheme` is what the listener speaks. Raises Malformed(BAD_REQUEST).
     """
-    if not target.startswith(b"/") and target != b"*":
-        raise Malformed(Reason.BAD_REQUEST, "the request target is no path; send the path alone, this is no proxy")
+    # 1. The origin form and the asterisk form are what clients send to a server.
+    if target.startswith(b"/") or target == b"*":
+        return target, None
+    found = _ABSOLUTE.match(target)
+    if found is None:
+        raise Malformed(Reason.BAD_REQUEST, "the request target is neither a path nor a URL; send the path alone")
+    # 2. RFC 9110 7.4: https counts on a secured connection alone; http over TLS and all other schemes are not ours.
+    if found["scheme"].lower() != scheme.encode("ascii"):
+        msg = f"the request target is a URL of another scheme than {scheme}, which this listener speaks; send the path"
+        raise Malformed(Reason.BAD_REQUEST, msg)
+    # 3. RFC 9110 4.2.1, 4.2.4: an empty host is refused, and so is userinfo, which makes hosts look like others.
+    if _AUTHORITY.match(found["authority"]) is None:
+        msg = "the request target is a URL whose host is no plain host[:port]; leave user names out, or send the path"
+        raise Malformed(Reason.BAD_REQUEST, msg)
+    # 4. RFC 9112 3.2.1: an empty path is "/".
+    return (found["path"] or b"/") + (found["query"] or b""), found["authority"]
+
+
+_SPELLINGS: Final[Mapping[bytes, bytes]] = MappingProxyType(
+    {name.lower(): name for name in (b"ETag", b"WWW-Authenticate", b"TE", b"DAV", b"MIME-Version", b"Content-MD5")}
+)
+
+
+@lru_cache(maxsize=512)
+def spell_name(name: bytes) -> bytes:
+    """A header name as the RFCs write it; HTTP ignores case (RFC 9110 5.1), but clients such as libest do not."""
+    lowered = name.lower()
+    return _SPELLINGS.get(lowered) or b"-".join(part.capitalize() for part in lowered.split(b"-"))
+
+
+def spell_head(head: bytes) -> bytes:
+    """A response's head, from the status line to the empty line, with its names spelt by `spell_name`."""
+    first, *lines = head.split(b"\r\n")
+    parts = (line.partition(b":") for line in lines)
+    return b"\r\n".join([first, *(spell_name(name) + colon + value for name, colon, value in parts)])
 
 
 def _smuggling(what: str) -> Malformed:

@@ -27,6 +27,7 @@ from typing import Final, Protocol
 from vagus.authority.crls.published import PublishedCrl
 from vagus.authority.ocsp.responses import CachedResponse, SignedResponse
 from vagus.clock import Clock
+from vagus.endpoints.http import spell_name
 from vagus.endpoints.routing import Request, Response, Route, RouteTable
 from vagus.errors import LimitExceeded, Malformed, VagusError
 from vagus.reasons import Reason
@@ -41,6 +42,7 @@ _CRL: Final = b"application/pkix-crl"  # RFC 2585 section 4.2: media type of a C
 _CERTIFICATE: Final = b"application/pkix-cert"
 _NO_STORE: Final = ((b"cache-control", b"no-store"),)
 
+_FROM_BASE64URL: Final = str.maketrans("-_", "+/")
 _OCSP_PATH = re.compile(r"/ocsp(?:/.*)?\Z", re.DOTALL)
 _CRL_PATH = re.compile(r"/crl/([a-z0-9.-]{1,80})/([1-9][0-9]{0,3})/(complete|0|[1-9][0-9]{0,8})(\.delta)?\.crl\Z")
 _CERTIFICATE_PATH = re.compile(r"/ca/([a-z0-9.-]{1,80})/([1-9][0-9]{0,3})\.cer\Z")
@@ -143,8 +145,8 @@ class OcspReply:
 
     def encode(self) -> bytes:
         """All of it after status line and Date."""
-        lines = [name + b": " + value + b"\r\n" for name, value in self.fields]
-        head = b"content-type: %b\r\ncontent-length: %d\r\n" % (_OCSP_RESPONSE, len(self.body))
+        lines = [spell_name(name) + b": " + value + b"\r\n" for name, value in self.fields]
+        head = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (_OCSP_RESPONSE, len(self.body))
         return b"".join([head, *lines, b"\r\n", self.body])
 
 
@@ -254,6 +256,8 @@ class _StatusHandlers:
 def _decode_path(path: str) -> bytes:
     """The request of a GET (RFC 6960 A.1): base64 after /ocsp/, percent-encoded or, as many send it, not.
 
+    Clients that put it into a URL also send base64url (RFC 4648 section 5), whose two characters base64 does not have.
+
     Raises LimitExceeded(TOO_LARGE), Malformed(BAD_ENCODING).
     """
     text = path.removeprefix("/ocsp").lstrip("/")
@@ -261,7 +265,8 @@ def _decode_path(path: str) -> bytes:
         msg = f"the OCSP request in the path has {len(text)} characters, {MAX_OCSP_PATH} are allowed; send it by POST"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=MAX_OCSP_PATH, value=len(text))
     try:
-        decoded = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), validate=True)
+        plain = text.translate(_FROM_BASE64URL).encode("ascii")
+        decoded = base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, UnicodeEncodeError):
         decoded = b""
     if not decoded:

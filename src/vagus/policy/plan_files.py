@@ -201,6 +201,8 @@ class PlannedListener(Document):
     """The server behind the gateway; for relays only."""
     tls_minimum: Literal["1.2", "1.3"] = "1.3"
     """Oldest TLS version. 1.2 is refused while a unit has devices whose rule asks for 1.3."""
+    base64: Literal["line", "wrapped"] = "line"
+    """EST responses on one line (RFC 8951), or wrapped into lines of 64 characters for libest; enrolment alone."""
     registration_authorities: Annotated[tuple[DeviceReference, ...], Field(strict=False)] = ()
     """Devices whose connections may carry requests of others; enrolment alone."""
 

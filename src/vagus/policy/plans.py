@@ -260,6 +260,8 @@ class _Reader:
             self.refuse(f"{key}.upstream", msg)
         if one.registration_authorities and kind is not ListenerKind.ENROLMENT:
             self.refuse(f"{key}.registration_authorities", "only an enrolment listener has them; delete the key")
+        if one.base64 != "line" and kind is not ListenerKind.ENROLMENT:
+            self.refuse(f"{key}.base64", "only an enrolment listener has it; delete the key")
         return one.model_copy(update={"units": accepted})
 
 

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from vagus.endpoints.gateway.decisions import Outcome
-from vagus.endpoints.http import check_framing, check_target, problem_headers, refusing, status_of
+from vagus.endpoints.http import check_framing, problem_headers, read_target, refusing, spell_head, status_of
 from vagus.errors import LimitExceeded, Malformed, NotAuthorised, Unavailable, VagusError
 from vagus.events.log import REFUSALS
 from vagus.reasons import Reason
@@ -178,7 +178,7 @@ class AdmittedHttp(HttpToolsProtocol):
             return self._header_too_large()
         try:
             check_framing(self.parser.get_http_version(), self.headers)
-            check_target(self.url)
+            self._take_target()
         except VagusError as error:
             return error
         if self.parser.should_upgrade():
@@ -189,6 +189,12 @@ class AdmittedHttp(HttpToolsProtocol):
             if b"websocket" in (self._get_upgrade() or b""):
                 return NotAuthorised(Reason.UPGRADE_REFUSED, "this server takes HTTP only and no WebSocket")
         return None
+
+    def _take_target(self) -> None:
+        """Applications see a path alone, and the one Host that counts. Raises Malformed(BAD_REQUEST)."""
+        self.url, host = read_target(self.url, "http" if self._right is None else "https")
+        if host is not None:
+            self.headers[:] = [(b"host", host), *((name, value) for name, value in self.headers if name != b"host")]
 
     def _record_refusal(self, error: VagusError) -> None:
         if self._right is not None:
@@ -205,6 +211,7 @@ class AdmittedHttp(HttpToolsProtocol):
                 status = None if isinstance(objection, Unavailable) else HTTPStatus.FORBIDDEN
                 app = refusing(objection, status=status)  # type: ignore[assignment]
             self._tls.update(admitted=right.admitted, degraded=right.degraded)
+        cycle.transport = _HeadWriter(cycle)
         super()._start_asgi_task(cycle, app)
 
     # Connections that end before a request reaches an application.
@@ -260,9 +267,32 @@ class AdmittedHttp(HttpToolsProtocol):
         fields = [*self.server_state.default_headers, *problem_headers(error, chosen, len(body))]
         head = b"HTTP/1.1 %d %s\r\n" % (chosen, chosen.phrase.encode("ascii"))
         lines = [name + b": " + value + b"\r\n" for name, value in fields]
-        self.transport.write(b"".join([head, *lines, b"connection: close\r\n\r\n", body]))
+        self.transport.write(spell_head(b"".join([head, *lines, b"connection: close\r\n\r\n"])) + body)
         self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn calls for requests that do not parse."""
         self._refuse_unparsed(Malformed(Reason.BAD_REQUEST, msg))
+
+
+class _HeadWriter(asyncio.Transport):
+    """The transport of one response until its head is written, which uvicorn writes at once and in lower case."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        super().__init__()
+        self._cycle, self._transport = cycle, cycle.transport
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """The head in the RFCs' spelling; 100 Continue, which may come before it, has no header fields."""
+        if self._cycle.response_started:
+            self._cycle.transport = self._transport
+            data = spell_head(bytes(data))
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        """Whether the connection is ending."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._transport.close()

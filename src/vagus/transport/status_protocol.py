@@ -13,6 +13,7 @@ from __future__ import annotations
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from vagus.endpoints.http import spell_name
 from vagus.transport.http_protocol import PIPELINED, AdmittedHttp
 from vagus.transport.listener_state import ListenerState
 from vagus.transport.ocsp_cache import LONGEST_HEAD, LONGEST_REQUEST, MOST_FIELDS, OcspCache
@@ -118,5 +119,6 @@ class StatusHttp(AdmittedHttp):
         fields = self.server_state.default_headers
         if fields is not self._fields:
             self._fields = fields
-            self._begin = b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % field for field in fields)
+            lines = b"".join(b"%b: %b\r\n" % (spell_name(name), value) for name, value in fields)
+            self._begin = b"HTTP/1.1 200 OK\r\n" + lines
         return self._begin

@@ -7,7 +7,8 @@ bare DER is taken too, because embedded clients send it. Everything else is refu
 from __future__ import annotations
 
 import base64
-import binascii
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Final
@@ -56,35 +57,82 @@ def decode_body(body: bytes, *, limit: int = MAX_BODY) -> bytes:
     if len(body) > limit:
         msg = f"an EST body of {len(body)} bytes exceeds the limit of {limit} bytes; send the request alone"
         raise LimitExceeded(Reason.TOO_LARGE, msg, limit=limit, value=len(body))
-    text = body.strip(_WHITESPACE)
     # Base64 of a DER SEQUENCE always begins with "M", so the first byte distinguishes base64 from DER.
     if body[:1] == bytes((der.SEQUENCE,)):
+        end = _find_end(body)
+        if 0 < end < len(body) and not body[end:].strip(_WHITESPACE):
+            msg = f"the EST body is DER with {len(body) - end} bytes of line end or space after it; send the DER alone"
+            raise Malformed(Reason.BAD_ENCODING, msg)
         return body
-    if not text:
-        raise Malformed(Reason.BAD_ENCODING, "the EST body is empty; send base64 of the DER request")
-    if text.startswith(b"-----"):
-        msg = "the EST body is PEM; send the base64 without the BEGIN and END lines (RFC 7030 4.2.1)"
-        raise Malformed(Reason.BAD_ENCODING, msg)
-    return _decode_base64(text)
-
-
-def _decode_base64(text: bytes) -> bytes:
-    """Strict base64 (RFC 4648 section 4) with white space ignored. Raises Malformed(BAD_ENCODING)."""
+    text = body.strip(_WHITESPACE)
     compact = text.translate(None, _WHITESPACE)
+    decoded = _decode_base64(compact)
+    # Form encoding makes spaces of plus signs: passed over like line ends, they would leave other bytes.
+    with_plus = _decode_base64(body.translate(None, b"\t\r\n").replace(b" ", b"+"))
+    is_form = b" " in text and _find_end(with_plus) == len(with_plus)
+    if decoded and not is_form and decoded[:1] == bytes((der.SEQUENCE,)):
+        return decoded
+    seen = "it has spaces where base64 has plus signs, as form encoding (curl -d) leaves them; use --data-binary"
+    raise Malformed(Reason.BAD_ENCODING, f"the EST body is not read: {seen if is_form else _describe(text, decoded)}")
+
+
+_SEEN: Final[Sequence[tuple[re.Pattern[bytes], str]]] = tuple(
+    (re.compile(pattern, re.DOTALL), said)
+    for pattern, said in (
+        (rb"\Z", "it is empty; send base64 of the DER request"),
+        (rb"\xef\xbb\xbf|\xff\xfe|\xfe\xff", "it begins with a byte order mark (BOM); save it as plain ASCII"),
+        (rb"-----BEGIN", "it is PEM; send the base64 without the BEGIN and END lines (RFC 7030 4.2.1)"),
+        (rb".*-----BEGIN", "it is text and then PEM, as openssl req -text writes; send the base64 between the lines"),
+        (rb"\x1f\x8b", "it is compressed with gzip; send it uncompressed"),
+        (rb".*\x00\Z", "it ends with a zero byte, the end of a string in C; send the characters before it alone"),
+        (rb"[\"'<{]", "it is quoted or inside another format; send the base64 alone"),
+        (rb"[^%]*%[0-9A-Fa-f]{2}", "it is percent-encoded like a form or URL; send the base64 as it is"),
+        (rb"[A-Za-z0-9+/\s]*[-_]", "it is base64url; send base64 in the standard alphabet (RFC 4648 section 4)"),
+    )
+)
+
+
+def _describe(text: bytes, decoded: bytes) -> str:
+    """What a body that is no base64 of a SEQUENCE is instead, with the remedy."""
+    for pattern, said in _SEEN:
+        if pattern.match(text):
+            return said
+    if decoded.startswith(b"-----BEGIN"):
+        return "it is base64 of PEM; send base64 of the DER request"
+    if _decode_base64(decoded.translate(None, _WHITESPACE))[:1] == bytes((der.SEQUENCE,)):
+        return "it is base64 twice; encode the DER request once"
+    if decoded:
+        return "it is base64 of something other than a DER request; send PKCS#10"
+    return "it is neither base64 nor DER; send base64 of the DER request, padded, in the standard alphabet"
+
+
+def _decode_base64(compact: bytes) -> bytes:
+    """Strict base64 (RFC 4648 section 4) without white space; b"" for anything else."""
     try:
         decoded = base64.b64decode(compact, validate=True)
-    except (binascii.Error, ValueError):
-        decoded = b""
+    except ValueError:  # binascii.Error is one
+        return b""
     # RFC 4648 3.5: padding bits other than zero would give one request several spellings, so they are refused.
-    if not decoded or base64.b64encode(decoded) != compact:
-        msg = "the EST body is neither base64 nor DER; send base64 of the DER request, padded, in the standard alphabet"
-        raise Malformed(Reason.BAD_ENCODING, msg)
-    return decoded
+    return decoded if base64.b64encode(decoded) == compact else b""
+
+
+def _find_end(data: bytes) -> int:
+    """Where the DER element that begins `data` ends; -1 where it does not decode or is cut off."""
+    try:
+        return der.read_element(data, 0, len(data))[2]
+    except Malformed:
+        return -1
 
 
 def encode_body(der_bytes: bytes) -> bytes:
     """`der_bytes` as an EST body: base64 on one line, since strongSwan reads nothing else."""
     return base64.b64encode(der_bytes)
+
+
+def encode_lines(der_bytes: bytes) -> bytes:
+    """`der_bytes` as an EST body in lines of 64 characters, as OpenSSL's own decoder and so libest need it."""
+    text = base64.b64encode(der_bytes)
+    return b"".join(text[at : at + 64] + b"\n" for at in range(0, len(text), 64))
 
 
 def is_content_type(header: str | None, expected: str) -> bool:

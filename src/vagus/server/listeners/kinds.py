@@ -146,6 +146,7 @@ def _est(inputs: ListenerInputs, listener: PlannedListener) -> RouteTable:
         ca_certificates=ca_certificates,
         clock=installation.clock,
         wanted_key=installation.pack.service_keys.device,
+        is_wrapped=listener.base64 == "wrapped",
     )
 
 
