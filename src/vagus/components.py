@@ -204,14 +204,17 @@ class Components:
     def hierarchy(self) -> Hierarchy:
         """The acts that change which authorities exist. Raises Conflict(RESTORE_UNSETTLED) as `issuance`."""
         from vagus.authority.hierarchy import Hierarchy
+        from vagus.fleet.ca_trial import CaTrial
 
         self.set_backs.check_settled()
+        is_maker = self.settings.kind == "maker"
         return Hierarchy(
             self.pack,
             self.writer,
             keystore_or_new=self.keystore_or_new,
             requests=self.settings.requests,
-            is_maker=self.settings.kind == "maker",
+            judge=CaTrial(self.pack, self.database, self.clock, self.planning.host_names_of, is_maker=is_maker).judge,
+            is_maker=is_maker,
         )
 
     @cached_property

@@ -18,6 +18,7 @@ from vagus.authority.issuers import Issuer, OpenIssuers, open_issuers
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, ResponderRenewal
 from vagus.authority.revocation import Revocations
 from vagus.events.revocations import RevocationFollower
+from vagus.fleet.ca_trial import CaTrial
 from vagus.identifiers import DeviceId
 from vagus.keystore.envelopes import EnvelopeSealer
 from vagus.keystore.passphrases import Passphrase
@@ -114,7 +115,10 @@ class Installation:
 
     @property
     def hierarchy(self) -> Hierarchy:
-        return Hierarchy(self.pack, self.writer, keystore_or_new=self.keystore, requests=self.folder / "requests")
+        trial = CaTrial(self.pack, self.database, self.clock)
+        return Hierarchy(
+            self.pack, self.writer, keystore_or_new=self.keystore, requests=self.folder / "requests", judge=trial.judge
+        )
 
     def issuance(self, **extra: Any) -> Issuance:
         return Issuance(self.pack, self.writer, self.clock, self.entropy, **extra)

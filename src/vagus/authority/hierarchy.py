@@ -57,7 +57,8 @@ class RequestedAuthority:
 class Hierarchy:
     """The acts that add, change and retire authorities. `is_maker`: a maker's root has rules of its own.
 
-    `keystore_or_new` opens the keystore of an authority by its name, and makes it if there is none.
+    `keystore_or_new` opens the keystore of an authority by its name, and makes it if there is none. `judge` raises
+    where verifiers here would refuse what a CA from elsewhere issues as the authority of that name.
     """
 
     pack: PolicyPack
@@ -65,6 +66,7 @@ class Hierarchy:
     _: KW_ONLY
     keystore_or_new: Callable[[str], SoftwareKeystore]
     requests: Path
+    judge: Callable[[str, AuthorityKind, imports.ImportedChain], None]
     is_maker: bool = False
 
     def rule(self, kind: AuthorityKind) -> AuthorityRule:
@@ -109,7 +111,7 @@ class Hierarchy:
         """Accept the certificate that a CA elsewhere made for our request: it comes first, then those above it.
 
         Gives the reference of the authority, which is active from now on. Raises Conflict(AUTHORITY_UNKNOWN),
-        Conflict(ALREADY_EXISTS), Conflict(KEY_MISMATCH), and as `imports.check_authority`.
+        Conflict(ALREADY_EXISTS), Conflict(KEY_MISMATCH), and as `imports.check_authority` and `judge`.
         """
         row = self._find_newest(name)
         if row is None:
@@ -123,6 +125,7 @@ class Hierarchy:
             msg = f"the certificate is not for the key of {row.reference}; have the request of that authority certified"
             raise Conflict(Reason.KEY_MISMATCH, msg, authority=row.reference)
         imports.check_authority(found, self._profile_keys(AuthorityKind(row.kind)))
+        self.judge(name, AuthorityKind(row.kind), found)
         self.writer.submit(lambda batch: _certify(batch, row.id, row.reference, found, by=by)).result()
         return row.reference
 
@@ -142,11 +145,12 @@ class Hierarchy:
         from theirs. Without them everything that was revoked would be good again.
 
         Raises NotTrusted(CRL_INVALID) for a CRL of another key and for a delta, Conflict(ALREADY_EXISTS),
-        Conflict(KEY_MISMATCH), as `imports.check_authority`, and what importing a key raises.
+        Conflict(KEY_MISMATCH), as `imports.check_authority` and `judge`, and what importing a key raises.
         """
         # 1. Check the imported certificates and CRLs before any private key is opened.
         found = imports.read_chain(chain_pem)
         imports.check_authority(found, self._profile_keys(planned.kind))
+        self.judge(planned.name, planned.kind, found)
         for crl_der in crls:
             crl = decode_crl(crl_der)
             check_signer(crl, found.certificate_der)

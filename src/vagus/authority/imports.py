@@ -18,6 +18,7 @@ from vagus.records.certificates import NO_EXPIRY
 from vagus.x509 import Certificate, der, oids
 from vagus.x509.keys import PublicKey, check_key_strength, decode_public_key, verify_signature
 from vagus.x509.library_certificates import decode_certificate
+from vagus.x509.names.distinguished import decode_name
 from vagus.x509.pem import decode_certificates
 from vagus.x509.tbs import TbsFields, decode_tbs
 
@@ -65,8 +66,8 @@ class ImportedChain:
 def read_chain(chain_pem: bytes) -> ImportedChain:
     """The certificate that comes first in a PEM file and those above it.
 
-    Raises Malformed, and NotTrusted (NAME_CHAINING, BAD_SIGNATURE, UNSUPPORTED_ALGORITHM) if one was not signed by the
-    next. The last one need not be a root.
+    Names are compared as RFC 5280 7.1 has it. The last certificate need not be a root. Raises Malformed, and NotTrusted
+    (NAME_CHAINING, BAD_SIGNATURE, UNSUPPORTED_ALGORITHM) if one was not signed by the next.
     """
     ders = decode_certificates(chain_pem)
     certificates = [decode_certificate(one) for one in ders]
@@ -80,7 +81,7 @@ def read_chain(chain_pem: bytes) -> ImportedChain:
 
 def _check_signed(below: Certificate, above: Certificate) -> None:
     inner, outer = decode_tbs(below.tbs_certificate_bytes), decode_tbs(above.tbs_certificate_bytes)
-    if inner.issuer_der != outer.subject_der:
+    if not decode_name(inner.issuer_der).matches(decode_name(outer.subject_der)):
         msg = "the imported chain is broken: a certificate names another issuer than the next; order it leaf to root"
         raise NotTrusted(Reason.NAME_CHAINING, msg)
     verify_signature(outer.spki_der, inner.signature_der, below.signature, below.tbs_certificate_bytes)

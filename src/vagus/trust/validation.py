@@ -24,7 +24,7 @@ from vagus.x509.paths.checks import Descents, PathInputs
 from vagus.x509.paths.identity import check_host
 from vagus.x509.paths.policies import PolicyInputs
 from vagus.x509.paths.rules import DEVICE, IDEVID, PathRules
-from vagus.x509.paths.search import Pool, Search, find_path, pool_of_peer
+from vagus.x509.paths.search import Pool, Search, ValidPath, find_path, pool_of_peer
 from vagus.x509.signatures import SignatureVerdicts
 
 _CLIENT_AUTH = oid_contents("1.3.6.1.5.5.7.3.2")
@@ -154,6 +154,8 @@ class Validator:
             path = find_path(leaf, self._search(extra, expectation, at))
             # 4. Check the names: one identity, no other name form, the right unit; or the expected host.
             device_name = check_identity(leaf, expectation)
+            # 5. Check that the anchor may vouch for this device: a CA that was taken over stays in its compartment.
+            _check_anchor_bounds(path, device_name, expectation)
         except NotTrusted as refusal:
             # A maker's anchor vouches for no name of ours, so an IDevID proves none.
             # WRONG_COMPARTMENT comes after path and status were accepted.
@@ -195,6 +197,20 @@ class Validator:
             descents=self._descents,
             accept=lambda path: self._check_status(path, at),
         )
+
+
+def _check_anchor_bounds(path: ValidPath, device_name: DeviceName | None, expectation: Expectation) -> None:
+    """What the application binds an anchor to. Raises NotTrusted(PATHLEN|NAME_CONSTRAINT)."""
+    anchor, leaf = path.anchor, path.target
+    if anchor.path_length is not None and len(path.certificates) - 1 > anchor.path_length:
+        msg = f"certificate {leaf.label} has a CA above it that its anchor may not have beneath it; send another chain"
+        raise NotTrusted(Reason.PATHLEN, msg, certificate=leaf.label)
+    if anchor.domain is None:
+        return
+    unit = None if device_name is None else device_name.unit.domain(expectation.group_domain or "")
+    if unit is None or not f".{unit}".endswith(f".{anchor.domain}"):
+        msg = f"certificate {leaf.label} is for {unit or 'no device'}, and its CA may vouch for {anchor.domain} alone"
+        raise NotTrusted(Reason.NAME_CONSTRAINT, f"{msg}; enrol the device anew", certificate=leaf.label)
 
 
 def check_identity(leaf: PathCertificate, expectation: Expectation) -> DeviceName | None:

@@ -181,6 +181,13 @@ class Planning:
         plan = self.load_adopted() if self._adopted.exists() else None
         return plan.listener_names if isinstance(plan, HospitalPlan) else frozenset()
 
+    def host_names_of(self, hospital: str) -> tuple[str, ...]:
+        """The DNS names of the listeners of one hospital in the plan in force; none before one was applied."""
+        plan = self.load_adopted() if self._adopted.exists() else None
+        listeners = plan.listeners if isinstance(plan, HospitalPlan) else ()
+        named = [name for one in listeners if one.hospital == hospital for name in one.host_names]
+        return tuple(dict.fromkeys(one for one in named if ":" not in one and not one.replace(".", "").isdigit()))
+
     def _at(self) -> int:
         return int(self._clock.now().timestamp())
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from vagus.errors import NotTrusted
 from vagus.fleet.admission import Admitted
 from vagus.fleet.database_status import DatabaseStatus
+from vagus.fleet.device_anchors import device_anchors
 from vagus.fleet.maker_crls import FOLDER, MakerCrls
 from vagus.fleet.verifier_memory import DurableCrlMemory, set_floor
 from vagus.jobs.part import replace_notes
@@ -38,6 +39,7 @@ class Anchors:
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
+        self._group_domain = installation.row.group_domain or ""
         self._floor = ClockFloor()
         set_floor(self._floor, installation.database)
         memory = DurableCrlMemory(installation.database, installation.writer)
@@ -101,12 +103,12 @@ class Anchors:
     def make_validators(
         self, listener: PlannedListener, status: DatabaseStatus, *, takes_idevids: bool
     ) -> tuple[Validator, Validator | None]:
-        """Validators anchored in the hospital's own device CA, so a certificate of another hospital has no path here.
+        """Validators with the anchors of `device_anchors`.
 
         The second one validates the makers' certificates (IDevIDs), where the listener takes them.
         """
-        anchors = AnchorSet.from_der(self.certificates_of(lambda row: row.name == (listener.hospital or "")))
-        known = self.certificates_of(lambda row: row.name in listener.units)
+        domain = self._group_domain
+        anchors, known = device_anchors(self._authorities, listener.hospital or "", listener.units, domain)
         makers = None
         if takes_idevids and self._makers:
             makers = Validator(AnchorSet.from_der(self._makers), self._maker_status, floor=self._floor, limits=_SHOWN)

@@ -41,6 +41,8 @@ class PathAnchor:
     spki_sha256: bytes
     certificate: PathCertificate | None
     sha256: bytes  # SHA-256 of the anchor's certificate, or of its key where there is no certificate
+    domain: str | None = None  # the only domain whose devices it may vouch for, whatever its certificate says
+    path_length: int | None = None  # how many CAs may follow it, likewise (RFC 5937: constraints of an anchor)
 
     @property
     def label(self) -> str:
