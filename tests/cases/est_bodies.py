@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
-from cryptography.x509 import Name
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.cases.case import Case, Check, Observation
 from tests.cases.workshop import Workshop
@@ -144,7 +144,8 @@ def _observe_good(case: Case, workshop: Workshop) -> Iterator[Observation]:
         if body.is_compressed or body.request_der in seen:
             continue
         seen.add(body.request_der)
-        response = workshop.hospital.post(body.content)
+        key = b"" if body.attributes > MOST_ATTRIBUTES else body.info[2][2]
+        response = workshop.hospital.post(body.content, token=workshop.hospital.token(key))
         if body.attributes > MOST_ATTRIBUTES:
             is_right = response.status in {400, 413}
             yield Observation(name, describe(response), "400 or 413, since to wait changes nothing", is_right)
@@ -152,16 +153,30 @@ def _observe_good(case: Case, workshop: Workshop) -> Iterator[Observation]:
             yield _enrolled(name, response, body.info[2][2])
         if body.has_null:
             yield from _observe_null_twins(workshop)
-    fresh = signing_request(new_key(), Name([]))
+            yield _signed(name, workshop, body.request_der)
+    fresh = signing_request(new_key(), x509.Name([]))
     yield _enrolled("a plain request", workshop.hospital.post(base64.b64encode(fresh)), _spki(fresh))
 
 
 def _observe_null_twins(workshop: Workshop) -> Iterator[Observation]:
-    fresh = with_null(signing_request(new_key(), Name([])))
+    fresh = with_null(signing_request(new_key(), x509.Name([])))
     response = workshop.hospital.post(base64.b64encode(damaged(fresh)))
     is_right = response.status == 400 and response.reason == "POP_FAILED"
     yield Observation("NULL, and signed by another key", describe(response), "400 POP_FAILED", is_right)
     yield _enrolled("NULL on one's own key", workshop.hospital.post(base64.b64encode(fresh)), _spki(fresh))
+    outcome, certificate = workshop.maker.sign(damaged(fresh))
+    is_right = outcome.code == 1 and certificate is None
+    yield Observation("make-idevids: NULL, and signed by another key", outcome.err[-200:], "refused", is_right)
+
+
+def _signed(name: str, workshop: Workshop, request_der: bytes) -> Observation:
+    outcome, certificate = workshop.maker.sign(request_der)
+    is_right = certificate is not None and _key_of(x509.load_pem_x509_certificate(certificate)) == _spki(request_der)
+    return Observation(f"make-idevids: {name}", outcome.err[-200:] or "signed", "a certificate of its key", is_right)
+
+
+def _key_of(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _spki(request_der: bytes) -> bytes:
@@ -173,10 +188,7 @@ def _enrolled(what: str, response: Response, spki_der: bytes) -> Observation:
     is_right = response.status == 200
     if is_right:
         found = response.certificate
-        key = found.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        wanted = load_der_public_key(spki_der).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        is_right = key == wanted and found.signature_algorithm_parameters is not None
-        is_right = is_right and _ECDSA + der.NULL_DER not in found.public_bytes(Encoding.DER)
+        is_right = _key_of(found) == spki_der and _ECDSA + der.NULL_DER not in found.public_bytes(Encoding.DER)
     return Observation(what, describe(response), "200 and a certificate of its key, without NULL", is_right)
 
 
@@ -187,7 +199,7 @@ def _observe_faulty(case: Case, workshop: Workshop) -> Iterator[Observation]:
         detail = "" if response.status == 200 else str(json.loads(response.body).get("detail"))
         is_right = response.status in _REFUSED and re.search(body.words, detail) is not None
         yield Observation(name, describe(response), f"a refusal that names {body.fault}", is_right)
-    fresh = signing_request(new_key(), Name([]))
+    fresh = signing_request(new_key(), x509.Name([]))
     coded = workshop.hospital.post(base64.b64encode(fresh), headers=("Content-Encoding: gzip",))
     yield Observation("a body with Content-Encoding", describe(coded), "415", coded.status == 415)
     yield _enrolled("its own request in base64", workshop.hospital.post(base64.b64encode(fresh)), _spki(fresh))

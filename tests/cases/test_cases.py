@@ -113,3 +113,11 @@ def test_a_check_that_fails_or_observes_nothing_or_sees_what_is_wrong_fails_the_
     }.items():
         with Workshop.new() as workshop:
             assert judge(case, [Check("check", lambda _: True, observe)], workshop).faults == faults
+
+
+@pytest.mark.process
+def test_every_kind_passes_on_inputs_of_this_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, (files, names) in KINDS.items():
+        if names:
+            _folder(tmp_path, files, kind)
+    assert main([str(tmp_path)]) == 0, capsys.readouterr().out

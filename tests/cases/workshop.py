@@ -23,7 +23,7 @@ from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, found_hosp
 from tests.simulator.listeners import Response
 from tests.simulator.orders import key_pem, new_key
 from tests.simulator.processes import Served, serving
-from tests.simulator.running import Outcome, run
+from tests.simulator.running import Outcome, done, run
 from tests.simulator.upstreams import Seen, http_upstream
 from vagus.identifiers import DeviceId
 
@@ -40,10 +40,16 @@ class Hospital:
     served: Served
     upstream: Seen
     tokens: Iterator[tuple[str, str]]
+    owners: dict[bytes, str] = field(default_factory=dict)
 
-    def token(self) -> str:
-        """The token of a device that has no certificate yet."""
-        return next(self.tokens)[1]
+    def token(self, spki_der: bytes = b"") -> str:
+        """The token of a device without a certificate; of the device that has this key, where one has it already."""
+        if spki_der in self.owners:
+            return str(json.loads(vagus(self.folder, "token", "make", self.owners[spki_der], "--json"))["token"])
+        device, token = next(self.tokens)
+        if spki_der:
+            self.owners[spki_der] = device
+        return token
 
     def connect(self, listener: str, who: Credential | None = None) -> Wire:
         """A connection to a listener, over TLS unless it is the status listener; the server is not verified."""
@@ -111,6 +117,11 @@ class Workshop:
         return datetime.now(UTC).replace(microsecond=0)
 
     @cached_property
+    def maker(self) -> Maker:
+        """The maker."""
+        return Maker.new(self.scratch())
+
+    @cached_property
     def hospital(self) -> Hospital:
         """The served hospital."""
         scratch = self.scratch()
@@ -123,6 +134,35 @@ class Workshop:
             serving(folder, "--issue-for", "h1/icu,h1/infra", "--passphrase-source", SOURCE, around=ENVIRONMENT)
         )
         return Hospital(folder, scratch, served, upstream, iter(tokens.items()))
+
+
+@dataclass
+class Maker:
+    """A maker's installation with a line that takes requests, by commands in this process."""
+
+    folder: Path
+    serials: Iterator[str]
+
+    @classmethod
+    def new(cls, folder: Path) -> Maker:
+        """Founded, its line certified."""
+        batch = {"name": "first", "model": plans.PUMP, "first": 1, "count": DEVICES}
+        plan = folder / "plan.toml"
+        plan.write_text(plans.maker_plan(batches=[batch]), encoding="utf-8")
+        done(folder / "maker", "init", "--kind", "maker", "--unsafe-fast-kdf")
+        done(folder / "maker", "plan", "apply", str(plan), "--yes", "--ceremony")
+        return cls(folder, (f"AIP3-{number:06}" for number in range(1, DEVICES + 1)))
+
+    def sign(self, request: bytes) -> tuple[Outcome, bytes | None]:
+        """`make-idevids` of one device with this request, and the certificate (PEM) where one was made."""
+        serial = next(self.serials)
+        requests, out = self.folder / f"requests-{serial}", self.folder / f"out-{serial}"
+        requests.mkdir()
+        (requests / f"{serial}.csr").write_bytes(request)
+        words = ("--requests", str(requests), "--out", str(out), "--serial", serial)
+        outcome = run(self.folder / "maker", "maker", "make-idevids", *words)
+        certificate = out / serial / "certificate.pem"
+        return outcome, certificate.read_bytes() if certificate.is_file() else None
 
 
 def _plan(upstream: int) -> str:
