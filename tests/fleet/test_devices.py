@@ -12,7 +12,7 @@ from tests.simulator.queries import list_tokens_of
 from tests.simulator.refusals import refuses
 from tests.simulator.stock import BY, ER, ICU, OVERLAP, Stock
 from vagus.authority.lot_locks import end_lot_locks, lock_lot
-from vagus.errors import Conflict, NotAuthorised, VagusError
+from vagus.errors import Conflict, Malformed, NotAuthorised, VagusError
 from vagus.events.devices import DeviceFollower
 from vagus.fleet.devices import Inventory, NewDevice, load_device, owner_of
 from vagus.fleet.lifecycle import DeviceState
@@ -159,6 +159,24 @@ def test_a_host_name_belongs_to_one_living_device_and_never_to_a_listener(site: 
     new = NewDevice(unit=ICU, model="pump", maker_serial="SN-3", host_names=("enrol.h1.test",))
     with refuses(Reason.ALREADY_EXISTS, Conflict, match="belongs to a listener here"):
         inventory.add(new, by=BY)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("gate.h1.test.", "another spelling of gate.h1.test"),
+        ("Gate.h1.test", "another spelling of gate.h1.test"),
+        ("gerät.test", "another spelling of xn--gert-noa.test"),
+        ("[2001:db8::1]", "another spelling of 2001:db8::1"),
+        ("https://gate.h1.test", "without scheme, port and path"),
+        ("*.h1.test", "neither a host name nor an address"),
+    ],
+)
+def test_a_host_name_is_spelt_as_certificates_do(site: Stock, name: str, remedy: str) -> None:
+    with refuses(Reason.BAD_ARGUMENT, Malformed, match=remedy):
+        site.add("SN-1", host_names=(name,))
+    names = ("gate.h1.test", "xn--gert-noa.test", "2001:db8::1")
+    assert site.add("SN-1", host_names=names).host_names == names
 
 
 def _lock(site: Stock, *, is_hold: bool = False, **lot: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from tests.x509 import chains
 from tests.x509.hierarchy import sign
 from vagus.errors import LimitExceeded, Malformed, NotTrusted, PolicyRefusal, VagusError
 from vagus.reasons import Reason
+from vagus.wire.cms import encode_certs_only
 from vagus.x509 import der
 from vagus.x509.algorithms import ECDSA_SHA256, SIGNATURE_ALGORITHMS, SignatureAlgorithm
 from vagus.x509.names.distinguished import SubjectFields, encode_subject
@@ -38,6 +39,10 @@ def request(
     body = der.sequence(version, subject, spki or chains.spki(key), der.encode_tlv(0xA0, b"".join(attributes)))
     signature = sign(key, ECDSA_SHA256, body if message is None else message)
     return der.sequence(body, algorithm.identifier_der, der.bit_string(signature))
+
+
+def private_der(form: PrivateFormat) -> bytes:
+    return chains.key("p256").private_bytes(Encoding.DER, form, NoEncryption())
 
 
 def attribute(oid: str, *values: bytes) -> bytes:
@@ -227,6 +232,23 @@ def test_arbitrary_bytes_raise_only_our_errors(data: bytes) -> None:
 
 
 GOOD = request(asking(extension("2.5.29.17", der.sequence(der.implicit(2, b"pump")))), attribute("1.2.3", der.NULL_DER))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (chains.root().der, "a certificate"),
+        (encode_certs_only([chains.root().der]), "CMS or PKCS#7"),
+        (private_der(PrivateFormat.PKCS8), "a private key, which must not leave its device"),
+        (private_der(PrivateFormat.TraditionalOpenSSL), "a private key, which must not leave its device"),
+        (chains.spki(chains.key("p256")), "a public key alone"),
+        (der.sequence(der.integer(1)), "no CertificationRequest"),
+    ],
+)
+def test_what_was_sent_in_place_of_a_request_is_named(data: bytes, said: str) -> None:
+    assert reason_of(decode_request, data, error=Malformed, match=said) is Reason.BAD_ENCODING
+
+
 WHOLE = decode_request(GOOD)
 
 

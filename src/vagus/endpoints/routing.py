@@ -69,8 +69,8 @@ class Request:
             error = _HttpRefusal(Reason.BAD_REQUEST, f"the body must be {route.media_type}; set Content-Type so")
             # RFC 9110 15.5.16: 415 names the media type that is accepted
             raise error.with_status(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, b"accept", route.media_type)
-        coding = self.headers.get(b"content-encoding", b"identity").strip().lower()
-        if coding != b"identity":
+        coding = self.headers.get(b"content-encoding", b"").strip().lower()
+        if coding not in {b"", b"identity"}:
             error = _HttpRefusal(Reason.BAD_REQUEST, f"the body has Content-Encoding {coding[:32]!r}; send it uncoded")
             # RFC 9110 12.5.3: in a 415, Accept-Encoding names the content codings that are accepted
             raise error.with_status(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, b"accept-encoding", "identity")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from ipaddress import ip_address
 from typing import Final
 
 from vagus.authority.revocation import Revoked, hold_device, release_device, revoke_device
@@ -30,7 +29,7 @@ from vagus.records.revocation.device_lots import list_lot_locks
 from vagus.records.tokens import expire_tokens_of
 from vagus.records.units import find_unit
 from vagus.x509.crls.building import RevocationReason
-from vagus.x509.paths.name_constraints import is_host_name
+from vagus.x509.paths.identity import decode_host
 
 _LONGEST_SERIAL: Final = 80
 _LONGEST_PLACE: Final = 120
@@ -250,12 +249,10 @@ def _check_text(what: str, text: str | None) -> None:
 def _check_host_names(names: tuple[str, ...]) -> None:
     """Raises Malformed(BAD_ARGUMENT) for what no certificate could name as a server."""
     for name in names:
-        try:
-            ip_address(name)
-        except ValueError:
-            if name != name.lower() or not is_host_name(name):
-                msg = f"{name[:80]!r} is no host name in lower case and no address; correct it"
-                raise Malformed(Reason.BAD_ARGUMENT, msg) from None
+        host = decode_host(name)
+        if name.startswith("[") or (isinstance(host, str) and host != name):
+            msg = f"{name[:80]!r} is another spelling of {host}; write it so, as certificates do"
+            raise Malformed(Reason.BAD_ARGUMENT, msg)
 
 
 def change_device_state(

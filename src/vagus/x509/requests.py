@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vagus.errors import LimitExceeded, Malformed, NotTrusted
@@ -13,6 +14,7 @@ from vagus.x509.names.distinguished import read_attributes
 
 LARGEST_REQUEST = 64 * 1024
 _MOST_ATTRIBUTES = 32
+_Elements = Sequence[tuple[int, bytes, bytes]]
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 
 
@@ -43,12 +45,14 @@ def decode_request(request_der: bytes) -> CertificateRequest:
     # 2. RFC 2986 4.2: CertificationRequestInfo, signatureAlgorithm, signature, and no byte after them.
     outer = der.split_elements(der.content_of(request_der, der.SEQUENCE))
     if [tag for tag, _, _ in outer] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING] or outer[2][1][:1] != b"\x00":
-        raise Malformed(Reason.BAD_ENCODING, "the body is no CertificationRequest (RFC 2986 4.2); send PKCS#10 in DER")
+        msg = f"the body is {_name_object(outer)}; send a PKCS#10 request in DER (RFC 2986 4.2)"
+        raise Malformed(Reason.BAD_ENCODING, msg)
     (_, info, info_der), (_, _, algorithm_der), (_, signature_bits, _) = outer
     # 3. RFC 2986 4.1: version 0, subject, subjectPKInfo, attributes [0].
     fields = der.split_elements(info)
     if [tag for tag, _, _ in fields] not in ([2, 0x30, 0x30, 0xA0], [2, 0x30, 0x30]):
-        raise Malformed(Reason.BAD_ENCODING, "CertificationRequestInfo lacks a field; send PKCS#10 (RFC 2986 4.1)")
+        msg = f"the body is {_name_object(outer, fields)}; send a PKCS#10 request (RFC 2986 4.1)"
+        raise Malformed(Reason.BAD_ENCODING, msg)
     if fields[0][1] != b"\x00":
         msg = f"the certificate request has version {fields[0][1].hex()}, only 0 (v1) exists (RFC 2986 4.1)"
         raise Malformed(Reason.BAD_VERSION, msg)
@@ -68,6 +72,20 @@ def decode_request(request_der: bytes) -> CertificateRequest:
     read_attributes(subject_der)
     alternative = _find_alternative_names(fields[3][1]) if len(fields) == 4 else None
     return CertificateRequest(bytes(request_der), public_key, subject_der, alternative)
+
+
+def _name_object(outer: _Elements, fields: _Elements = ()) -> str:
+    """What clients send in place of a request, for a message."""
+    tags, inner = [tag for tag, _, _ in outer], [tag for tag, _, _ in fields]
+    if tags[:3] == [der.INTEGER, der.SEQUENCE, der.OCTET_STRING] or tags[:2] == [der.INTEGER, der.OCTET_STRING]:
+        return "a private key, which must not leave its device: make a new key pair"
+    if tags == [der.SEQUENCE, der.BIT_STRING]:
+        return "a public key alone, which proves no possession"
+    if tags[:1] == [der.OBJECT_IDENTIFIER]:
+        return "a CMS or PKCS#7 object"
+    if inner[:2] == [0xA0, der.INTEGER] or inner[:4] == [der.INTEGER, der.SEQUENCE, der.SEQUENCE, der.SEQUENCE]:
+        return "a certificate"
+    return "no CertificationRequest"
 
 
 def _find_alternative_names(attributes: bytes) -> bytes | None:
