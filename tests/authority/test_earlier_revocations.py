@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -20,6 +20,7 @@ from vagus.authority.crls.foreign import read_foreign_crl
 from vagus.authority.earlier_revocations import LOST, record_crls, revoke_earlier
 from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, LimitExceeded, NotTrusted
+from vagus.events.revocations import RevocationFollower
 from vagus.reasons import Reason
 from vagus.records.authorities import list_authorities
 from vagus.records.engine.tables import (
@@ -56,6 +57,7 @@ class OldAuthority:
         *,
         by: ec.EllipticCurvePrivateKey | None = None,
         base: int | None = None,
+        at: datetime | None = None,
     ) -> bytes:
         """Its newest CRL."""
         now = self.elsewhere.at
@@ -65,7 +67,7 @@ class OldAuthority:
         if base is not None:
             builder = builder.add_extension(x509.DeltaCRLIndicator(base), critical=True)
         for serial, reason in listed.items():
-            entry = x509.RevokedCertificateBuilder(serial, now - timedelta(days=1))
+            entry = x509.RevokedCertificateBuilder(serial, at or now - timedelta(days=1))
             if reason is not None:
                 entry = entry.add_extension(x509.CRLReason(reason), critical=False)
             builder = builder.add_revoked_certificate(entry.build())
@@ -92,6 +94,12 @@ def published(installation: Installation, shard: str = "complete") -> dict[int, 
     return reasons_in(crl_path(installation.folder / "published", f"{shard}.crl").read_bytes())
 
 
+def crl_of(installation: Installation) -> x509.CertificateRevocationList:
+    """Our newest complete CRL."""
+    installation.publisher.publish_all(icu(installation))
+    return x509.load_der_x509_crl(crl_path(installation.folder / "published", "complete.crl").read_bytes())
+
+
 def reasons_in(crl_der: bytes) -> dict[int, int]:
     crl = decode_crl(crl_der)
     entries = crl.entries.get(crl.issuer.relative_names, {})
@@ -104,6 +112,32 @@ def test_what_was_revoked_or_held_stays_so_in_our_crls(installation: Installatio
     kept = {0x5EED: 1, 0xBEEF: 0, 0xF00D: 6}
     assert published(installation) == kept
     assert published(installation, "0") == kept
+
+
+def test_the_dates_of_the_old_crl_stay_in_crls_ocsp_and_the_log(installation: Installation, old: OldAuthority) -> None:
+    """A signature from before the revocation stays provable only if its date is kept."""
+    before = old.elsewhere.at - timedelta(days=1)
+    old.hand_over(old.revocation_list(41, {0x5EED: x509.ReasonFlags.key_compromise, 0xF00D: HOLD}))
+    revoke_earlier(installation.writer, "h1/icu", 1, 0xBEEF, RevocationReason.SUPERSEDED, by=BY)
+    found = {one.serial_number: one.revocation_date_utc for one in crl_of(installation)}
+    assert found == {0x5EED: before, 0xF00D: before, 0xBEEF: installation.clock.now()}
+    follower = RevocationFollower(installation.database, installation.clock)
+    issuer = icu(installation).authority_id
+    for serial, date in found.items():
+        entry = follower.find(issuer, serial)
+        assert entry is not None
+        assert entry.at == int(date.timestamp()), "what OCSP responses give"
+    follower.close()
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=-1), timedelta(days=30)])
+def test_a_date_in_the_future_is_the_time_of_the_import(
+    installation: Installation, old: OldAuthority, ahead: timedelta
+) -> None:
+    now = old.elsewhere.at
+    old.hand_over(old.revocation_list(41, {0x5EED: None}, at=now + ahead))
+    (entry,) = crl_of(installation)
+    assert entry.revocation_date_utc == min(now, now + ahead)
 
 
 def test_our_numbers_go_on_from_theirs_however_high(installation: Installation, old: OldAuthority) -> None:

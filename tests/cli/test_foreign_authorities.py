@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from tests.simulator.running import PLAN, denied, done, run
@@ -101,6 +103,12 @@ def test_an_import_without_its_revocations_is_refused_and_with_them_keeps_them(f
     assert done(fresh, "ca", "revoke-earlier", "root#1", "BEEF", "--yes", "--json").facts["revoked"] == 1
     assert done(fresh, "ca", "revoke-earlier", "root#1", "5eed", "--yes", "--json").facts["revoked"] == 0
     assert unlisted(fresh) == ["root#1"]
+    done(fresh, "ceremony", "--yes")
+    entry = x509.load_pem_x509_crl(
+        done(fresh, "ca", "crls", "root").out.encode()
+    ).get_revoked_certificate_by_serial_number(0x5EED)
+    assert entry is not None
+    assert entry.revocation_date_utc == datetime(2026, 1, 1, tzinfo=UTC), "as the old operator's list says"
     denied(fresh, 3, "NOT_ISSUED", "ca", "revoke-earlier", "h1/icu#1", "BEEF")
     denied(fresh, 2, "BAD_ARGUMENT", "ca", "revoke-earlier", "root#1", "no number")
     done(fresh, "audit", "verify")

@@ -96,10 +96,12 @@ def record_entry(
     before = find_revocation(batch.connection, row.leaf_index)
     if before is not None and gravity(reason) <= gravity(RevocationReason(before.reason)):
         return 0
+    # a date in the future, or a missing one, is the time of this act
+    dated_at = said.dated_at if said.dated_at is not None and said.dated_at < batch.at else None
     if reason is RevocationReason.CERTIFICATE_HOLD:
-        hold_row(batch, row, by=by)
+        hold_row(batch, row, by=by, dated_at=dated_at)
     else:
-        revoke_row(batch, row, reason, by=by)
+        revoke_row(batch, row, reason, by=by, dated_at=dated_at)
     return 1
 
 

@@ -108,23 +108,32 @@ def block_key(batch: Batch, spki_sha256: bytes, *, by: str) -> bool:
     return is_news
 
 
-def revoke_row(batch: Batch, row: certificate_rows.CertificateRow, reason: RevocationReason, *, by: str) -> int:
+def revoke_row(
+    batch: Batch,
+    row: certificate_rows.CertificateRow,
+    reason: RevocationReason,
+    *,
+    by: str,
+    dated_at: int | None = None,
+) -> int:
     """Revoke the certificate of `row`, in its present state; gives its number in the sequence.
 
     A compromise concerns the key: its other unexpired certificates, of any issuer, are revoked in the same act.
-    A second revocation changes nothing, unless it is the first one for a compromise. Raises
-    PolicyRefusal(POLICY_VIOLATION) for the reasons of hold and release, and for a root's own certificate.
+    A second revocation changes nothing, unless it is the first one for a compromise. `dated_at` is the date that a CRL
+    from elsewhere gave, in seconds since 1970 UTC. Raises PolicyRefusal(POLICY_VIOLATION) for the reasons of hold and
+    release, and for a root's own certificate.
     """
-    return _revoke(batch, _read_again(batch, row), reason, by=by)
+    return _revoke(batch, _read_again(batch, row), reason, by=by, dated_at=dated_at)
 
 
-def hold_row(batch: Batch, row: certificate_rows.CertificateRow, *, by: str) -> int:
+def hold_row(batch: Batch, row: certificate_rows.CertificateRow, *, by: str, dated_at: int | None = None) -> int:
     """Suspend the certificate of `row`; gives its number in the sequence. A second hold changes nothing.
 
+    `dated_at` as in `revoke_row`.
     Raises Conflict(REVOKED), and PolicyRefusal(POLICY_VIOLATION) for an authority: with its release all that it signed
     meanwhile would become good.
     """
-    return _hold(batch, _read_again(batch, row), by=by)
+    return _hold(batch, _read_again(batch, row), by=by, dated_at=dated_at)
 
 
 def release_row(batch: Batch, row: certificate_rows.CertificateRow, *, by: str, held_until: int) -> int | None:
@@ -137,8 +146,8 @@ def release_row(batch: Batch, row: certificate_rows.CertificateRow, *, by: str, 
     return None if is_later else _release(batch, one, by=by)
 
 
-def _revoke(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str) -> int:
-    sequence = _revoke_one(batch, one, reason, by=by)
+def _revoke(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str, dated_at: int | None = None) -> int:
+    sequence = _revoke_one(batch, one, reason, by=by, dated_at=dated_at)
     if not (reason.is_compromise and one.is_key_shared):
         return sequence
     mine = one.certificate
@@ -152,7 +161,7 @@ def _revoke(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str) 
     return sequence
 
 
-def _revoke_one(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str) -> int:
+def _revoke_one(batch: Batch, one: Revocable, reason: RevocationReason, *, by: str, dated_at: int | None = None) -> int:
     row = one.certificate
     # 1. Refuse what is no revocation: hold and removeFromCRL are other acts, and a root cannot revoke itself.
     if reason in {RevocationReason.CERTIFICATE_HOLD, RevocationReason.REMOVE_FROM_CRL}:
@@ -174,13 +183,13 @@ def _revoke_one(batch: Batch, one: Revocable, reason: RevocationReason, *, by: s
             return one.sequence
     # 4. Write all of the revocation in this one act: step of the sequence, CRL entry, state of the certificate, state
     # of the key, ledger entry.
-    sequence = _write(batch, one, rows.REVOKE, reason, certificate_rows.REVOKED, blocked)
+    sequence = _write(batch, one, rows.REVOKE, reason, certificate_rows.REVOKED, dated_at, blocked)
     _note_authority(batch, row)
-    append(batch, Revocation(one.reference, row.serial, int(reason), sequence, by))
+    append(batch, Revocation(one.reference, row.serial, int(reason), sequence, by, dated_at))
     return sequence
 
 
-def _hold(batch: Batch, one: Revocable, *, by: str) -> int:
+def _hold(batch: Batch, one: Revocable, *, by: str, dated_at: int | None = None) -> int:
     row = one.certificate
     if row.owner.startswith("authority:"):
         msg = f"certificate owner {row.owner} is an authority, and an authority cannot be put on hold; revoke it"
@@ -189,8 +198,8 @@ def _hold(batch: Batch, one: Revocable, *, by: str) -> int:
         raise _revoked(one)
     if one.sequence is not None:
         return one.sequence
-    sequence = _write(batch, one, rows.HOLD, RevocationReason.CERTIFICATE_HOLD, certificate_rows.HELD)
-    append(batch, Hold(one.reference, row.serial, sequence, by))
+    sequence = _write(batch, one, rows.HOLD, RevocationReason.CERTIFICATE_HOLD, certificate_rows.HELD, dated_at)
+    append(batch, Hold(one.reference, row.serial, sequence, by, dated_at))
     return sequence
 
 
@@ -216,10 +225,17 @@ def _release(batch: Batch, one: Revocable, *, by: str) -> int:
 
 
 def _write(
-    batch: Batch, one: Revocable, act: str, reason: RevocationReason, state: str, further: tuple[Write, ...] = ()
+    batch: Batch,
+    one: Revocable,
+    act: str,
+    reason: RevocationReason,
+    state: str,
+    dated_at: int | None,
+    further: tuple[Write, ...] = (),
 ) -> int:
     """Write the next step of the sequence, the entry for later CRLs and the certificate's state, in one round trip."""
     row, sequence = one.certificate, batch.next_revocation()
+    event = _event(batch, one, sequence, act, reason, dated_at)
     if one.sequence is not None:
         rows.delete_revocation(batch.connection, row.leaf_index)
     entry = RevocationRow(
@@ -231,11 +247,11 @@ def _write(
         reason=int(reason),
         revoked_at=batch.at,
         not_after=row.not_after,
-        entry_der=encode_crl_entry(row.serial, datetime.fromtimestamp(batch.at, UTC), reason),
+        entry_der=encode_crl_entry(row.serial, datetime.fromtimestamp(event.date, UTC), reason),
     )
     write_together(
         batch.connection,
-        rows.event_write(_event(batch, one, sequence, act, reason)),
+        rows.event_write(event),
         rows.revocation_write(entry),
         certificate_rows.state_write(row.leaf_index, state),
         *further,
@@ -243,9 +259,11 @@ def _write(
     return sequence
 
 
-def _event(batch: Batch, one: Revocable, sequence: int, act: str, reason: RevocationReason) -> RevocationEvent:
+def _event(
+    batch: Batch, one: Revocable, sequence: int, act: str, reason: RevocationReason, dated_at: int | None = None
+) -> RevocationEvent:
     row = one.certificate
-    event = RevocationEvent(sequence, row.authority_id, row.serial, act, int(reason), batch.at)
+    event = RevocationEvent(sequence, row.authority_id, row.serial, act, int(reason), batch.at, dated_at)
     batch.note_step(event)
     return event
 

@@ -99,7 +99,7 @@ class RevocationFollower(Follower[RevocationEvent]):
 
 def _pack(event: RevocationEvent) -> int:
     """Time, sequence, reason and hold in one number."""
-    return ((event.at << _SEQUENCE_BITS | event.sequence) << _REASON_BITS | event.reason) << 1 | (event.act == HOLD)
+    return ((event.date << _SEQUENCE_BITS | event.sequence) << _REASON_BITS | event.reason) << 1 | (event.act == HOLD)
 
 
 def _unpack(authority_id: int, serial: int, packed: int) -> RevokedEntry:

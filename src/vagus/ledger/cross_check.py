@@ -131,13 +131,15 @@ class CrossCheck:
     def _take_revocation(self, index: int, entry: Revocation | Hold | Release) -> None:
         row = next(self._events, None)
         reason = entry.reason if isinstance(entry, Revocation) else None
+        dated_at = None if isinstance(entry, Release) else entry.dated_at
         if row is None:
             raise contradiction(f"its revocation step {entry.sequence} is missing from the tables", index)
-        if (row.sequence, row.authority, row.serial, row.act) != (
+        if (row.sequence, row.authority, row.serial, row.act, row.dated_at) != (
             entry.sequence,
             entry.authority,
             entry.serial,
             _ACTS[type(entry)],
+            dated_at,
         ) or (reason is not None and row.reason != reason):
             raise contradiction(f"it differs from step {row.sequence} of the revocation sequence in the tables", index)
         if row.sequence != self.revocations + 1:

@@ -63,6 +63,7 @@ class Revocation:
     reason: int  # revocation reason code of RFC 5280 5.3.1
     sequence: int
     by: Owner
+    dated_at: int | None = None  # the revocation date that a CRL from elsewhere gives; None: the time of the entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Hold:
     serial: Serial
     sequence: int
     by: Owner
+    dated_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

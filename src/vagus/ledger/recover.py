@@ -237,7 +237,8 @@ def _insert_step(
     act, state, reason = _STEPS[type(entry)]
     if isinstance(entry, entries.Revocation):
         reason = RevocationReason(entry.reason)
-    event = RevocationEvent(sequence, authority_id, entry.serial, act, int(reason), logged.at)
+    dated_at = None if isinstance(entry, entries.Release) else entry.dated_at
+    event = RevocationEvent(sequence, authority_id, entry.serial, act, int(reason), logged.at, dated_at)
     rows.insert_event(batch.connection, event)
     certificate = certificate_rows.find_certificate(batch.connection, authority_id, entry.serial)
     if certificate is None:
@@ -263,7 +264,7 @@ def _insert_step(
             reason=int(reason),
             revoked_at=logged.at,
             not_after=certificate.not_after,
-            entry_der=encode_crl_entry(entry.serial, datetime.fromtimestamp(logged.at, UTC), reason),
+            entry_der=encode_crl_entry(entry.serial, datetime.fromtimestamp(event.date, UTC), reason),
         ),
     )
 

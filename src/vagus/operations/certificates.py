@@ -32,9 +32,9 @@ from vagus.records.certificates import (
 )
 from vagus.records.devices import find_device
 from vagus.records.installation import load_salt
-from vagus.records.revocation.revocations import find_revocation
+from vagus.records.revocation.revocations import RevocationRow, find_revocation
 from vagus.x509.certificates import decode_certificate
-from vagus.x509.crls.building import RevocationReason
+from vagus.x509.crls.building import RevocationReason, read_entry_date
 from vagus.x509.searchable import SearchFacts, read_search_facts, search_name
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class _View:
             return None
         entry = find_revocation_entry(self.connection, row.sequence, row.revoked_at)
         leaf, by = (None, None) if entry is None else (entry[0], _find_who(self.connection, entry[1], self.actor))
-        return CertificateRevocation(RevocationReason(row.reason).spelling, row.revoked_at, by, leaf)
+        return CertificateRevocation(RevocationReason(row.reason).spelling, _date(row), by, leaf)
 
     def above(self, one: Certificate) -> tuple[bytes, ...]:
         """The certificates above one, nearest first, as far as they are known."""
@@ -361,6 +361,11 @@ def _ambiguous(text: str, found: list[Certificate]) -> Malformed:
     return Malformed(Reason.BAD_ARGUMENT, msg, value=text)
 
 
+def _date(row: RevocationRow) -> int:
+    """The date that CRLs give, in seconds since 1970 UTC: of an imported CA's certificates that of the old CRL."""
+    return int(read_entry_date(row.entry_der).timestamp())
+
+
 def _describe(connection: Connection, row: CertificateRow, authority: str, actor: Actor, at: int) -> DeviceCertificate:
     step = find_revocation(connection, row.leaf_index) if row.state in (REVOKED, HELD) else None
     found = None if step is None else find_revocation_entry(connection, step.sequence, step.revoked_at)
@@ -372,7 +377,7 @@ def _describe(connection: Connection, row: CertificateRow, authority: str, actor
         not_after=row.not_after,
         days_left=days_until(row.not_after, at=at),
         reason=None if step is None else RevocationReason(step.reason).spelling,
-        revoked_at=None if step is None else step.revoked_at,
+        revoked_at=None if step is None else _date(step),
         revoked_by=None if found is None else _find_who(connection, found[1], actor),
     )
 

@@ -59,6 +59,7 @@ class RecordedEvent:
     serial: int
     act: str
     reason: int
+    dated_at: int | None
 
 
 def iterate_recorded_certificates(connection: Connection) -> Iterator[RecordedCertificate]:
@@ -90,17 +91,25 @@ def iterate_recorded_events(connection: Connection) -> Iterator[RecordedEvent]:
     """Every step of the revocation sequence by its number."""
     table = revocation_events.c
     query = (
-        select(table.sequence, authorities.c.name, authorities.c.generation, table.serial, table.act, table.reason)
+        select(
+            table.sequence,
+            authorities.c.name,
+            authorities.c.generation,
+            table.serial,
+            table.act,
+            table.reason,
+            table.dated_at,
+        )
         .select_from(revocation_events.join(authorities, authorities.c.id == table.authority_id))
         .order_by(table.sequence)
     )
-    for sequence, name, generation, serial, act, reason in stream(connection, query):
-        yield RecordedEvent(sequence, f"{name}#{generation}", int.from_bytes(serial, "big"), act, reason)
+    for sequence, name, generation, serial, *rest in stream(connection, query):
+        yield RecordedEvent(sequence, f"{name}#{generation}", int.from_bytes(serial, "big"), *rest)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRevocation:
-    """A certificate that is revoked or on hold, with its element of a CRL."""
+    """A certificate that is revoked or on hold, with the date and the whole of its element of a CRL."""
 
     sequence: int
     serial: int
@@ -112,7 +121,10 @@ class RecordedRevocation:
 def iterate_recorded_revocations(connection: Connection) -> Iterator[RecordedRevocation]:
     """Everything that is revoked or on hold now, by its step of the sequence."""
     table = revocations.c
-    query = select(table.sequence, table.serial, table.reason, table.revoked_at, table.entry_der)
+    date = func.coalesce(revocation_events.c.dated_at, table.revoked_at)
+    query = select(table.sequence, table.serial, table.reason, date, table.entry_der).select_from(
+        revocations.join(revocation_events, revocation_events.c.sequence == table.sequence)
+    )
     for sequence, serial, *rest in stream(connection, query.order_by(table.sequence)):
         yield RecordedRevocation(sequence, int.from_bytes(serial, "big"), *rest)
 

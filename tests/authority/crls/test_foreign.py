@@ -81,7 +81,7 @@ def settle(built: Installation, *lists: ForeignCrl) -> int:
 def test_of_one_scope_only_the_newest_crl_counts_in_any_order(make: MakeList) -> None:
     older, newer = make(0, 1, {X: SUPERSEDED, Y: HOLD}), make(0, 2, {X: COMPROMISE})
     for lists in ((older, newer), (newer, older)):
-        assert said(*lists) == {X: CombinedEntry(RevocationReason.KEY_COMPROMISE)}
+        assert said(*lists) == {X: CombinedEntry(RevocationReason.KEY_COMPROMISE, dated_at=newer.dates[X])}
 
 
 def test_a_permanent_revocation_is_graver_than_a_hold_and_a_compromise_gravest(make: MakeList) -> None:

@@ -16,7 +16,7 @@ from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
-from vagus.x509.crls.decoding import Crl, decode_crl, verify_crl
+from vagus.x509.crls.decoding import Crl, decode_crl, read_revocation_dates, verify_crl
 from vagus.x509.signatures import SignatureVerdicts
 
 MAX_NUMBER = 1 << 62
@@ -37,6 +37,12 @@ class ForeignCrl:
         return {int.from_bytes(serial, "big"): reason for serial, reason in listed.items()}
 
     @cached_property
+    def dates(self) -> dict[int, int]:
+        """When each was revoked, by serial number, in seconds since 1970 UTC; only those that say so."""
+        found = read_revocation_dates(self.crl)
+        return {int.from_bytes(serial, "big"): max(int(date.timestamp()), 0) for serial, date in found.items()}
+
+    @cached_property
     def shard(self) -> int | None:
         """The shard of ours that it covers, by its issuingDistributionPoint; None for every other scope."""
         if self.authority.is_offline or self.crl.scope.full_name is None:
@@ -53,10 +59,12 @@ class ForeignCrl:
 
 @dataclass(frozen=True, slots=True)
 class CombinedEntry:
-    """What several CRLs together say of one certificate: why it is revoked or held, and its shard, if known."""
+    """What several CRLs together say of one certificate: why and since when, and its shard, if known."""
 
     reason: RevocationReason
     shard: int | None = None
+    dated_at: int | None = None
+    """The revocation date, in seconds since 1970 UTC; None: no CRL gives one."""
 
 
 def read_foreign_crl(crl_der: bytes, authorities: Sequence[AuthorityRow]) -> ForeignCrl | None:
@@ -129,7 +137,8 @@ def combine_crls(
             shards_of_it = {one.shard for one in named_by} | {find_known_shard(authority, serial)}
             if _is_released(named_by, of_authority[authority_id], shards_of_it):
                 continue
-        combined[authority.reference, serial] = CombinedEntry(reason, shard)
+        dates = [one.dates[serial] for one in named_by if one.entries[serial] == reason and serial in one.dates]
+        combined[authority.reference, serial] = CombinedEntry(reason, shard, min(dates, default=None))
     return combined
 
 

@@ -15,6 +15,13 @@ class RevocationEvent:
     act: str
     reason: int
     at: int
+    dated_at: int | None = None
+    """The revocation date that a CRL from elsewhere gives, in seconds since 1970 UTC; None: it is `at`."""
+
+    @property
+    def date(self) -> int:
+        """The date that CRLs and OCSP responses give, in seconds since 1970 UTC."""
+        return self.at if self.dated_at is None else self.dated_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,6 +271,7 @@ revocation_events = _table(
     Column("act", String(8), nullable=False),  # what the step did: revoke, hold, release
     Column("reason", Integer, nullable=False),
     Column("at", Seconds, nullable=False),
+    Column("dated_at", Seconds),  # the date in CRLs and OCSP responses, where a CRL from elsewhere gave one
     Index("revocation_events_by_act", "act", "at"),
 )
 

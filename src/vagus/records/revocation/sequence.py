@@ -18,14 +18,14 @@ def read_events(connection: Connection, after: int, limit: int = PAGE) -> list[R
     """At most `limit` events after number `after`, in order."""
     table = revocation_events.c
     rows = connection.execute(
-        select(table.sequence, table.authority_id, table.serial, table.act, table.reason, table.at)
+        select(table.sequence, table.authority_id, table.serial, table.act, table.reason, table.at, table.dated_at)
         .where(table.sequence > after)
         .order_by(table.sequence)
         .limit(limit)
     )
     return [
-        RevocationEvent(sequence, authority_id, int.from_bytes(serial, "big"), act, reason, at)
-        for sequence, authority_id, serial, act, reason, at in rows
+        RevocationEvent(sequence, authority_id, int.from_bytes(serial, "big"), act, reason, at, dated_at)
+        for sequence, authority_id, serial, act, reason, at, dated_at in rows
     ]
 
 
@@ -37,6 +37,7 @@ _AT = Statement(
         revocation_events.c.act,
         revocation_events.c.reason,
         revocation_events.c.at,
+        revocation_events.c.dated_at,
     )
     .select_from(log_head.outerjoin(revocation_events, revocation_events.c.sequence == bindparam("position")))
     .where(log_head.c.id == 1)
@@ -54,4 +55,4 @@ def find_event(connection: Connection, position: int) -> tuple[int, RevocationEv
     if row.serial is None:
         return row.end, None
     serial = int.from_bytes(row.serial, "big")
-    return row.end, RevocationEvent(position, row.authority_id, serial, row.act, row.reason, row.at)
+    return row.end, RevocationEvent(position, row.authority_id, serial, row.act, row.reason, row.at, row.dated_at)

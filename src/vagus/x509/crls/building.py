@@ -74,6 +74,13 @@ _NAMES = {
 }
 
 
+def read_entry_date(entry_der: bytes) -> datetime:
+    """The revocationDate of an entry that `encode_crl_entry` made. Raises Malformed(NON_DER)."""
+    start, end = der.read_whole(entry_der, der.SEQUENCE, "a CRL entry")
+    _, _, after_serial = der.read_element(entry_der, start, end)
+    return der.read_time(entry_der, after_serial, end, "revocationDate")[0]
+
+
 def encode_crl_entry(serial: int, revoked_at: datetime, reason: RevocationReason) -> bytes:
     """One element of revokedCertificates (RFC 5280 5.1.2.6), encoded once for every CRL that will hold it.
 

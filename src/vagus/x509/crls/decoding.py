@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from vagus.errors import NotTrusted
+from vagus.errors import Malformed, NotTrusted
 from vagus.reasons import Reason
 from vagus.x509 import der
 from vagus.x509 import extensions as ext
@@ -81,6 +82,7 @@ class Crl:
     scope_der: bytes  # bytes of issuingDistributionPoint: a delta CRL must repeat those of its base
     authority_key_id: AuthorityKeyId | None
     entries: Entries
+    listed: tuple[int, int]  # where the contents of revokedCertificates lie in the CRL
     label: str
 
     @property
@@ -115,10 +117,12 @@ def decode_crl(crl_der: bytes) -> Crl:
     if at < tbs_end and data[at] in {der.UTC_TIME, der.GENERALIZED_TIME}:
         next_update, at = der.read_time(data, at, tbs_end, "nextUpdate")
     entries: Entries = {}
+    first = at
     if at < tbs_end and data[at] == der.SEQUENCE:
         _, first, at = der.read_element(data, at, tbs_end)
         # An empty SEQUENCE, where 5.1.2.6 wants none, names no certificate either.
         entries = _read_entries(data, first, at, issuer.relative_names, is_v2=is_v2)
+    listed = first, at
     extensions = _read_tail(data, at, tbs_end, is_v2=is_v2)
     scope = _scope(extensions)
     if len(entries) > 1 and not scope.is_indirect:
@@ -142,8 +146,26 @@ def decode_crl(crl_der: bytes) -> Crl:
         scope_der=b"" if point is None else point.value,
         authority_key_id=None if key_id is None else ext.decode_authority_key_id(key_id.value),
         entries=entries,
+        listed=listed,
         label=digest[:8].hex(),
     )
+
+
+def read_revocation_dates(crl: Crl) -> dict[bytes, datetime]:
+    """When each certificate was revoked, by the contents of its serial in DER; of two entries the earlier date counts.
+
+    What is no date of RFC 5280 is left out. Empty for an indirect CRL with entries of other issuers.
+    """
+    dates: dict[bytes, datetime] = {}
+    if len(crl.entries) > 1:
+        return dates
+    for first, stop in der.read_each(crl.der, *crl.listed, der.SEQUENCE, "a revoked certificate"):
+        _, start, end = der.read_element(crl.der, first, stop)
+        with suppress(Malformed):
+            date, _ = der.read_time(crl.der, end, stop, "revocationDate")
+            serial = crl.der[start:end]
+            dates[serial] = min(date, dates.get(serial, date))
+    return dates
 
 
 def _invalid(what: str) -> NotTrusted:
