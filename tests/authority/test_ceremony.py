@@ -42,14 +42,15 @@ def test_one_ceremony_makes_the_whole_hierarchy(installation: Installation) -> N
 
 
 def test_each_branch_carries_the_constraints_of_the_design(built: Installation) -> None:
-    for name, domain in (("h1", f"h1.{GROUP}"), ("h1/icu", f"icu.h1.{GROUP}")):
+    every_address = {"0.0.0.0/0", "::/0"}
+    for name, domain, addresses in (("h1", f"h1.{GROUP}", every_address), ("h1/icu", f"icu.h1.{GROUP}", set[str]())):
         found = constraints_of(built, name)
         assert found is not None
         permitted = {(type(one).__name__, str(one.value)) for one in found.permitted_subtrees or ()}
         excluded = {str(one.value) for one in found.excluded_subtrees or ()}
         none = {(form, "none.invalid") for form in ("UniformResourceIdentifier", "RFC822Name")}
         assert permitted == {("DNSName", domain), *none}
-        assert excluded == {"0.0.0.0/0", "::/0"}
+        assert excluded == addresses  # a unit's CA inherits them: two in a row end Java before 17.0.21
     sdc = constraints_of(built, "h1/sdc")
     assert sdc is not None
     assert not any(isinstance(one, x509.UniformResourceIdentifier) for one in sdc.permitted_subtrees or ())

@@ -165,5 +165,5 @@ def chain(kind: str = "p256", root_kind: str = "p384") -> tuple[Authority, Autho
     device_name = encode_subject(SubjectFields("Harbour General Hospital", None, "Harbour General Hospital Device CA"))
     unit_name = encode_subject(SubjectFields("Harbour General Hospital", "Intensive Care", "Intensive Care Issuing CA"))
     device = under(top, "device-ca", root_kind, 101, subject_der=device_name)
-    spec = templates.device_subtree_constraints(UNIT)
+    spec = templates.device_subtree_constraints(UNIT, inherits_addresses=device.facts.excludes_addresses)
     return top, device, under(device, "issuing-ca", kind, 102, subject_der=unit_name, name_constraints=spec)

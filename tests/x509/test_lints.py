@@ -94,8 +94,12 @@ def responder() -> Parts:
 
 def unit_authority() -> Parts:
     name = encode_subject(SubjectFields("Harbour General Hospital", "ICU", "ICU Issuing CA"))
-    spec = device_subtree_constraints(UNIT)
+    spec = device_subtree_constraints(UNIT, inherits_addresses=True)
     return parts_of("issuing-ca", subject_der=name, name_constraints=spec)
+
+
+def device_authority() -> Parts:
+    return parts_of("device-ca")
 
 
 def idevid() -> Parts:
@@ -285,7 +289,7 @@ NEGATIVES: dict[str, Negative] = {
     ),
     "house-subtree": spoils(device)(names(("dns", f"{DEVICE}.er.h1.five-hospitals.example"))),
     "house-wildcard": spoils(server)(names(("dns", "*.h1.five-hospitals.example"))),
-    "house-name-constraints": spoils(unit_authority)(puts(constraints(PERMITTED))),
+    "house-name-constraints": spoils(device_authority)(puts(constraints(PERMITTED))),
     "house-crl-pointer": spoils(device)(drops(oids.CRL_DISTRIBUTION_POINTS)),
     "house-ocsp-pointer": spoils(device)(access((OCSP[0], "https://status/ocsp"))),
     "house-access-methods": spoils(device)(access(OCSP, ("1.3.6.1.5.5.7.48.3", "http://status/tsa"))),
@@ -315,7 +319,7 @@ VARIANTS: list[tuple[str, Negative]] = [
     ("rfc5280-nc-subtrees", spoils(unit_authority)(puts(constraints()))),
     (
         "rfc5280-nc-subtrees",
-        spoils(unit_authority, "house-name-constraints")(puts(constraints(PERMITTED, [("ip", bytes(4))]))),
+        spoils(device_authority, "house-name-constraints")(puts(constraints(PERMITTED, [("ip", bytes(4))]))),
     ),
     (
         "rfc5280-der",

@@ -162,20 +162,24 @@ def test_authorities_carry_a_crl_pointer_and_no_responder() -> None:
         assert methods == [AuthorityInformationAccessOID.CA_ISSUERS]
     assert unit.facts.path_length == 0
     assert unit.facts.permitted_dns == (UNIT,)
+    assert (device.facts.excludes_addresses, unit.facts.excludes_addresses) == (True, False)
 
 
-def test_device_authorities_are_bound_to_their_subtree() -> None:
-    spec = chain()[2].certificate.extensions.get_extension_for_class(x509.NameConstraints)
+def test_unit_authorities_are_bound_to_their_subtree_and_inherit_the_addresses() -> None:
+    _, device, unit = chain()
+    above = device.certificate.extensions.get_extension_for_class(x509.NameConstraints)
+    assert above.value.excluded_subtrees == [
+        x509.IPAddress(ipaddress.ip_network("0.0.0.0/0")),
+        x509.IPAddress(ipaddress.ip_network("::/0")),
+    ]
+    spec = unit.certificate.extensions.get_extension_for_class(x509.NameConstraints)
     assert spec.critical
     assert spec.value.permitted_subtrees == [
         x509.DNSName(UNIT),
         x509.RFC822Name("none.invalid"),
         x509.UniformResourceIdentifier("none.invalid"),
     ]
-    assert spec.value.excluded_subtrees == [
-        x509.IPAddress(ipaddress.ip_network("0.0.0.0/0")),
-        x509.IPAddress(ipaddress.ip_network("::/0")),
-    ]
+    assert spec.value.excluded_subtrees is None
 
 
 def test_a_plan_may_bind_the_distinguished_name_too() -> None:

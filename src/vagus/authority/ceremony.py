@@ -139,7 +139,7 @@ class Ceremony:
         # generation of its parent.
         with self.database.reading() as connection:
             issuer = self._issuer_for(connection, row, request)
-            constraints = self._constraints(connection, row, request)
+            constraints = self._constraints(connection, row, request, issuer)
         journal.note("open-key", issuer.reference)
         # 3. Issue the authority's certificate. The request id is derived from the row, so that a repeated ceremony
         # gives the same certificate.
@@ -203,7 +203,7 @@ class Ceremony:
         return self.keystore_of(row.name).load(row.key_id)
 
     def _constraints(
-        self, connection: Connection, row: rows.AuthorityRow, request: CertificateRequest
+        self, connection: Connection, row: rows.AuthorityRow, request: CertificateRequest, issuer: Issuer
     ) -> templates.NameConstraintSpec | None:
         """The names that an authority may certify: they follow from its own name, not from its request.
 
@@ -221,7 +221,9 @@ class Ceremony:
             return templates.sdc_constraints((f"{hospital}.{group_domain}",))
         domain = f"{unit}.{hospital}.{group_domain}" if unit else f"{hospital}.{group_domain}"
         fields = _directory_fields(request.subject_der, with_unit=bool(unit)) if row.constrain_dn else None
-        return templates.device_subtree_constraints(domain, constrain_dn=fields)
+        return templates.device_subtree_constraints(
+            domain, inherits_addresses=issuer.facts.excludes_addresses, constrain_dn=fields
+        )
 
     def _offline_issuers(self) -> tuple[Issuer, ...]:
         at = int(self.publisher.now().timestamp())

@@ -30,6 +30,8 @@ KEY_USAGE_BITS: Mapping[KeyUsage, int] = MappingProxyType({use: bit for bit, use
 _VERSION_3 = b"\xa0\x03\x02\x01\x02"
 # RFC 6761: no one can own this name. It fills a name constraint that must exclude every name.
 NOWHERE = "none.invalid"
+EVERY_ADDRESS = frozenset({bytes(8), bytes(32)})
+"""The iPAddress subtrees, address and mask, that hold every IPv4 and every IPv6 address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class IssuerFacts:
 
     `not_after` is None for an issuer without expiration (99991231235959Z); `permitted_dns` are the dNSName subtrees
     that its own certificate permits, empty where it constrains none; `path_length` is None where unlimited.
+    `excludes_addresses` says that its certificate excludes every IP address for all below it (RFC 5280 6.1.4 (g)).
     """
 
     subject_der: bytes
@@ -48,6 +51,7 @@ class IssuerFacts:
     generation: int = 1
     path_length: int | None = None
     permitted_dns: tuple[str, ...] = ()
+    excludes_addresses: bool = False
 
 
 def issuer_facts(
@@ -72,6 +76,7 @@ def issuer_facts(
         generation=generation,
         path_length=decode_basic_constraints(basic.value).path_length if basic else None,
         permitted_dns=_permitted_dns(constraints.value) if constraints else (),
+        excludes_addresses=_excludes_addresses(constraints.value) if constraints else False,
     )
 
 
@@ -101,6 +106,11 @@ def _permitted_dns(value: bytes) -> tuple[str, ...]:
     return tuple(str(name.value).lower().removeprefix(".") for name in permitted if name.form is Form.DNS)
 
 
+def _excludes_addresses(value: bytes) -> bool:
+    excluded = {name.content for name in decode_name_constraints(value).excluded if name.form is Form.IP}
+    return excluded >= EVERY_ADDRESS
+
+
 # --- name constraints of authorities --------------------------------------------------------------------------------
 
 
@@ -119,11 +129,15 @@ class NameConstraintSpec:
 _EVERY_ADDRESS = ("0.0.0.0/0", "::/0")
 
 
-def device_subtree_constraints(domain: str, *, constrain_dn: SubjectFields | None = None) -> NameConstraintSpec:
+def device_subtree_constraints(
+    domain: str, *, inherits_addresses: bool = False, constrain_dn: SubjectFields | None = None
+) -> NameConstraintSpec:
     """What binds a device CA or unit CA to its subtree (docs/isolation.md).
 
-    Host names of `domain` are permitted; URIs, mail and IP addresses are excluded. `constrain_dn` adds O and OU for
-    relying parties that match on distinguished names; pyca's own verifier then refuses every leaf.
+    Host names of `domain` are permitted; URIs, mail and IP addresses are excluded. `inherits_addresses` leaves the
+    addresses to the CA above, which excludes them: Java before 17.0.21 ends with an error on two CAs in a row that
+    exclude every address (JDK-8267617). `constrain_dn` adds O and OU for relying parties that match on distinguished
+    names; pyca's own verifier then refuses every leaf.
     """
     prefix = (
         SubjectFields(constrain_dn.organisation, constrain_dn.unit, country=constrain_dn.country)
@@ -135,7 +149,7 @@ def device_subtree_constraints(domain: str, *, constrain_dn: SubjectFields | Non
         permitted_uri=(NOWHERE,),
         permitted_email=(NOWHERE,),
         permitted_directory=(encode_subject(prefix),) if prefix else (),
-        excluded_ip=_EVERY_ADDRESS,
+        excluded_ip=() if inherits_addresses else _EVERY_ADDRESS,
     )
 
 

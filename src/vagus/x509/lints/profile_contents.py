@@ -13,6 +13,7 @@ from vagus.x509.names.distinguished import COMMON_NAME, COUNTRY, ORGANISATION, U
 from vagus.x509.names.general import Form
 from vagus.x509.names.hardware_module import HARDWARE_MODULE_NAME
 from vagus.x509.profiles import Kind, NameForm
+from vagus.x509.templates import EVERY_ADDRESS
 
 if TYPE_CHECKING:
     from vagus.x509.lints.parsed_tbs import Draft
@@ -217,7 +218,9 @@ def name_constraints(draft: Draft) -> str | None:
         return None  # other lints report what is forbidden or does not decode
     permitted = {one.form for one in draft.constraints.permitted}
     excluded = {one.content for one in draft.constraints.excluded if one.form is Form.IP}
-    is_bound = {Form.EMAIL, Form.DNS} <= permitted and (Form.IP in permitted or {bytes(8), bytes(32)} <= excluded)
+    # A CA above that excludes every address does so for all below it (RFC 5280 6.1.4 (g)).
+    has_addresses_bound = Form.IP in permitted or excluded >= EVERY_ADDRESS or draft.issuer.excludes_addresses
+    is_bound = {Form.EMAIL, Form.DNS} <= permitted and has_addresses_bound
     return None if is_bound else "nameConstraints leave host names, mail or addresses free"
 
 
