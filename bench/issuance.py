@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import cast
 
 from cryptography import x509
@@ -16,14 +17,14 @@ from bench.rig.installation import UNIT, hospital, maker, open_installation
 from bench.rig.limits import REFERENCE_ISSUANCE, fsync_note, fsync_seconds, issuance_limit
 from bench.rows import Row, cpu_rate
 from vagus.authority.issuance import Issuance, IssuanceOrder
-from vagus.fleet.idevid_issuance import IDevIDIssuance, LineDevice
+from vagus.fleet.line.selection import LineSelection
+from vagus.fleet.line.signing import LineFile, LineState
 from vagus.identifiers import DeviceId
 from vagus.records.engine.writer import Batch, Writer
 from vagus.x509.names.distinguished import SubjectFields
 from vagus.x509.requests import decode_request
 
 _BIRTHS = 4_000
-_HARDWARE_TYPE = "1.3.6.1.4.1.32473.7.1"
 
 
 def new_request() -> bytes:
@@ -87,21 +88,18 @@ def _pure(limit: float) -> Row:
 
 def _bulk(limit: float) -> Row:
     with maker() as folder, open_installation(folder) as installation:
-        issuer = installation.open_issuers(["line"])["line"]
-        line = IDevIDIssuance(
-            installation.issuance, issuer, maker="Aorta Devices", country=None, hardware_type=_HARDWARE_TYPE
-        )
         batch = [new_request() for _ in range(_BIRTHS)]
         disk = fsync_seconds(folder)
         wall, cpu = time.perf_counter(), time.process_time()
-        births = [
-            LineDevice("Aorta IP3", f"AIP3-{number:06d}", decode_request(request).public_key)
-            for number, request in enumerate(batch)
-        ]
-        issued = line.issue(births, _no_progress)
+        serials = [f"AIP3-{number:06d}" for number in range(1, _BIRTHS + 1)]
+        files = [LineFile(one, one, partial(bytes, request)) for one, request in zip(serials, batch, strict=True)]
+        signed = installation.operations.maker_line.sign(
+            installation.actor, files, LineSelection(), is_again=False, ignores_names=False
+        )
+        states = [one.state for one in signed]
         installation.writer.submit(lambda _: None).result()  # the last signatures are on the disk as well
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        assert len({one.serial for one in issued}) == _BIRTHS
+        assert states == [LineState.SIGNED] * _BIRTHS
     return Row(
         path="issue: bulk batch of CSRs, durable, logged",
         figure=_BIRTHS / cpu,
@@ -112,7 +110,3 @@ def _bulk(limit: float) -> Row:
         reference_limit=REFERENCE_ISSUANCE,
         note=f"{_BIRTHS} IDevIDs on the maker's line; {_BIRTHS / wall:,.0f}/s wall; {fsync_note(disk)}",
     )
-
-
-def _no_progress(_count: int) -> None:
-    return

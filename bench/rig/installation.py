@@ -70,7 +70,9 @@ def hospital(devices: int, database: str = "sqlite:///vagus.sqlite3") -> Iterato
 def maker() -> Iterator[Path]:
     """A maker with its line CA."""
     with _installed(
-        "maker", plans.maker_plan(status_url="http://status.aorta.example"), "sqlite:///vagus.sqlite3"
+        "maker",
+        plans.maker_plan(batches=[plans.batch(4_000)], status_url="http://status.aorta.example"),
+        "sqlite:///vagus.sqlite3",
     ) as folder:
         yield folder
 

@@ -42,7 +42,9 @@ def test_a_second_birth_certificate_for_one_serial_number_is_asked_for_by_name(m
     first = (tmp_path / "first" / "AIP3-000002" / "certificate.pem").read_bytes()
     done(maker, *make("first"))
     assert (tmp_path / "first" / "AIP3-000002" / "certificate.pem").read_bytes() == first, "the same key, the same one"
-    assert "AIP3-000002" in denied(maker, 3, "ALREADY_EXISTS", *make("second")).err
+    (refused,) = run(maker, *make("second", "--json")).facts["files"]
+    assert (refused["state"], refused["reason"]) == ("refused", "ALREADY_EXISTS")
+    assert "AIP3-000002 has a birth certificate for another key" in refused["message"]
     assert not (tmp_path / "second" / "AIP3-000002" / "certificate.pem").exists()
     done(maker, *make("second", "--again"))
     assert (tmp_path / "second" / "AIP3-000002" / "certificate.pem").read_bytes() != first

@@ -76,8 +76,8 @@ class Kept:
         return self.log / "checkpoint"
 
 
-def publish(folder: Path, place: str = "kept") -> Kept:
-    """Sign CRLs and checkpoint; gives a copy that is kept elsewhere."""
+def publish(folder: Path, place: str = "kept", issuer_name: str = "h1/icu") -> Kept:
+    """Sign the CRLs of an authority, and the checkpoint; gives a copy that is kept elsewhere."""
     with Installation.open(folder, passphrase_sources=[SOURCE]) as installation:
         publisher = CrlPublisher(
             installation.pack,
@@ -86,7 +86,7 @@ def publish(folder: Path, place: str = "kept") -> Kept:
             installation.clock,
             folder=installation.settings.published,
         )
-        for issuer in installation.open_issuers(["h1/icu"]).every():
+        for issuer in installation.open_issuers([issuer_name]).every():
             while publisher.find_due(issuer, installation.clock.now()):
                 publisher.publish_due(issuer)
                 time.sleep(0.1)  # at most one CRL a second

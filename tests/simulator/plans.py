@@ -50,10 +50,15 @@ def hospital_plan(
     return _encode("hospital", group=whole, hospitals=hospitals, models=models or [model()], listeners=listeners)
 
 
-def maker_plan(*, batches: Any = (), status_url: str = "http://127.0.0.1:1") -> str:
+def batch(count: int, first: int = 1, name: str = "lot-1", model: str = PUMP) -> Any:
+    """A row of `batches` of a maker's plan."""
+    return {"name": name, "model": model, "first": first, "count": count}
+
+
+def maker_plan(*, batches: Any = (), models: Any = None, status_url: str = "http://127.0.0.1:1") -> str:
     """The plan of the pumps' maker."""
     maker = {"title": "Aorta Devices", "status_url": status_url}
-    return _encode("maker", maker=maker, models=[model(maker="")], batches=batches)
+    return _encode("maker", maker=maker, models=models or [model(maker="")], batches=batches)
 
 
 def tables(name: str, *rows: Any) -> str:

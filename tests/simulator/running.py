@@ -21,7 +21,7 @@ PLAN = plans.hospital_plan(
     listeners=[plans.STATUS, plans.listener("enrol", "enrolment", "enrol.h1.test.example", hospital="h1")],
 )
 
-MAKER_PLAN = plans.maker_plan(batches=[{"name": "first", "model": plans.PUMP, "first": 1, "count": 3}])
+MAKER_PLAN = plans.maker_plan(batches=[plans.batch(3, name="first")])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, LimitExceeded, Malformed, NotTrusted
 from vagus.fleet.devices import owner_of
+from vagus.fleet.line.selection import PROFILE
+from vagus.fleet.line.selection import owner_of as birth_owner
 from vagus.identifiers import UnitName, check_label, decode_serial
 from vagus.reasons import Reason
 from vagus.records.authorities import AuthorityRow, list_authorities
@@ -33,7 +35,8 @@ _MOST_SHOWN = 5
 class RevocationTarget:
     """As people write it: authorities `h1/icu` or `h1/icu#1`, a batch `MODEL:FIRST..LAST`, serials `h1/icu#1:SERIAL`.
 
-    A serial is read as by `decode_serial`.
+    A serial is read as by `decode_serial`. On a maker's line, birth certificates are named by the serial numbers of
+    their devices: single ones, or runs from a first to a last of the same length.
     """
 
     serials: Sequence[str] = ()
@@ -44,6 +47,8 @@ class RevocationTarget:
     model: str | None = None
     batch: str | None = None
     key_sha256: str | None = None
+    birth_serials: Sequence[str] = ()
+    birth_ranges: Sequence[tuple[str, str]] = ()
 
     @property
     def names_devices(self) -> bool:
@@ -61,7 +66,7 @@ def select_target(connection: Connection, target: RevocationTarget) -> Selection
     if target == RevocationTarget():
         msg = "no revocation target is named; give a serial, device, unit, hospital, model, batch, key or authority"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
-    for named in (target.serials, target.devices):
+    for named in (target.serials, target.devices, target.birth_serials):
         if len(named) > MOST_NAMED:
             msg = f"{len(named)} revocation targets are named, {MOST_NAMED} are allowed; name a model, batch or unit"
             raise LimitExceeded(Reason.TOO_MANY, msg, limit=MOST_NAMED, value=len(named))
@@ -69,7 +74,9 @@ def select_target(connection: Connection, target: RevocationTarget) -> Selection
     model, first, last = _batch(target)
     return Selection(
         authority_ids=_authority_ids(known, target),
-        owners=tuple(owner_of(one) for one in target.devices),
+        owners=(*(owner_of(one) for one in target.devices), *(birth_owner(one) for one in target.birth_serials)),
+        owner_ranges=tuple((birth_owner(first), birth_owner(last)) for first, last in target.birth_ranges),
+        profile=PROFILE if target.birth_serials or target.birth_ranges else None,
         leaves=tuple(_leaf(connection, known, one) for one in target.serials),
         model=model,
         first_serial=first,

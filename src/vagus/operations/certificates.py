@@ -143,7 +143,7 @@ class Certificates(Acts):
             references = {row.id: row.reference for row in authority_rows.list_authorities(connection)}
             its_own = list_of_device(connection, str(found.id))
             return found, tuple(
-                _describe(connection, one, references.get(one.authority_id, "?"), actor, at) for one in its_own
+                describe_row(connection, one, references.get(one.authority_id, "?"), actor, at) for one in its_own
             )
 
     def find_page(
@@ -366,7 +366,10 @@ def _date(row: RevocationRow) -> int:
     return int(read_entry_date(row.entry_der).timestamp())
 
 
-def _describe(connection: Connection, row: CertificateRow, authority: str, actor: Actor, at: int) -> DeviceCertificate:
+def describe_row(
+    connection: Connection, row: CertificateRow, authority: str, actor: Actor, at: int
+) -> DeviceCertificate:
+    """A certificate as it is at `at`; `authority` is its issuer's reference, `actor` who asks."""
     step = find_revocation(connection, row.leaf_index) if row.state in (REVOKED, HELD) else None
     found = None if step is None else find_revocation_entry(connection, step.sequence, step.revoked_at)
     return DeviceCertificate(

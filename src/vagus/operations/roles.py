@@ -63,6 +63,7 @@ class Act(Enum):
     READ_LEDGER = "read the ledger", _PEOPLE
     READ_GATEWAY_LOG = "read the log of the gateways", _PEOPLE, _UNIT
     MAKE_SNAPSHOT = "make an offline snapshot", {_PKI, _SECURITY}
+    READ_IDEVIDS = "read birth certificates", {*_PEOPLE, _LINE}
     ISSUE_IDEVIDS = "issue birth certificates", {_PKI, _LINE}
     TAKE_BACKUP = "take a backup", {_ADMINISTRATOR}
     RESTORE = "restore a backup", {_ADMINISTRATOR}

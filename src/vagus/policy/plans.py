@@ -168,8 +168,25 @@ class MakerPlan(MakerTable):
 
     def serials(self, batch: PlannedBatch) -> Iterator[str]:
         """The serial numbers of a batch, in the order of the maker's counter."""
+        return (self.serial(batch, batch.first + step) for step in range(batch.count))
+
+    def serial(self, batch: PlannedBatch, counter: int) -> str:
+        """The serial number of a device of a batch."""
         (prefix,) = (model.serial_prefix for model in self.models if model.name == batch.model)
-        return (maker_serial(prefix, batch.first + step) for step in range(batch.count))
+        return maker_serial(prefix, counter)
+
+    def batch_of(self, serial: str) -> PlannedBatch | None:
+        """The batch that counts this serial number, if one does."""
+        counter = _counter_of(serial)
+        for one in self.batches:
+            if one.first <= counter < one.first + one.count and self.serial(one, counter) == serial:
+                return one
+        return None
+
+    def is_counter(self, serial: str) -> bool:
+        """Whether a serial number is one of the plan's models by its form, whatever batch has it or none."""
+        counter = _counter_of(serial)
+        return any(maker_serial(one.serial_prefix, counter) == serial for one in self.models)
 
 
 Plan = HospitalPlan | MakerPlan
@@ -189,6 +206,12 @@ def _root(title: str, country: str | None) -> PlannedAuthority:
 def maker_serial(prefix: str, counter: int) -> str:
     """The serial number that a maker gives to its device number `counter`: PREFIX-000042."""
     return f"{prefix}-{counter:06d}"
+
+
+def _counter_of(serial: str) -> int:
+    """The counter at the end of a serial number that has the form of a plan; -1 of another."""
+    digits = serial.rpartition("-")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else -1
 
 
 def load_plan(path: Path) -> Plan:

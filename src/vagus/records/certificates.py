@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import CompoundSelect, bindparam, func, insert, select, union_all, update
+from sqlalchemy import CompoundSelect, bindparam, func, insert, literal_column, select, union_all, update
 
 from vagus.identifiers import serial_bytes
 from vagus.records.engine.database import Connection, Database
@@ -36,6 +36,13 @@ NO_EXPIRY = 253402300799
 EVERY_SHARD = -2
 """The shard of a certificate whose CDP is unknown (a restore lost its bytes): every CRL names it once it is revoked."""
 
+IS_BIRTH = literal_column("profile || ''") == literal_column("'idevid'")
+"""Written like the condition of the index `certificates_by_birth`, so that no index of profiles serves it.
+
+A literal and no parameter: a partial index holds these rows alone, and a planner uses it only for the literal.
+"""
+
+_OWNERS = 500
 _MOST_EVERYWHERE = 9_000
 """How many places of a new shard such certificates take at most: half of it, or no others would have room."""
 
@@ -230,6 +237,22 @@ def list_of_device(connection: Connection, device_id: str, *, alive_at: int = 0)
         .order_by(certificates.c.not_after.desc(), certificates.c.leaf_index.desc())
     )
     return CERTIFICATE.list(connection, query)
+
+
+def list_births(connection: Connection, owners: Sequence[str]) -> dict[str, tuple[CertificateRow, ...]]:
+    """The makers' birth certificates (802.1AR IDevIDs) of each of these owners that has any, oldest first."""
+    found: dict[str, tuple[CertificateRow, ...]] = {}
+    for at in range(0, len(owners), _OWNERS):
+        query = select(certificates).where(IS_BIRTH, certificates.c.owner.in_(owners[at : at + _OWNERS]))
+        for row in sorted(CERTIFICATE.list(connection, query), key=lambda row: row.leaf_index):
+            found[row.owner] = (*found.get(row.owner, ()), row)
+    return found
+
+
+def list_born(connection: Connection, *, after: str, limit: int) -> tuple[str, ...]:
+    """The next owners of birth certificates after one, in the order of the index; for people: it may read them all."""
+    query = select(certificates.c.owner).where(IS_BIRTH, certificates.c.owner > after)
+    return tuple(connection.execute(query.distinct().order_by(certificates.c.owner).limit(limit)).scalars())
 
 
 def list_of_key(connection: Connection, spki_sha256: bytes) -> tuple[CertificateRow, ...]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
+from vagus.records.certificates import IS_BIRTH
 from vagus.records.engine.query_hints import hidden
 from vagus.records.engine.tables import authorities, certificates, devices, installation, models, units
 
 _OWNERS = 500
 _LIVE = ("intended", "issued", "held")
-# written like the condition of `certificates_by_birth`, so that no index of profiles serves it
-_IS_BIRTH = literal_column("profile || ''") == literal_column("'idevid'")
-"""A literal and no parameter: a partial index holds these rows alone, and a planner uses it only for the literal."""
 _OWN_PROFILES = ("ocsp", "root", "device-ca", "issuing-ca", "sdc-ca", "infrastructure-ca", "line-ca", "tls-server")
 
 
@@ -116,24 +114,12 @@ def list_fingerprints(connection: Connection, owners: Sequence[str]) -> dict[str
     for at in range(0, len(owners), _OWNERS):
         query = (
             select(certificates.c.owner, certificates.c.fingerprint)
-            .where(_IS_BIRTH, certificates.c.owner.in_(owners[at : at + _OWNERS]))
+            .where(IS_BIRTH, certificates.c.owner.in_(owners[at : at + _OWNERS]))
             .where(hidden(certificates.c.fingerprint.is_not(None)))
             .order_by(certificates.c.leaf_index)
         )
         found.update({row.owner: bytes(row.fingerprint) for row in connection.execute(query)})
     return found
-
-
-def list_other_births(connection: Connection, births: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Of these owners, each with the hash of a key, those that have a birth certificate for another key already."""
-    found: set[str] = set()
-    owners = tuple(births)
-    for at in range(0, len(owners), _OWNERS):
-        query = select(certificates.c.owner, certificates.c.spki_sha256).where(
-            _IS_BIRTH, certificates.c.owner.in_(owners[at : at + _OWNERS])
-        )
-        found.update(row.owner for row in connection.execute(query) if bytes(row.spki_sha256) != births[row.owner])
-    return tuple(sorted(found))
 
 
 def set_group_domain(connection: Connection, domain: str) -> None:

@@ -134,7 +134,7 @@ def revoke(
         keeps_enrolling=certificates_only,
     )
     with open_installation(context) as installation:
-        _preview_and_propose(
+        preview_and_propose(
             installation, request, output, is_dry=dry_run, is_assumed=yes, ignores_late_crls=ignore_late_lists
         )
 
@@ -226,7 +226,7 @@ def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
     Output(json).rows("Plans", ("id", "act", "reason", "state", "done", "certificates", "made_by", "made_at"), found)
 
 
-def _preview_and_propose(
+def preview_and_propose(
     installation: Installation,
     request: RevocationRequest,
     output: Output,

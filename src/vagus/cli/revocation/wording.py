@@ -80,6 +80,7 @@ def spell_selection(named: NamedSelection) -> str:
     return "; ".join(
         [
             *_spell_ways(serial=_some(named.serials), device=_some(named.devices)),
+            *_spell_ways(birth_certificates_of=_some(named.births)),
             *_spell_devices(named),
             *_spell_ways(
                 issued_by=_some(named.authorities),
@@ -108,7 +109,7 @@ def _spell_devices(named: NamedSelection) -> list[str]:
 def _selection_facts(named: NamedSelection) -> Row:
     """Each way of naming by itself, with names as the options take them; what was not given is empty or null."""
     return {
-        **facts_of(named, "serials", "devices", "units", "authorities"),
+        **facts_of(named, "serials", "devices", "births", "units", "authorities"),
         **facts_of(named.selection, "model", "first_serial", "last_serial", "profile"),
         "key_sha256": plain(named.selection.spki_sha256),
         "issued_from": spell_time(named.selection.issued_from),

@@ -10,8 +10,8 @@ from enum import StrEnum
 from vagus.errors import Conflict, Misconfigured
 from vagus.fleet.lifecycle import HAS_ENDED
 from vagus.fleet.plans.status_urls import check_status_url
-from vagus.policy.plan_files import PlannedModel
-from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, PlannedUnit
+from vagus.policy.plan_files import PlannedBatch, PlannedModel
+from vagus.policy.plans import HospitalPlan, MakerPlan, Plan, PlannedAuthority, PlannedDevice, PlannedUnit
 from vagus.reasons import Reason
 from vagus.records.models import ModelRow
 from vagus.records.plan_rows import ExistingAuthorityRow, ExistingDeviceRow
@@ -33,7 +33,7 @@ class Change:
     """One line of the table that `plan check` shows."""
 
     act: Act
-    what: str  # one of authority, unit, model, devices, plan
+    what: str  # one of authority, unit, model, devices, batch, plan
     name: str
     detail: str
 
@@ -60,6 +60,7 @@ class ExistingState:
     # (model, maker's serial) -> device
     devices: Mapping[tuple[str, str], ExistingDeviceRow] = field(default_factory=dict)
     named_urls: Mapping[str, str] = field(default_factory=dict)  # status URL -> a certificate that names it
+    maker_plan: MakerPlan | None = None  # the plan in force of a maker; None before the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,9 @@ def difference(
     is_new_plan = plan.sha256 != existing.plan_sha256
     adopted = [Change(Act.CHANGE, "plan", "adopted plan", "listeners and words")] if is_new_plan else []
     if not isinstance(plan, HospitalPlan):
+        changes += _line_changes(plan, existing.maker_plan)
+        if changes and _differs_in_line_alone(plan, existing.maker_plan):
+            adopted = []
         return Difference(None, is_new_plan, authorities=new, retired=retired, changes=(*changes, *adopted))
     _check_domain(plan, existing)
     profiles = {model.name: _profile(model, profile_of) for model in plan.models}
@@ -169,6 +173,31 @@ def _authority_changes(
         yield Change(Act.ADD, "authority", one.name, f"{one.kind.profile}, {custody}{again}")
     for gone in retired:
         yield Change(Act.REMOVE, "authority", gone.name, f"{gone.kind.replace('_', '-')}, no live certificates")
+
+
+def _line_changes(plan: MakerPlan, before: MakerPlan | None) -> Iterator[Change]:
+    """What changes on a maker's line: its models and batches, each by name."""
+    now, then = (
+        {
+            **{("model", one.name): f"{one.category}: {one.serial_prefix}" for one in each.models},
+            **{("batch", one.name): _describe_batch(each, one) for one in each.batches},
+        }
+        for each in (plan, before or plan.model_copy(update={"models": (), "batches": ()}))
+    )
+    for what, name in dict.fromkeys((*now, *then)):
+        act = Act.ADD if (what, name) not in then else Act.CHANGE if (what, name) in now else Act.REMOVE
+        if now.get((what, name)) != then.get((what, name)):
+            yield Change(act, what, name, now.get((what, name)) or then[what, name])
+
+
+def _describe_batch(plan: MakerPlan, batch: PlannedBatch) -> str:
+    first, last = plan.serial(batch, batch.first), plan.serial(batch, batch.first + batch.count - 1)
+    return f"{batch.count} x {batch.model}: {first} to {last}"
+
+
+def _differs_in_line_alone(plan: MakerPlan, before: MakerPlan | None) -> bool:
+    same = {"sha256": plan.sha256, "models": plan.models, "batches": plan.batches}
+    return before is not None and before.model_copy(update=same) == plan
 
 
 def _check_domain(plan: HospitalPlan, existing: ExistingState) -> None:

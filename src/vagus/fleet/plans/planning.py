@@ -27,7 +27,7 @@ from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct, PlanApplied
 from vagus.policy.documents import read_document
 from vagus.policy.plan_files import PlannedModel
-from vagus.policy.plans import HospitalPlan, Plan, PlannedAuthority, PlannedDevice, decode_plan, load_plan
+from vagus.policy.plans import HospitalPlan, MakerPlan, Plan, PlannedAuthority, PlannedDevice, decode_plan, load_plan
 from vagus.reasons import Reason
 from vagus.records import plan_rows
 from vagus.records.authorities import RETIRED, find_newest, list_authorities, set_authority_state
@@ -202,7 +202,17 @@ class Planning:
                 models={one.name: one for one in list_models(connection)},
                 devices={(one.model, one.maker_serial): one for one in plan_rows.list_existing_devices(connection)},
                 named_urls=find_named_urls(connection, at=at),
+                maker_plan=self._find_maker_plan(),
             )
+
+    def _find_maker_plan(self) -> MakerPlan | None:
+        if not self._adopted.exists():
+            return None
+        try:
+            plan = load_plan(self._adopted)
+        except Misconfigured:  # an older release wrote it, or a hand: the plan that is compared takes its place
+            return None
+        return plan if isinstance(plan, MakerPlan) else None
 
     def _record_names(self, batch: Batch, found: Comparison, *, by: str) -> None:
         todo = found.difference

@@ -40,7 +40,7 @@ from vagus.records.certificates import CERTIFICATE, HELD, INTENDED, ISSUED, REVO
 from vagus.records.engine.database import Connection
 from vagus.records.engine.query_hints import PAGE, IndexedTable, by_index, hidden, is_among, paged
 from vagus.records.engine.statements import Statement
-from vagus.records.engine.tables import authorities, certificates, devices, revocations
+from vagus.records.engine.tables import ByteOrdered, authorities, certificates, devices, revocations
 from vagus.x509.crls.building import RevocationReason
 
 LIVE = (INTENDED, ISSUED, HELD)
@@ -62,7 +62,7 @@ class Selection:
 
     `model` and the makers' serials, from `first_serial` to `last_serial` as texts, are looked up in the inventory.
     `of_devices` leaves out the certificates of authorities, responders and our own listeners; it does not narrow enough
-    to stand alone.
+    to stand alone. `owner_ranges` are owners from a first to a last of the same length, compared as bytes.
     """
 
     authority_ids: tuple[int, ...] = ()
@@ -76,11 +76,12 @@ class Selection:
     first_serial: str | None = None
     last_serial: str | None = None
     of_devices: bool = False
+    owner_ranges: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing narrows it: it would be every certificate there is."""
-        narrow = self.authority_ids or self.owners or self.leaves or self.model
+        narrow = self.authority_ids or self.owners or self.owner_ranges or self.leaves or self.model
         return not (narrow or self.profile or self.spki_sha256 or self.issued_from)
 
     def encode(self) -> str:
@@ -105,6 +106,7 @@ class Selection:
             first_serial=found.get("first_serial"),
             last_serial=found.get("last_serial"),
             of_devices=found.get("of_devices", False),
+            owner_ranges=tuple((first, last) for first, last in found.get("owner_ranges", ())),
         )
 
 
@@ -414,6 +416,14 @@ def _conditions(own: Any, selection: Selection, alive_at: int, states: tuple[str
         found.append(own.not_before >= selection.issued_from)
     if selection.issued_until is not None:
         found.append(own.not_before <= selection.issued_until)
+    if selection.owner_ranges:
+        # PostgreSQL compares texts by the rules of the database's language, but for those of collation "C"
+        owner = cast(own.owner, ByteOrdered)
+        is_within = (
+            and_(func.length(own.owner) == len(first), owner >= first, owner <= last)
+            for first, last in selection.owner_ranges
+        )
+        found.append(or_(*is_within))
     if selection.of_devices:
         found.append(or_(own.device_id.is_not(None), own.owner.startswith(_HASHED)))
     return found
@@ -425,8 +435,13 @@ def _is_held_by(selection: Selection, row: CertificateRow, choices: Mapping[str,
         all(getattr(row, name) in wanted for name, wanted in choices.items())
         and (selection.issued_from is None or row.not_before >= selection.issued_from)
         and (selection.issued_until is None or row.not_before <= selection.issued_until)
+        and _is_in_ranges(row.owner, selection.owner_ranges)
         and not (selection.of_devices and row.device_id is None and not row.owner.startswith(_HASHED))
     )
+
+
+def _is_in_ranges(owner: str, ranges: Sequence[tuple[str, str]]) -> bool:
+    return not ranges or any(len(owner) == len(first) and first <= owner <= last for first, last in ranges)
 
 
 def _choices(selection: Selection) -> dict[str, frozenset[object]]:
