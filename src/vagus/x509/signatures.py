@@ -135,8 +135,10 @@ def _decode_scheme(identifier_der: bytes) -> Scheme:
     family, hash_name = found
     # RFC 4055 2.1: with RSA, parameters may be NULL or absent. RFC 5758, 8410, 9881: they are absent everywhere else.
     if parameters and not (family == "rsa" and parameters == der.NULL_DER):
-        named = "NULL, which its RFC leaves out" if parameters == der.NULL_DER else "that its RFC does not allow"
-        raise _unsupported(f"signature algorithm {der.oid_text(oid)} with parameters {named}")
+        named = "NULL" if parameters == der.NULL_DER else "that its RFC does not allow"
+        remedy = "have the signer write none" if family != "rsa" else "have the signer write NULL"
+        msg = f"signature algorithm {der.oid_text(oid)} with parameters {named}; {remedy} (RFC 4055, 5758, 8410, 9881)"
+        raise NotTrusted(Reason.UNSUPPORTED_ALGORITHM, msg)
     return Scheme(family, hash_name, is_legacy=hash_name == "sha1" or family == "dsa")
 
 
