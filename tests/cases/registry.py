@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cases import compressed_points, crl_orders, est_bodies, host_names, http_requests
+from tests.cases import compressed_points, crl_orders, est_bodies, host_names, http_requests, line_requests
 from tests.cases.case import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -11,4 +11,5 @@ CHECKS: tuple[Check, ...] = (
     *http_requests.CHECKS,
     *crl_orders.CHECKS,
     *host_names.CHECKS,
+    *line_requests.CHECKS,
 )

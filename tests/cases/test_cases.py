@@ -19,6 +19,7 @@ from tests.cases.est_bodies import with_null
 from tests.cases.registry import CHECKS
 from tests.cases.workshop import Workshop
 from tests.simulator.orders import new_key, signing_request
+from vagus.x509.pem import encode_block
 
 AT = datetime(2026, 11, 30, tzinfo=UTC)
 REQUEST = signing_request(new_key(), x509.Name([]))
@@ -54,6 +55,14 @@ KINDS: dict[str, tuple[Mapping[str, bytes], list[str]]] = {
     "HEAD": ({"any.txt": b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"}, ["HTTP requests"]),
     "several CRLs of one issuer": (_with_crls(), ["orders of CRLs"]),
     "a server certificate": (_path(x509.DNSName("a.example")), ["host names"]),
+    "requests on a line": (
+        {"A-1.csr": REQUEST, "A-2.csr": with_null(signing_request(new_key(), x509.Name([])))},
+        ["requests on a line"],
+    ),
+    "a request of keytool": (
+        {"A-1.csr": encode_block(REQUEST, "NEW CERTIFICATE REQUEST")},
+        ["requests on a line", "PEM labels of requests"],
+    ),
     "a text": ({"x.txt": b"words"}, []),
     "nothing": ({}, []),
 }
