@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.records.query_plans import plans
+from tests.records.query_plans import plans, statements_of
 from tests.simulator.rows import authority, certificate
 from vagus.identifiers import DeviceId, UnitName, serial_bytes
 from vagus.records import certificate_search as rows
@@ -101,11 +101,14 @@ def pages(connection: Connection, query: CertificateQuery, limit: int) -> list[F
     """Every page of a search, each after the last of the one before."""
     found: list[FoundCertificate] = []
     after: Place | None = None
-    while page := find_certificates(connection, query, after=after, limit=limit):
-        assert len(page) <= limit
-        found += page
-        after = place_of(query, page[-1].row)
-    return found
+    while True:
+        page = find_certificates(connection, query, after=after, limit=limit)
+        assert len(page.certificates) <= limit
+        found += page.certificates
+        if page.rest_after is None:
+            return found
+        assert after is None or page.rest_after > after
+        after = page.rest_after
 
 
 def test_any_filters_give_what_every_row_one_by_one_gives(database: Database) -> None:
@@ -113,10 +116,11 @@ def test_any_filters_give_what_every_row_one_by_one_gives(database: Database) ->
         kept = stock(connection)
 
     @settings(max_examples=150, deadline=None)
-    @given(query=QUERIES, limit=st.sampled_from([1, 7, 1000]), few=st.sampled_from([-1, 5, 1000]))
-    def check(query: CertificateQuery, limit: int, few: int) -> None:
+    @given(query=QUERIES, limit=st.sampled_from([1, 7, 1000]), looks=st.sampled_from([(1, 1), (9, 3), (4000, 250)]))
+    def check(query: CertificateQuery, limit: int, looks: tuple[int, int]) -> None:
         with pytest.MonkeyPatch.context() as patch, database.reading() as connection:
-            patch.setattr(rows, "_FEW", few)
+            patch.setattr(rows, "_ENTRIES", looks[0])
+            patch.setattr(rows, "_ROWS", looks[1])
             found = pages(connection, query, limit)
         wanted = {row["leaf_index"]: row for row, name in kept if fits(row, name, query)}
         assert {one.row.leaf_index for one in found} == set(wanted)
@@ -143,16 +147,85 @@ def test_any_filters_give_what_every_row_one_by_one_gives(database: Database) ->
         (CertificateQuery(begins=(3, 9), is_by_begin=True), "certificates_by_start (not_before>?"),
     ],
 )
-def test_a_page_walks_one_index_and_sorts_nothing(
-    file_database: Database, monkeypatch: pytest.MonkeyPatch, query: CertificateQuery, index: str
-) -> None:
-    monkeypatch.setattr(rows, "_FEW", -1)
+def test_a_page_walks_one_index_and_sorts_nothing(file_database: Database, query: CertificateQuery, index: str) -> None:
     with file_database.writing() as connection:
         stock(connection)
         steps = plans(connection, lambda: find_certificates(connection, query, after=Place(4, 60), limit=500))
-    assert index in steps
+    assert f"USING COVERING INDEX {index}" in steps
     assert "SCAN certificates" not in steps
     assert "TEMP B-TREE" not in steps
+
+
+ALL_BUT_STATE = CertificateQuery(
+    units=("h1/icu",), category="pump", profile="bedside", key_algorithm="p256", authority_ids=(1,), begins=(3, 9)
+)
+
+
+@pytest.mark.parametrize("query", [ALL_BUT_STATE, replace(ALL_BUT_STATE, is_by_begin=True, state="issued")])
+@pytest.mark.parametrize("unnamed", ["units", "category", "profile", "key_algorithm", "authority_ids"])
+def test_an_entry_is_judged_without_its_row(
+    file_database: Database, monkeypatch: pytest.MonkeyPatch, query: CertificateQuery, unnamed: str
+) -> None:
+    monkeypatch.setattr(rows, "_ENTRIES", 9)
+    monkeypatch.setattr(rows, "_ROWS", 1)
+    changes: dict[str, Any] = {unnamed: () if unnamed in {"units", "authority_ids"} else None}
+    some = replace(query, **changes)
+    with file_database.writing() as connection:
+        stock(connection)
+        steps = plans(connection, lambda: find_certificates(connection, some)).splitlines()
+    walked = [one for one in steps if one.startswith("SEARCH certificates") and "PRIMARY KEY" not in one]
+    assert walked
+    assert all("USING COVERING INDEX" in one for one in walked)
+
+
+def many(connection: Connection, count: int) -> None:
+    """Certificates of two profiles, each of a unit of its own, and all with one end."""
+    issuer = authority(connection)
+    for leaf in range(count):
+        certificate(connection, issuer, leaf, not_before=1, not_after=99, profile=PROFILES[leaf % 2])
+    for unit, profile in zip(UNITS, PROFILES, strict=False):
+        connection.execute(certificates.update().where(certificates.c.profile == profile).values(unit=unit))
+
+
+def test_a_page_of_values_that_never_come_together_ends_early(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_ENTRIES", 20)
+    query = CertificateQuery(units=("h1/er",), profile="implant")
+    with database.writing() as connection:
+        many(connection, 200)
+        after, ends = None, list[Place]()
+        while (page := find_certificates(connection, query, after=after)).rest_after is not None:
+            assert page.certificates == ()
+            after = page.rest_after
+            ends.append(after)
+    assert ends == [Place(99, leaf) for leaf in range(39, 200, 40)]
+
+
+def test_the_twin_whose_values_come_together_has_its_certificates_on_the_first_page(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_ENTRIES", 20)
+    with database.writing() as connection:
+        many(connection, 200)
+        page = find_certificates(connection, CertificateQuery(units=("h1/er",), profile="bedside"), limit=7)
+    assert [one.row.leaf_index for one in page.certificates] == list(range(0, 14, 2))
+    assert page.rest_after == Place(99, 12)
+
+
+def test_the_index_that_gets_farthest_is_walked(file_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "_ENTRIES", 20)
+    with file_database.writing() as connection:
+        many(connection, 200)
+        rare = certificates.c.leaf_index.in_([3, 90, 91])
+        connection.execute(certificates.update().where(rare).values(key_algorithm="mldsa65"))
+        connection.execute(certificates.update().where(~rare).values(key_algorithm="p256"))
+        query = CertificateQuery(units=("h1/icu",), key_algorithm="mldsa65")
+        page = find_certificates(connection, query)
+        walk = statements_of(connection, lambda: find_certificates(connection, query))[1][0]
+    assert [one.row.leaf_index for one in page.certificates] == [3, 91]
+    assert page.rest_after is None
+    assert "INDEXED BY certificates_of_algorithm" in walk
 
 
 @pytest.mark.parametrize(
@@ -213,7 +286,7 @@ def test_a_certificate_of_no_device_has_neither_and_is_found_by_its_names(connec
     insert_intent(connection, replace(row, leaf_index=6, serial=77, request_id="s"), b"x", ["gw"])
     assert place_in_search(connection) == (None, None)
     found = find_certificates(connection, CertificateQuery(names=("gw",)))
-    assert [one.row.leaf_index for one in found] == [6]
+    assert [one.row.leaf_index for one in found.certificates] == [6]
 
 
 def test_which_fingerprints_are_known(connection: Connection, ca: int) -> None:

@@ -17,7 +17,18 @@ from sqlalchemy import Connection
 from tests.postgres import fresh_database
 from tests.simulator.databases import created_database
 from vagus.identifiers import DeviceId
-from vagus.records import applicants, audit_rows, certificates, devices, expiry, plan_rows, tokens, work
+from vagus.records import (
+    applicants,
+    audit_rows,
+    certificate_search,
+    certificates,
+    devices,
+    expiry,
+    plan_rows,
+    tokens,
+    work,
+)
+from vagus.records.certificate_search import find_certificates
 from vagus.records.engine.database import Database
 from vagus.records.revocation import candidates, revocations, status_facts
 from vagus.testing import SeededEntropy
@@ -46,6 +57,8 @@ def _fill(connection: Connection, *, believed: str | None) -> None:
     model = "'old'" if others else "'new'" if everybody else "CASE WHEN mod(n, 9) = 0 THEN 'rare' ELSE 'new' END"
     shard = "0" if believed else f"n / {SHARD_OF}"
     act = "'release'" if others else "'revoke'"
+    unit = "'h1/er'" if others else "CASE WHEN mod(n, 2) = 0 THEN 'h1/icu' END"
+    algorithm = "'p256'" if others else "'p384'" if everybody else "CASE WHEN mod(n, 4) = 1 THEN 'p384' END"
     done = NOW - 5 if others else "NULL"
     numbers = f"generate_series(0, {SIZE - 1}) n"
     for statement in (
@@ -64,10 +77,11 @@ def _fill(connection: Connection, *, believed: str | None) -> None:
         ),
         (
             "INSERT INTO certificates (leaf_index, authority_id, serial, owner, device_id, profile, spki_sha256,"
-            " request_id, not_before, not_after, shard, state, fingerprint)"
+            " request_id, not_before, not_after, shard, state, fingerprint, unit, key_algorithm)"
             f" SELECT n, {authority}, sha256(n::text::bytea), 'born:' || n, {device},"
             f" {_text('bedside' if believed else 'idevid')}, sha256(('k' || n)::bytea), 'r' || n, 0, {ends}, {shard},"
-            f" {_text('intended' if others else 'issued')}, sha256(('f' || n)::bytea) FROM {numbers}"
+            f" {_text('intended' if others else 'issued')}, sha256(('f' || n)::bytea),"
+            f" {unit}, {algorithm} FROM {numbers}"
         ),
         (
             "INSERT INTO revocations SELECT leaf_index, leaf_index + 1, authority_id, serial, shard, 4, 7, not_after,"
@@ -143,6 +157,9 @@ SOME = [f"{str(n).translate(str.maketrans('0189', 'bcde')):a>25}a" for n in rang
 ALL, IN_SERVICE = devices.DeviceFilter(), devices.DeviceFilter(state="in_service", hospital="h1")
 NEW, PUMPS = devices.DeviceFilter(model="new"), devices.DeviceFilter(category="pump")
 ENDS = [expiry.End(n, 0, NOW, SOME[n], is_issued=True, is_server=False) for n in range(20)]
+AFTER = certificate_search.Place(NOW + 500, 50)
+_of = certificate_search.CertificateQuery
+APART: dict[str, Any] = {"units": ("h1/icu",), "key_algorithm": "p384", "ends": (NOW, NOW + 900)}
 PLACE = devices.Place("h1/icu", "new", "SN-5000")
 
 LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
@@ -173,6 +190,13 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "a page of ends": (120, lambda c: expiry.list_ends(c, until=NOW + SIZE, after=(NOW + 500, 5_000), count=50)),
     "devices' newest certificates": (200, lambda c: expiry.list_newest(c, SOME, at=NOW)),
     "which of these ends count": (400, lambda c: expiry.list_counting(c, ENDS, at=NOW, narrow=ALL)),
+    "a page of a search": (250, lambda c: find_certificates(c, _of(units=("h1/icu",)), after=AFTER, limit=50)),
+    "a page of two values that never meet": (15_200, lambda c: find_certificates(c, _of(**APART), after=AFTER)),
+    "a page by begin": (2_800, lambda c: find_certificates(c, _of(profile="none", is_by_begin=True))),
+    "a page of a value by begin": (
+        15_200,
+        lambda c: find_certificates(c, _of(units=("h1/icu",), begins=(0, 9), is_by_begin=True), limit=50),
+    ),
     "a page of devices": (120, lambda c: devices.list_devices(c, ALL, after=PLACE, limit=50)),
     "a page of devices of a state": (120, lambda c: devices.list_devices(c, IN_SERVICE, after=PLACE, limit=50)),
     "a page of devices of a model": (120, lambda c: devices.list_devices(c, NEW, after=PLACE, limit=50)),

@@ -245,11 +245,11 @@ class _View:
         place, own = begin, 0
         while own <= limit:
             part = rows.find_certificates(self.connection, query, after=place, limit=limit + 1)
-            named = [one for one in map(self._describe, part) if _has_names(one, search)]
+            named = [one for one in map(self._describe, part.certificates) if _has_names(one, search)]
             found, own = found + named, own + len(named)
-            if len(part) <= limit:
+            if part.rest_after is None:
                 break
-            place = rows.place_of(query, part[-1].row)
+            place = part.rest_after
         found.sort(key=lambda one: rows.place_of(query, one.row))
         is_more = len(found) > limit
         return CertificatePage(tuple(found[:limit]), found[limit - 1].id if is_more else None)

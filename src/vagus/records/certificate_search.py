@@ -1,23 +1,22 @@
 """Finds certificates by any of what is known of them, in pages that are sorted by end or by begin of validity.
 
-Each page enters one index and hides its other conditions (`query_hints`), so that it costs the same at any size:
+What a page costs does not grow with the number of certificates:
 
 1. What names few certificates (serial, device, fingerprint, name) is looked up, and the rest is checked on their rows.
-2. Of the columns with few values, the one with the fewest certificates in the wanted time is walked in order.
-3. Where that is a thousand or less, they are read at once and sorted here. So a rare value is quick in every order.
-
-Values that are each frequent and hardly ever come together cost a walk through the rarer of them: a unit of 25,000
-certificates takes some 100 ms.
+2. Else a page walks one index in order. The indices of the columns with few values hold what else is narrowed by, so
+   an entry is judged without its row. A query hides its other conditions from the planner (`query_hints`).
+3. A page looks through at most `_ENTRIES` of them, or `_ROWS` where it must read rows: then it ends early, and says
+   where the next page begins. Of several indices it takes the one that gets farthest within that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, literal, or_, select, true, tuple_, union_all
 
 from vagus.identifiers import serial_bytes
 from vagus.records.certificates import CERTIFICATE, NO_EXPIRY, CertificateRow
@@ -25,9 +24,13 @@ from vagus.records.engine.database import Connection
 from vagus.records.engine.query_hints import IndexedTable, by_index, hidden, is_among, paged
 from vagus.records.engine.tables import certificate_names, certificates
 
-_FEW = 1_000
+_ENTRIES = 2_500
+"""Index entries that a page looks through."""
+_ROWS = 250
+"""Certificates that a page looks through where the index does not hold all that they are judged by."""
 _LAST = 2**62
 """Later than any time, and beyond any leaf."""
+_EVER = (0, NO_EXPIRY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +53,8 @@ class CertificateQuery:
     key_algorithm: str | None = None
     authority_ids: tuple[int, ...] = ()
     state: str | None = None
-    begins: tuple[int, int] = (0, NO_EXPIRY)
-    ends: tuple[int, int] = (0, NO_EXPIRY)
+    begins: tuple[int, int] = _EVER
+    ends: tuple[int, int] = _EVER
     is_by_begin: bool = False
 
 
@@ -71,12 +74,36 @@ class Place(NamedTuple):
     leaf_index: int
 
 
+@dataclass(frozen=True, slots=True)
+class FoundPage:
+    """Certificates in order, and the place after which the next page begins; None: there are no more.
+
+    A page may have fewer certificates than were asked for, or none, and yet not be the last.
+    """
+
+    certificates: tuple[FoundCertificate, ...]
+    rest_after: Place | None
+
+
 class _Way(NamedTuple):
     """A way in: an index, the column that it begins with (None: a time) and the values wanted of it."""
 
     table: IndexedTable
     column: str | None
     values: tuple[object, ...]
+
+
+class _Span(NamedTuple):
+    """The entries of a way that are of a value and lie after one place, up to another."""
+
+    way: _Way
+    value: object
+    low: Place
+    high: Place
+
+
+_HELD = {str(one.name): frozenset(one.columns.keys()) for one in certificates.indexes}
+"""The columns that each index holds."""
 
 
 def _indexed(index: str) -> IndexedTable:
@@ -102,25 +129,22 @@ def place_of(query: CertificateQuery, row: CertificateRow) -> Place:
 
 def find_certificates(
     connection: Connection, query: CertificateQuery, *, after: Place | None = None, limit: int = 100
-) -> tuple[FoundCertificate, ...]:
-    """The next `limit` certificates of `query` after a place, in its order."""
+) -> FoundPage:
+    """At most `limit` certificates of `query` after a place, in its order."""
     leaves = _named_leaves(connection, query)
+    first, last = query.begins if query.is_by_begin else query.ends
+    low, high = max(Place(first - 1, _LAST), after or Place(-1, -1)), Place(last, _LAST)
     with by_index(connection):
         if leaves is not None:
-            keys = [key for page in paged(leaves) for key in _keys(connection, query, page)]
-            return _read_sorted(connection, keys, after, limit)
-        ways = _ways(query) or [_BY_END]
-        way = ways[0]
-        if len(ways) > 1 or query.is_by_begin:
-            fewest, way = _choose(connection, query, ways)
-            if fewest <= _FEW:
-                keys = [key for value in way.values for key in _keys_of(connection, query, way, value)]
-                return _read_sorted(connection, keys, after, limit)
-        if query.is_by_begin:
-            way = _BY_BEGIN
-        pages = [tuple(islice(_walk(connection, query, way, value, after, limit), limit)) for value in way.values]
-    found = (one for page in pages for one in page)
-    return tuple(sorted(found, key=lambda one: place_of(query, one.row))[:limit])
+            keys = [key for page in paged(leaves) for key in _keys_among(connection, query, page)]
+            found, rest = sorted(key for key in keys if key > low), None
+        elif low >= high:
+            return FoundPage((), None)
+        else:
+            found, rest = _walk(connection, query, low, high, limit)
+        if len(found) >= limit:
+            found, rest = found[:limit], found[limit - 1]
+        return FoundPage(_read_rows(connection, found), rest)
 
 
 def find_found(connection: Connection, leaf_index: int) -> FoundCertificate | None:
@@ -137,9 +161,62 @@ def list_known(connection: Connection, fingerprints: Sequence[bytes]) -> frozens
         return frozenset(bytes(one) for query in found for one in connection.execute(query).scalars())
 
 
-def _ways(query: CertificateQuery) -> list[_Way]:
-    """The indices of the columns of which `query` names values."""
-    return [_Way(_OF_VALUE[name], name, values) for name, values in _choices(query).items()]
+def _walk(
+    connection: Connection, query: CertificateQuery, low: Place, high: Place, limit: int
+) -> tuple[list[Place], Place | None]:
+    """What fits of the entries after `low`, and the place up to which they were looked through; None: all were."""
+    ways = [_Way(_OF_VALUE[name], name, values) for name, values in _choices(query).items()]
+    if query.is_by_begin:
+        few = _find_few(connection, query, ways)
+        if few is not None:
+            return _sort_keys(connection, query, few, low, limit), None
+        ways = [_BY_BEGIN]
+    way, end = _choose(connection, query, ways or [_BY_END], low, high)
+    found: list[Place] = []
+    for value in way.values:
+        found += islice(_keys(connection, query, _Span(way, value, low, end or high), limit), limit)
+    return sorted(found), end
+
+
+def _choose(
+    connection: Connection, query: CertificateQuery, ways: Sequence[_Way], low: Place, high: Place
+) -> tuple[_Way, Place | None]:
+    """The way that gets farthest from `low` by the entries that a page may look through, and how far; None: to `high`.
+
+    With nothing to judge by, every entry fits, and the page is full before it gets far.
+    """
+    if len(ways) == 1 and not _judged(ways[0], query):
+        return ways[0], None
+    reached = _reach(connection, query, ways, low, high)
+    end, way = max(zip(reached, ways, strict=True), key=lambda one: one[0])
+    return way, None if end == high else end
+
+
+def _find_few(connection: Connection, query: CertificateQuery, ways: Sequence[_Way]) -> _Way | None:
+    """A way with so few certificates that end in the wanted time that all may be read, and sorted by begin."""
+    low, high = Place(query.ends[0] - 1, _LAST), Place(query.ends[1], _LAST)
+    if not ways or low >= high:
+        return ways[0] if ways else None
+    reached = _reach(connection, query, ways, low, high)
+    return next((way for end, way in zip(reached, ways, strict=True) if end == high), None)
+
+
+def _reach(
+    connection: Connection, query: CertificateQuery, ways: Sequence[_Way], low: Place, high: Place
+) -> list[Place]:
+    """How far each way gets from `low` by the entries that a page may look through; `high`: it has no more of them."""
+    lasts: list[Select[Any]] = []
+    for number, way in enumerate(ways):
+        own = way.table.c
+        entries = max(1, (_ENTRIES if _judged(way, query) <= _HELD[way.table.index] else _ROWS) // len(way.values))
+        for value in way.values:
+            for within, order in _within(connection, _Span(way, value, low, high)):
+                last = select(literal(number), order[-2], own.leaf_index).where(*within).order_by(*order)
+                lasts.append(select(last.limit(1).offset(entries - 1).subquery()))
+    reached = [high] * len(ways)
+    for number, at, leaf in connection.execute(union_all(*lasts)):
+        reached[number] = min(reached[number], Place(at, leaf))
+    return reached
 
 
 def _choices(query: CertificateQuery) -> dict[str, tuple[object, ...]]:
@@ -153,20 +230,22 @@ def _choices(query: CertificateQuery) -> dict[str, tuple[object, ...]]:
     return wanted
 
 
-def _conditions(own: Any, query: CertificateQuery) -> ColumnElement[bool]:
-    """Everything but the names, hidden from the planner."""
-    found = [
-        own.not_before.between(*query.begins),
-        own.not_after.between(*query.ends),
-        *(own[name].in_(values) for name, values in _choices(query).items()),
-    ]
-    if query.serial is not None:
-        found.append(own.serial == serial_bytes(query.serial))
-    if query.device_id is not None:
-        found.append(own.device_id == query.device_id)
-    if query.fingerprints is not None:
-        found.append(own.fingerprint.between(*query.fingerprints))
-    return hidden(*found)
+def _judged(way: _Way, query: CertificateQuery) -> set[str]:
+    """The columns by which an entry of `way` is judged, beside those that it is sorted by."""
+    times = {"not_before": query.begins, "not_after": query.ends}
+    found = {name for name, span in times.items() if span != _EVER and name != _time_of(way)}
+    return found | _choices(query).keys() - {way.column}
+
+
+def _time_of(way: _Way) -> str:
+    return "not_before" if way is _BY_BEGIN else "not_after"
+
+
+def _conditions(own: Any, query: CertificateQuery, columns: Iterable[str]) -> ColumnElement[bool]:
+    """What `query` wants of these columns, hidden from the planner."""
+    times, choices = {"not_before": query.begins, "not_after": query.ends}, _choices(query)
+    found = [own[one].between(*times[one]) if one in times else own[one].in_(choices[one]) for one in sorted(columns)]
+    return hidden(true(), *found)
 
 
 def _named_leaves(connection: Connection, query: CertificateQuery) -> list[int] | None:
@@ -192,88 +271,84 @@ def _named_leaves(connection: Connection, query: CertificateQuery) -> list[int] 
     return sorted(set.intersection(*found))
 
 
-def _keys(connection: Connection, query: CertificateQuery, leaves: Sequence[int]) -> list[Place]:
+def _keys_among(connection: Connection, query: CertificateQuery, leaves: Sequence[int]) -> list[Place]:
     """The places of those of `leaves` that fit."""
     own = certificates.c
-    is_wanted = (is_among(connection, own.leaf_index, leaves), _conditions(own, query))
-    return [Place(*row) for row in connection.execute(select(_time(own, query), own.leaf_index).where(*is_wanted))]
-
-
-def _keys_of(connection: Connection, query: CertificateQuery, way: _Way, value: object) -> list[Place]:
-    """The places of all that fit and are of a value."""
-    own = way.table.c
-    within, _ = _within(connection, way, value, (query.ends[0] - 1,), (query.ends[1],))
-    rows = select(_time(own, query), own.leaf_index).where(*within, _conditions(own, query))
+    wanted = [_conditions(own, query, {"not_before", "not_after", *_choices(query)})]
+    if query.serial is not None:
+        wanted.append(hidden(own.serial == serial_bytes(query.serial)))
+    if query.device_id is not None:
+        wanted.append(hidden(own.device_id == query.device_id))
+    if query.fingerprints is not None:
+        wanted.append(hidden(own.fingerprint.between(*query.fingerprints)))
+    rows = select(_time(own, query), own.leaf_index).where(is_among(connection, own.leaf_index, leaves), *wanted)
     return [Place(*row) for row in connection.execute(rows)]
 
 
-def _choose(connection: Connection, query: CertificateQuery, ways: Sequence[_Way]) -> tuple[int, _Way]:
-    """The way with the fewest certificates that end in the wanted time, counted as far as `_FEW` and one more."""
-    counts: list[ColumnElement[int]] = []
-    for way in ways:
-        total: ColumnElement[int] = literal(0)
-        for value in way.values:
-            within, _ = _within(connection, way, value, (query.ends[0] - 1,), (query.ends[1],))
-            some = select(way.table.c.not_after).where(*within).limit(_FEW + 1).subquery()
-            total += select(func.count()).select_from(some).scalar_subquery()
-        counts.append(total)
-    found = connection.execute(select(*counts)).one()
-    return min(zip(found, ways, strict=True), key=lambda one: one[0])
-
-
-def _walk(
-    connection: Connection, query: CertificateQuery, way: _Way, value: object, after: Place | None, limit: int
-) -> Iterator[FoundCertificate]:
-    """What fits, along an index: first the rest of those with the time of `after`, then those of later times."""
-    own = way.table.c
-    first, last = query.begins if query.is_by_begin else query.ends
-    spans: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-    if after is not None and after.at <= last:
-        first = max(first, after.at + 1)
-        spans.append(((after.at, after.leaf_index), (after.at, _LAST)))
-    if after is None or after.at < last:
-        spans.append(((first - 1,), (last,)))
-    for low, high in spans:
-        within, order = _within(connection, way, value, low, high)
-        rows = select(way.table).where(*within, _conditions(own, query)).order_by(*order).limit(limit)
+def _keys(connection: Connection, query: CertificateQuery, span: _Span, limit: int) -> Iterator[Place]:
+    """The places of what fits in a span, in order."""
+    own = span.way.table.c
+    fits = _conditions(own, query, _judged(span.way, query))
+    for within, order in _within(connection, span):
+        rows = select(order[-2], own.leaf_index).where(*within, fits).order_by(*order).limit(limit)
         for row in connection.execute(rows).all():
-            yield _read(row)
+            yield Place(*row)
+
+
+def _sort_keys(connection: Connection, query: CertificateQuery, way: _Way, low: Place, limit: int) -> list[Place]:
+    """The places of all that fit and begin after `low`, of a way with few entries."""
+    own, found = way.table.c, list[Place]()
+    span = (Place(query.ends[0] - 1, _LAST), Place(query.ends[1], _LAST))
+    later = or_(own.not_before > low.at, and_(own.not_before == low.at, own.leaf_index > low.leaf_index))
+    fits = hidden(later, _conditions(own, query, _judged(way, query)))
+    for value in way.values:
+        for within, _ in _within(connection, _Span(way, value, *span)):
+            rows = select(own.not_before, own.leaf_index).where(*within, fits)
+            # a sum, which no index serves: else PostgreSQL may walk the index by begin
+            first = rows.order_by(own.not_before + 0, own.leaf_index).limit(limit)
+            found += [Place(*row) for row in connection.execute(first)]
+    return sorted(found)
 
 
 def _within(
-    connection: Connection, way: _Way, value: object, low: tuple[int, ...], high: tuple[int, ...]
-) -> tuple[list[ColumnElement[bool]], list[ColumnElement[Any]]]:
-    """The condition that an index entry is of `value`, after `low` and not after `high`, and the order of the index.
+    connection: Connection, span: _Span
+) -> Iterator[tuple[list[ColumnElement[bool]], list[ColumnElement[Any]]]]:
+    """The conditions that an entry lies in `span`, part by part, each with the order of the index.
 
-    `low` and `high` are a time, or a time and a leaf; they differ in the last alone. PostgreSQL gets row comparisons,
-    which this index alone serves, SQLite its index by name (see `query_hints.rows_after`).
+    PostgreSQL gets one row comparison, which this index alone serves. SQLite gets its index by name, and a part for
+    the rest of the first second, one for the seconds between, and one for the last (see `query_hints.rows_after`).
     """
+    way, value, low, high = span
     own: Any = way.table.c
-    time = own.not_before if way.table is _BY_BEGIN.table else own.not_after
     fixed = [] if way.column is None else [own[way.column]]
-    order = [*fixed, time, own.leaf_index]
-    place = order[: len(fixed) + len(low)]
-    begin, end = [value] * len(fixed) + list(low), [value] * len(fixed) + list(high)
+    order = [*fixed, own[_time_of(way)], own.leaf_index]
     if connection.dialect.name != "sqlite":
-        return [tuple_(*place) > tuple(begin), tuple_(*place) <= tuple(end)], order
-    equal = [one == wanted for one, wanted in zip(place[:-1], begin, strict=False)]
-    return [*equal, place[-1] > begin[-1], place[-1] <= end[-1]], order
+        values = [value] * len(fixed)
+        yield [tuple_(*order) > (*values, *low), tuple_(*order) <= (*values, *high)], order
+        return
+    equal = [one == value for one in fixed]
+    at, leaf = order[-2:]
+    if low.at == high.at:
+        yield [*equal, at == low.at, leaf > low.leaf_index, leaf <= high.leaf_index], order
+        return
+    if low.leaf_index < _LAST:
+        yield [*equal, at == low.at, leaf > low.leaf_index], order
+    yield [*equal, at > low.at, at < high.at if high.leaf_index < _LAST else at <= high.at], order
+    if high.leaf_index < _LAST:
+        yield [*equal, at == high.at, leaf <= high.leaf_index], order
 
 
 def _time(own: Any, query: CertificateQuery) -> Any:
     return own.not_before if query.is_by_begin else own.not_after
 
 
-def _read_sorted(
-    connection: Connection, keys: Sequence[Place], after: Place | None, limit: int
-) -> tuple[FoundCertificate, ...]:
-    """The rows of the next `limit` places after one."""
-    chosen = [key.leaf_index for key in sorted(keys) if after is None or key > after][:limit]
+def _read_rows(connection: Connection, places: Sequence[Place]) -> tuple[FoundCertificate, ...]:
+    """The certificates at these places, in their order."""
     rows: dict[int, FoundCertificate] = {}
-    for page in paged(chosen):
+    for page in paged([one.leaf_index for one in places]):
         is_chosen = is_among(connection, certificates.c.leaf_index, page)
         rows.update((row.leaf_index, _read(row)) for row in connection.execute(select(certificates).where(is_chosen)))
-    return tuple(rows[leaf] for leaf in chosen)
+    return tuple(rows[one.leaf_index] for one in places)
 
 
 def _read(row: Any) -> FoundCertificate:

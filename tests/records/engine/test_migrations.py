@@ -46,7 +46,7 @@ QUERIES = {
 def found(database: Database) -> dict[str, set[int]]:
     with database.reading() as connection:
         return {
-            name: {one.row.leaf_index for one in find_certificates(connection, query)}
+            name: {one.row.leaf_index for one in find_certificates(connection, query).certificates}
             for name, (query, _) in QUERIES.items()
         }
 

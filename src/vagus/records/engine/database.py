@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "Connection", "Database", "open_database"]
 
-SCHEMA = "0006"
+SCHEMA = "0007"
 """The newest migration: the one that `create` makes and `check_schema` requires."""
 
 _VERSION_TABLE = """CREATE TABLE alembic_version (

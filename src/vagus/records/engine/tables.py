@@ -43,6 +43,19 @@ def _index_where(condition: str, name: str, *columns: str) -> Index:
     return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
+_NARROWING = ("authority_id", "profile", "key_algorithm", "unit", "category")
+
+
+def _index_by_end(name: str, column: str) -> Index:
+    """An index of the certificates with a value, in the order of their ends, in which a search judges them.
+
+    It holds all other columns by which a search narrows, but for the state: that changes with each issuance, and would
+    be written again in every index.
+    """
+    held = (one for one in _NARROWING if one != column)
+    return Index(name, column, "not_after", "leaf_index", "not_before", *held)
+
+
 installation = _table(  # one row, which says what this database is
     "installation",
     Column("id", Integer, primary_key=True),
@@ -218,14 +231,14 @@ certificates = _table(
     Index("certificates_by_fingerprint", "fingerprint"),
     Index("certificates_by_key", "spki_sha256"),
     Index("certificates_by_state", "state", "leaf_index"),
-    Index("certificates_by_start", "not_before", "leaf_index"),
-    # for pages of a search, which are sorted by end
-    Index("certificates_of_unit", "unit", "not_after", "leaf_index"),
-    Index("certificates_of_category", "category", "not_after", "leaf_index"),
-    Index("certificates_of_issuer", "authority_id", "not_after", "leaf_index"),
-    Index("certificates_of_algorithm", "key_algorithm", "not_after", "leaf_index"),
-    Index("certificates_of_profile", "profile", "not_after", "leaf_index"),
-    Index("certificates_in_state", "state", "not_after", "leaf_index"),
+    # for pages of a search, which are sorted by begin or by end
+    Index("certificates_by_start", "not_before", "leaf_index", "not_after", *_NARROWING, "state"),
+    _index_by_end("certificates_of_unit", "unit"),
+    _index_by_end("certificates_of_category", "category"),
+    _index_by_end("certificates_of_issuer", "authority_id"),
+    _index_by_end("certificates_of_algorithm", "key_algorithm"),
+    _index_by_end("certificates_of_profile", "profile"),
+    _index_by_end("certificates_in_state", "state"),
     _index_where("profile || '' = 'idevid'", "certificates_by_birth", "owner"),
 )
 

@@ -1,4 +1,4 @@
-"""What certificates are searched by: columns for key, unit and category, indices for pages by end, a table of names.
+"""What certificates are searched by: columns for key, unit and category, an index for pages by end, a table of names.
 
 The bytes of certificates are read with the decoders of `x509`, whose results for one certificate never change.
 """
@@ -34,13 +34,6 @@ _SET_DEVICE = sa.text(
 )
 _INDICES = {
     "certificates_by_expiry": ("not_after", "leaf_index"),
-    "certificates_by_start": ("not_before", "leaf_index"),
-    "certificates_of_unit": ("unit", "not_after", "leaf_index"),
-    "certificates_of_category": ("category", "not_after", "leaf_index"),
-    "certificates_of_issuer": ("authority_id", "not_after", "leaf_index"),
-    "certificates_of_algorithm": ("key_algorithm", "not_after", "leaf_index"),
-    "certificates_of_profile": ("profile", "not_after", "leaf_index"),
-    "certificates_in_state": ("state", "not_after", "leaf_index"),
 }
 
 
