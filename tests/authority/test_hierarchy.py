@@ -170,7 +170,7 @@ def import_pair(
 ) -> str:
     """Take over an authority of another operator with its key; its reference."""
     pkcs8 = key.private_bytes(*PRIVATE)
-    return installation.hierarchy.import_authority(planned, pem, pkcs8, None, crls=crls, by=BY)
+    return installation.hierarchy.import_authority(planned, pem, pkcs8, None, crls=crls, by=BY)[0]
 
 
 @pytest.fixture
@@ -298,10 +298,10 @@ def test_a_ca_made_by_openssl_is_imported_with_its_name_byte_for_byte(
     theirs = x509.load_pem_x509_certificate(pem)
     with new_installation(tmp_path / "installation") as installation:
         installation.clock.set(datetime.now(UTC))
-        reference = installation.hierarchy.import_authority(
+        reference, revoked = installation.hierarchy.import_authority(
             replace(ICU, parent=None), pem, (tmp_path / "ca.key").read_bytes(), OTHER, crls=[], by=BY
         )
-        assert reference == "h1/icu#1"
+        assert (reference, revoked) == ("h1/icu#1", 0)
         issuers = installation.issuers("h1/icu")
         issued = installation.issue(issuers)
         ours = x509.load_der_x509_certificate(issued.der)

@@ -65,7 +65,7 @@ def test_an_imported_root_certifies_the_hierarchy(fresh: Path, tmp_path: Path, k
     assert apply(fresh) == 3
     pair = (str(tmp_path / "root.pem"), str(tmp_path / "root.key"))
     taken = done(fresh, "ca", "import", "root", *pair, *NO_LIST, "--json").facts
-    assert taken == {"authority": "root#1", "state": "active"}
+    assert taken == {"authority": "root#1", "state": "active", "revoked": 0}
     held = done(fresh, "ceremony", "--yes", "--json").facts
     assert held["certified"] == ["h1#1", "h1/sdc#1", "h1/infra#1", "h1/icu#1"]
     assert done(fresh, "ca", "export", "root").out == (tmp_path / "root.pem").read_text()

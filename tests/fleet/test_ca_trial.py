@@ -65,7 +65,7 @@ def take_over(
 ) -> str:
     pkcs8 = made.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     pem = encode_certificates([made.der, *(one.der for one in above)])
-    return installation.hierarchy.import_authority(planned, pem, pkcs8, None, crls=[], by=BY)
+    return installation.hierarchy.import_authority(planned, pem, pkcs8, None, crls=[], by=BY)[0]
 
 
 REFUSED: dict[str, tuple[Made, Reason]] = {

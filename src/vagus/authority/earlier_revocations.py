@@ -139,7 +139,7 @@ def _insert_row(
         request_id=request_id,
         not_before=batch.at,
         not_after=authority.not_after or rows.NO_EXPIRY,
-        shard=_choose_shard(batch.connection, authority, is_of_ours=is_of_ours) if shard is None else shard,
+        shard=choose_shard(batch.connection, authority, is_of_ours=is_of_ours) if shard is None else shard,
         state=rows.ISSUED,
     )
     rows.insert_intent(batch.connection, row, b"")
@@ -147,7 +147,7 @@ def _insert_row(
     return row
 
 
-def _choose_shard(connection: Connection, authority: AuthorityRow, *, is_of_ours: bool) -> int:
+def choose_shard(connection: Connection, authority: AuthorityRow, *, is_of_ours: bool = False) -> int:
     """The shard of a certificate with an unknown CDP: every shard if it may name one of ours, else any with places."""
     if authority.is_offline:  # an offline authority has one CRL shard for ever
         return 0

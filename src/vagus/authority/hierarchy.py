@@ -138,9 +138,10 @@ class Hierarchy:
         *,
         crls: Sequence[bytes],
         by: str,
-    ) -> str:
-        """Take over an existing CA with its key; gives its reference. Its name and extensions stay byte for byte.
+    ) -> tuple[str, int]:
+        """Take over an existing CA with its key; its name and extensions stay byte for byte.
 
+        Gives its reference, and how many certificates are revoked or on hold by its CRLs.
         `crls` are the newest CRLs of its old operator: what they name stays revoked or on hold, and our numbers go on
         from theirs. Without them everything that was revoked would be good again.
 
@@ -174,17 +175,15 @@ class Hierarchy:
 
         # 3. Store the authority's row, its certificate and what was revoked elsewhere in one transaction: without the
         # revocations, revoked certificates would be accepted again.
-        def act(batch: Batch) -> None:
+        def act(batch: Batch) -> int:
             authority_id = self._record(batch, planned, generation, key, None, by)
             _certify(batch, authority_id, f"{planned.name}#{generation}", found, by=by)
             row = rows.find_by_id(batch.connection, authority_id)
             read = [read_foreign_crl(crl_der, [row]) for crl_der in crls] if row is not None else []
-            earlier_revocations.record_crls(
-                batch, *(one for one in read if one is not None), since=earlier_revocations.ELSEWHERE, by=by
-            )
+            known = (one for one in read if one is not None)
+            return earlier_revocations.record_crls(batch, *known, since=earlier_revocations.ELSEWHERE, by=by)
 
-        self.writer.submit(act).result()
-        return f"{planned.name}#{generation}"
+        return f"{planned.name}#{generation}", self.writer.submit(act).result()
 
     def retire(self, name: str, generation: int, *, by: str) -> None:
         """End new certificates from this generation; CRLs and OCSP go on. Raises Conflict(AUTHORITY_UNKNOWN)."""

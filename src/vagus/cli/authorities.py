@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vagus.cli.ceremony import spell_crl
-from vagus.cli.failures import STATE
-from vagus.cli.files import naming, read_blocks, write_public
+from vagus.cli.failures import REFUSED, STATE
+from vagus.cli.files import decode_file, naming, read_blocks, write_public
 from vagus.cli.options import REASONS, OutOption, PassphraseOption, ReplaceOption, add_group, open_installation
-from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
+from vagus.cli.output import (
+    CsvOption,
+    JsonOption,
+    Output,
+    Row,
+    YesOption,
+    check_confirmed,
+    check_one_format,
+    csv_lines,
+    facts_of,
+    print_table,
+    spell_time,
+)
 from vagus.errors import Malformed
 from vagus.identifiers import decode_serial
 from vagus.reasons import Reason
 
 if TYPE_CHECKING:
-    from vagus.operations.authorities import Authority
+    from collections.abc import Sequence
+
+    from vagus.operations.authorities import Authority, EarlierCertificate, EarlierCertificates
 
 NameArgument = Annotated[str, typer.Argument(metavar="AUTHORITY", help="h1/icu, or h1/icu#2 for one generation.")]
 GenerationArgument = Annotated[
     str, typer.Argument(metavar="AUTHORITY#GENERATION", help="The generation, as in h1/icu#1.")
+]
+
+
+_CERTIFICATE_FILES = frozenset({".pem", ".crt", ".cer", ".der"})
+CertificatesOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="PATH", help="Certificates that it issued: files, or folders of them. Repeatable."),
+]
+IndexOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The index.txt of `openssl ca`: what it issued and revoked.")
 ]
 
 
@@ -51,6 +76,7 @@ def register(application: typer.Typer) -> None:
             "openssl pkcs8 -topk8 -in ca.key -out ca.p8",
             "vagus ca import h1/icu chain.pem ca.p8 --key-password fd:3 --crl newest.crl 3< password",
         ),
+        ("take-in", take_in, "vagus ca take-in h1/icu#1 newcerts --index index.txt --csv > taken.csv"),
         ("revoke-earlier", revoke_earlier, "vagus ca revoke-earlier h1/icu#1 0x4A01BC --reason keyCompromise"),
         ("roll", roll, "vagus ca roll h1/icu", "vagus ceremony"),
         ("retire", retire, "vagus ca retire h1/icu#1"),
@@ -215,6 +241,8 @@ def import_existing(
     unsafe_no_list: Annotated[
         bool, typer.Option("--unsafe-no-list", help="It never published a CRL: nothing was ever revoked.")
     ] = False,
+    certificates: CertificatesOption = None,
+    index: IndexOption = None,
     passphrase_source: PassphraseOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -223,7 +251,8 @@ def import_existing(
     Needs its name in the applied plan, its certificate and those above it, its key, the newest CRL of its old operator
     and a passphrase for its keystore here. The key is copied into the keystore: destroy KEY afterwards. It becomes the
     next generation of AUTHORITY and issues from then on. What it issued before and did not revoke is unknown here:
-    gateways refuse it until the device enrols again, and `vagus ca revoke-earlier` revokes it by its number.
+    gateways refuse it until the device enrols again, or until --certificates takes it in (see `vagus ca take-in`).
+    `vagus ca revoke-earlier` revokes it by its number. A CA whose devices our gateways would refuse is not taken.
     """
     from vagus.keystore.passphrases import read_passphrase
 
@@ -233,11 +262,90 @@ def import_existing(
     crls = [der for path in crl or () for der in read_blocks(path, "X509 CRL")]
     read_blocks(chain, "CERTIFICATE")
     password = None if key_password is None else read_passphrase(key_password)
+    files, lines = _read_earlier(certificates, index)
+    report = None
     with open_installation(context, passphrase_source) as installation:
-        reference = installation.operations.authorities.import_existing(
+        reference, revoked = installation.operations.authorities.import_existing(
             installation.actor, authority, chain.read_bytes(), key.read_bytes(), password, crls=crls
         )
-    Output(json).facts({"authority": reference, "state": "active"})
+        if files or lines is not None:
+            report = installation.operations.authorities.take_in(installation.actor, reference, files, lines)
+    facts: Row = {"authority": reference, "state": "active", "revoked": revoked}
+    if report is not None:
+        facts = {**facts, **_counts(report), "revoked": revoked + report.revoked}
+    Output(json).facts(facts if report is None or not json else {**facts, "refused": _refused_rows(report)})
+    if report is not None and not json:
+        _print_refused(report)
+
+
+def take_in(
+    context: typer.Context,
+    authority: GenerationArgument,
+    certificates: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Files of certificates, PEM or DER, or folders of them.")
+    ],
+    *,
+    index: IndexOption = None,
+    csv: CsvOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Take in living certificates that an imported unit CA issued before it came here: their devices go on.
+
+    A certificate's device is the one of the unit whose id, maker's serial number or host name is in its subject or
+    subjectAltName. Each is judged as a gateway judges it. Ends with exit code 1 where one was not taken in; repeat it
+    after the cause is gone. --csv and --json have a line for each certificate.
+    """
+    check_one_format(csv=csv, json=json)
+    files, lines = _read_earlier(certificates, index)
+    with open_installation(context) as installation:
+        report = installation.operations.authorities.take_in(installation.actor, authority, files, lines)
+    rows = [_taken_row(one) for one in report.certificates]
+    if csv:
+        typer.echo("".join(csv_lines(_TAKEN, rows)), nl=False)
+    elif json:
+        Output(json).facts({**_counts(report), "certificates": rows})
+    else:
+        Output(json).facts(_counts(report))
+        _print_refused(report)
+    if report.refused:
+        raise typer.Exit(REFUSED)
+
+
+_TAKEN = ("file", "serial", "device", "reason", "message")
+
+
+def _read_earlier(paths: Sequence[Path] | None, index: Path | None) -> tuple[list[tuple[str, bytes]], bytes | None]:
+    """(file, DER) of each certificate in these files and in the files of these folders; the index as it is."""
+    files: list[tuple[str, bytes]] = []
+    for path in paths or ():
+        if not path.is_dir():
+            files += [(str(path), der) for der in read_blocks(path, "CERTIFICATE")]
+            continue
+        for one in sorted(each for each in path.iterdir() if each.suffix in _CERTIFICATE_FILES):
+            try:
+                files += [(str(one), der) for der in read_blocks(one, "CERTIFICATE")]
+            except Malformed:
+                files.append((str(one), b""))  # is refused among the others, and keeps none of them out
+    return files, None if index is None else decode_file(index, bytes)
+
+
+def _counts(report: EarlierCertificates) -> dict[str, int]:
+    taken = len(report.certificates) - len(report.refused)
+    return {"revoked": report.revoked, "certificates_taken_in": taken, "certificates_refused": len(report.refused)}
+
+
+def _taken_row(one: EarlierCertificate) -> Row:
+    serial = None if one.serial is None else f"{one.serial:x}"
+    return {"file": one.file, "serial": serial, "device": one.device, **facts_of(one, "reason", "message")}
+
+
+def _refused_rows(report: EarlierCertificates) -> list[Row]:
+    return [_taken_row(one) for one in report.refused]
+
+
+def _print_refused(report: EarlierCertificates) -> None:
+    if report.refused:
+        print_table("Not taken in", _TAKEN, _refused_rows(report), sys.stdout)
 
 
 def revoke_earlier(

@@ -19,7 +19,7 @@ from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow, query_device
 from vagus.records.engine.database import Database
 from vagus.tls.peer import Peer
-from vagus.trust.validation import AcceptedIdentity, Expectation, Role, Validator
+from vagus.trust.validation import AcceptedIdentity, Expectation, FindEarlier, Role, Validator
 
 FindDevice = Callable[[DeviceId], DeviceRow | None]
 """Raises Unavailable."""
@@ -85,7 +85,8 @@ class Admission:
 
     `makers` validates IDevIDs against the makers' anchors alone; None where no listener takes them. `find_lapse` says
     whether the validator's status is past its age and passes by the grace of the policy alone. `find_device` is how to
-    find a device that connects; at enrolment, and without it, the inventory itself is asked.
+    find a device that connects; at enrolment, and without it, the inventory itself is asked. `find_earlier` finds the
+    device of a certificate that an imported CA issued before it came here.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Admission:
         makers: Validator | None = None,
         find_lapse: Callable[[datetime], NotTrusted | None] = lambda _at: None,
         find_device: FindDevice | None = None,
+        find_earlier: FindEarlier | None = None,
     ) -> None:
         ask = partial(query_device, database)
         self._ask_inventory: FindDevice = ask
@@ -108,6 +110,7 @@ class Admission:
         self._clock = clock
         self._validator = validator
         self._makers = makers
+        self._find_earlier = find_earlier
 
     def use(self, validator: Validator, makers: Validator | None) -> None:
         """Swap the anchors: new connections see the new ones."""
@@ -130,7 +133,9 @@ class Admission:
             return Admitted(credential=PeerCredential.NONE, function=rules.function, served_units=rules.units)
         # 2. Validate path (RFC 5280 section 6), names, role, unit and status, first against the anchors of this
         # installation.
-        expectation = Expectation(role=rules.role, group_domain=rules.group_domain, units=rules.units)
+        expectation = Expectation(
+            role=rules.role, group_domain=rules.group_domain, units=rules.units, find_earlier=self._find_earlier
+        )
         try:
             identity = self._validator.validate(peer.leaf_der, peer.chain_der, expectation, at)
         except NotTrusted as error:

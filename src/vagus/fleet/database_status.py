@@ -13,11 +13,12 @@ from typing import Final
 
 from vagus.errors import NotTrusted, VagusError
 from vagus.events.revocations import RevocationFollower
+from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.entries import IssuanceRecorded, decode_entry
 from vagus.policy.values import Function, PolicyPack
 from vagus.reasons import Reason
-from vagus.records.authorities import find_by_key
-from vagus.records.certificates import load_bytes, query_certificate
+from vagus.records.authorities import find_by_id, find_by_key
+from vagus.records.certificates import EARLIER, load_bytes, query_certificate
 from vagus.records.engine.database import Connection, Database
 from vagus.records.log import iterate_leaves
 from vagus.records.lost_certificates import LOST
@@ -54,6 +55,8 @@ class DatabaseStatus:
         self._authorities: Mapping[bytes, int] = {}  # authority ids by the SHA-256 of the issuer's public key
         # SHA-256 of certificates that the database has confirmed as issued here, oldest first
         self._issued: dict[bytes, None] = {}
+        # the devices of earlier certificates that were taken in, by the SHA-256 of the certificate
+        self._earlier: dict[bytes, tuple[DeviceId, UnitName]] = {}
 
     def check_status(self, certificate: PathCertificate, issuer: PathCertificate, at: datetime) -> None:
         """Raises NotTrusted unless `certificate`, whose signature by `issuer` is verified, is valid at `at`.
@@ -85,6 +88,23 @@ class DatabaseStatus:
         # row.
         if certificate.sha256 not in self._issued:
             self._check_issued(authority_id, certificate)
+
+    def find_earlier(self, leaf: PathCertificate, issuer: PathCertificate) -> tuple[DeviceId, UnitName] | None:
+        """The device and the compartment of a certificate that was taken in with its issuer, for these very bytes."""
+        known = self._earlier.get(leaf.sha256)
+        authority_id = self._authorities.get(issuer.spki_sha256) or self._find_authority(issuer)
+        if known is not None or authority_id is None:
+            return known
+        row = query_certificate(self._database, authority_id, leaf.serial)
+        is_it = row is not None and row.fingerprint == leaf.sha256 and row.request_id.startswith(EARLIER)
+        if row is None or row.device_id is None or not is_it:
+            return None
+        with self._database.reading() as connection:
+            authority = find_by_id(connection, authority_id)
+        if authority is not None:
+            # It never changes: the compartment is the issuer's, whatever unit owns the device now.
+            self._earlier[leaf.sha256] = DeviceId(row.device_id), UnitName.parse(authority.name)
+        return self._earlier.get(leaf.sha256)
 
     def check_accepted(self, identity: AcceptedIdentity) -> None:
         """Raises NotTrusted(REVOKED|ON_HOLD|REVOKED_CA) when a certificate of a path that was accepted is revoked now.

@@ -8,7 +8,7 @@ from vagus.errors import Malformed
 from vagus.ledger.entries import conceal
 from vagus.records.audit_rows import RecordedCertificate
 from vagus.records.authorities import slug_of
-from vagus.records.certificates import INTENDED, ISSUED
+from vagus.records.certificates import EARLIER, INTENDED, ISSUED
 from vagus.x509.der import SEQUENCE, fail, read_children, read_whole, time_value
 
 _NO_KEY = bytes(32)
@@ -35,6 +35,8 @@ def find_fault(row: RecordedCertificate, salt: bytes) -> str | None:
         return "its bytes are no TBSCertificate"
     if (row.not_before, row.not_after) != ends:
         return "its row has another validity than its bytes"
+    if row.request_id.startswith(EARLIER):
+        return _find_signed_fault(row, row.tbs_der)  # the CRL that it names is the old operator's
     name, _, generation = row.authority.rpartition("#")
     crl_path = f"/crl/{slug_of(name)}/{generation}/"
     if b".crl" in row.tbs_der and f"{crl_path}{row.shard}.crl".encode() not in row.tbs_der:

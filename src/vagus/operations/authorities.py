@@ -10,6 +10,7 @@ from vagus.authority.crls.emergency import publish_sealed
 from vagus.authority.crls.publisher import forget_future_dates
 from vagus.components import EMERGENCY
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
+from vagus.fleet.earlier_certificates import TakeInReport, TakenIn, take_in
 from vagus.fleet.revocation_targets import has_signed
 from vagus.keystore.envelopes import read_label
 from vagus.operations.acts import Acts
@@ -20,6 +21,7 @@ from vagus.records import authorities as rows
 from vagus.records import publications
 from vagus.records.certificates import count_alive
 from vagus.records.work import bring_forward
+from vagus.wire.openssl_index import decode_index
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
 
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 
 Authority = rows.AuthorityRow
 """One generation of an authority, as operations return it."""
+EarlierCertificate = TakenIn
+"""What became of one certificate that was to be taken in."""
+EarlierCertificates = TakeInReport
+"""What became of all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +198,26 @@ class Authorities(Acts):
         password: Passphrase | None,
         *,
         crls: Sequence[bytes],
-    ) -> str:
-        """Take over an existing CA with its key and what its CRLs (DER) revoke; gives the reference.
+    ) -> tuple[str, int]:
+        """Take over an existing CA with its key and what its CRLs (DER) revoke; gives the reference and their count.
 
         Raises as `Hierarchy.import_authority`, and Conflict(AUTHORITY_UNKNOWN) for a name that the plan lacks.
         """
         check_may(actor, Act.IMPORT_AUTHORITY)
         planned = self._planned(name)
         return self.components.hierarchy.import_authority(planned, chain_pem, key_pem, password, crls=crls, by=actor.id)
+
+    def take_in(
+        self, actor: Actor, name: str, files: Sequence[tuple[str, bytes]], index: bytes | None
+    ) -> EarlierCertificates:
+        """Take in certificates (file name, DER) that an imported unit CA issued before it came here.
+
+        `index` is the index.txt of `openssl ca`. Raises as `find`, `take_in` and `decode_index`.
+        """
+        check_may(actor, Act.IMPORT_AUTHORITY)
+        lines = None if index is None else decode_index(index)
+        at = self.components.clock.now()
+        return take_in(self.components.writer, self._find(name), files, lines, at=at, by=actor.id)
 
     def find_earlier(
         self, actor: Actor, name: str, certificates: Sequence[bytes], *, file: str

@@ -36,6 +36,9 @@ NO_EXPIRY = 253402300799
 EVERY_SHARD = -2
 """The shard of a certificate whose CDP is unknown (a restore lost its bytes): every CRL names it once it is revoked."""
 
+EARLIER = "elsewhere:"
+"""How the request ids of certificates begin that their authority issued before it came here."""
+
 IS_BIRTH = literal_column("profile || ''") == literal_column("'idevid'")
 """Written like the condition of the index `certificates_by_birth`, so that no index of profiles serves it.
 

@@ -6,14 +6,14 @@ changes. Revocation status is checked anew each time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
 from types import MappingProxyType
 
 from vagus.errors import Malformed, NotTrusted, VagusError
-from vagus.identifiers import DeviceName
+from vagus.identifiers import DeviceId, DeviceName, UnitName
 from vagus.reasons import Reason
 from vagus.trust.anchors import AnchorSet, ClockFloor
 from vagus.trust.status import PathStatusSource, StatusSource, status_check
@@ -28,6 +28,9 @@ from vagus.x509.paths.search import Pool, Search, ValidPath, find_path, pool_of_
 from vagus.x509.signatures import SignatureVerdicts
 
 _CLIENT_AUTH = oid_contents("1.3.6.1.5.5.7.3.2")
+_NAMED_OTHERWISE = frozenset(
+    {Reason.IDENTITY_MISSING, Reason.IDENTITY_AMBIGUOUS, Reason.NAME_FORM, Reason.NON_CANONICAL}
+)
 _SAID_OF_OURS = frozenset({Reason.REVOKED, Reason.ON_HOLD})
 """Refusals by a source of status that may know the very bytes of the leaf. A serial alone proves nothing.
 
@@ -67,11 +70,16 @@ PURPOSES: Mapping[Role, bytes] = MappingProxyType(
 )
 
 
+FindEarlier = Callable[[PathCertificate, PathCertificate], tuple[DeviceId, UnitName] | None]
+"""The device of a certificate by its issuer whose names are not ours; None where it is known as no device's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
     """Which peer the caller expects.
 
     `needs_identity`: the leaf names exactly one device below `group_domain`, in one of `units` ("h1/icu") if given.
+    `find_earlier` is asked where the leaf names no device so: an imported CA issued under other names.
     `host_name`: the leaf names this host or address (RFC 9525). `policy`: accepted certificate policies.
     """
 
@@ -80,6 +88,7 @@ class Expectation:
     units: frozenset[str] | None = None
     needs_identity: bool = True
     host_name: str | None = None
+    find_earlier: FindEarlier | None = None
     policy: PolicyInputs = field(default_factory=PolicyInputs)
 
 
@@ -153,7 +162,7 @@ class Validator:
             # 3. Validate the paths that lead to an anchor (RFC 5280 6.1), and the status (6.3) of each valid path.
             path = find_path(leaf, self._search(extra, expectation, at))
             # 4. Check the names: one identity, no other name form, the right unit; or the expected host.
-            device_name = check_identity(leaf, expectation)
+            device_name = _identify(path, expectation)
             # 5. Check that the anchor may vouch for this device: a CA that was taken over stays in its compartment.
             _check_anchor_bounds(path, device_name, expectation)
         except NotTrusted as refusal:
@@ -199,6 +208,24 @@ class Validator:
         )
 
 
+def _identify(path: ValidPath, expectation: Expectation) -> DeviceName | None:
+    """The device that the leaf names, or whose earlier certificate it is. Raises as `check_identity`."""
+    leaf = path.target
+    issuer = path.certificates[1] if len(path.certificates) > 1 else path.anchor.certificate
+    try:
+        return check_identity(leaf, expectation)
+    except NotTrusted as refusal:
+        ask = expectation.find_earlier
+        if ask is None or issuer is None or refusal.reason not in _NAMED_OTHERWISE:
+            raise
+        found = ask(leaf, issuer)
+        if found is None or expectation.group_domain is None:
+            raise
+    name = DeviceName(*found, expectation.group_domain)
+    _check_unit(leaf, name, expectation)
+    return name
+
+
 def _check_anchor_bounds(path: ValidPath, device_name: DeviceName | None, expectation: Expectation) -> None:
     """What the application binds an anchor to. Raises NotTrusted(PATHLEN|NAME_CONSTRAINT)."""
     anchor, leaf = path.anchor, path.target
@@ -237,7 +264,11 @@ def check_identity(leaf: PathCertificate, expectation: Expectation) -> DeviceNam
         device_name = DeviceName.parse(names.dns[0], expectation.group_domain)
     except Malformed as fault:
         raise NotTrusted(fault.reason, fault.message, certificate=leaf.label) from fault
+    _check_unit(leaf, device_name, expectation)
+    return device_name
+
+
+def _check_unit(leaf: PathCertificate, device_name: DeviceName, expectation: Expectation) -> None:
     if expectation.units is not None and str(device_name.unit) not in expectation.units:
         msg = f"certificate {leaf.label} is of unit {device_name.unit}, which this listener does not accept"
         raise NotTrusted(Reason.WRONG_COMPARTMENT, msg, certificate=leaf.label, unit=str(device_name.unit))
-    return device_name

@@ -178,7 +178,8 @@ class Enrolment:
             msg = f"certificates of label {request.label!r} cannot be renewed; enrol anew instead"
             raise NotAuthorised(Reason.NOT_RENEWABLE, msg)
         name = str(DeviceName(device.id, device.unit, self._group_domain))
-        if current.device_name is None or str(current.device_name) != name:
+        # of an earlier certificate that was taken in, the device is known and the names are the old operator's
+        if current.path[0].names.dns != (name,):
             msg = f"the inventory now names this device {name}; enrol anew to get a certificate of that name"
             raise Conflict(Reason.NAMES_CHANGED, msg)
         _check_same_names(request.csr, current.path[0])

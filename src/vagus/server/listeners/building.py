@@ -162,6 +162,7 @@ class ListenerBuilder:
             makers=makers,
             find_lapse=status.find_lapse,
             find_device=self._devices.find,
+            find_earlier=status.find_earlier,
         )
         rules, check_anchor = kind.rules_of(inputs, listener), self.anchors.check_anchor
         note_seen = self._note_seen
