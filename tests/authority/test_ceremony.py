@@ -12,7 +12,7 @@ from cryptography import x509
 import vagus
 from tests.simulator.installation import BY, ER, EVERY, GROUP, H1, ICU, INFRA, ROOT, SDC, STATUS_URL, Installation
 from tests.simulator.refusals import refuses
-from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, NotTrusted, Unavailable
+from vagus.errors import Conflict, IntegrityFailure, Malformed, NotAuthorised, NotTrusted, Unavailable
 from vagus.ledger.entries import AuthorityCertified, AuthorityCreated, CeremonyStep
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
@@ -182,7 +182,7 @@ def test_an_issuer_with_a_strangers_key_is_not_built(built: Installation) -> Non
 
 
 def test_missing_and_uncertified_names_are_reported(installation: Installation) -> None:
-    with refuses(Reason.AUTHORITY_UNKNOWN, Conflict):
+    with refuses(Reason.AUTHORITY_UNKNOWN, Malformed):
         installation.issuers("h9/icu")
     installation.hierarchy.request(INFRA, by=BY)
     with refuses(Reason.CEREMONY_NEEDED, Conflict):

@@ -16,7 +16,7 @@ from vagus.authority.crls.overdue import overdue_crls
 from vagus.authority.issuance import IssuedCertificate
 from vagus.authority.mass_revocation import DEFAULT_STAGES, MassRevocation
 from vagus.authority.revocation_forecast import Forecast
-from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
+from vagus.errors import Conflict, Malformed, NotAuthorised, PolicyRefusal
 from vagus.identifiers import DeviceId
 from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
@@ -331,7 +331,7 @@ def test_what_makes_no_plan_is_refused(built: Installation, fleet: Fleet) -> Non
     for selection, act, reason, stages, expected in cases:
         with refuses(expected, (PolicyRefusal, Conflict)):
             fleet.plans().propose(selection, act, reason, by=ALICE, stages=stages)
-    with refuses(Reason.NOT_FOUND, Conflict):
+    with refuses(Reason.NOT_FOUND, Malformed):
         fleet.plans().run(99, by=ALICE)
 
 

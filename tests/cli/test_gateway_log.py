@@ -177,7 +177,7 @@ def test_csv_and_json_are_two_formats(logged: Path) -> None:
 
 
 def test_an_unknown_device_is_not_a_device_without_decisions(logged: Path) -> None:
-    denied(logged, 1, "NOT_IN_INVENTORY", "gateway", "log", "--device", "Aorta IP3:AIP3-999999")
+    denied(logged, 2, "NOT_IN_INVENTORY", "gateway", "log", "--device", "Aorta IP3:AIP3-999999")
     denied(logged, 2, "NON_CANONICAL", "gateway", "log", "--device", "pump")
 
 

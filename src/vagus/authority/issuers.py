@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vagus.authority.shards import ShardPlan, load_shard_plan
-from vagus.errors import Conflict, IntegrityFailure, NotAuthorised, VagusError
+from vagus.errors import Conflict, IntegrityFailure, Malformed, NotAuthorised, VagusError
 from vagus.policy.plans import AuthorityKind
 from vagus.reasons import Reason
 from vagus.records import authorities as rows
@@ -144,7 +144,7 @@ def open_issuers(
 
     `keystore_of` opens the keystore of an authority by its name. `prepare` is called before, once, with the names of
     those that will be opened. Raises NotAuthorised(KEY_OFFLINE) for an authority
-    whose key is opened in ceremonies only, before any keystore is opened; Conflict(AUTHORITY_UNKNOWN),
+    whose key is opened in ceremonies only, before any keystore is opened; Malformed(AUTHORITY_UNKNOWN),
     Conflict(CEREMONY_NEEDED: it has no certificate yet), and what the keystore raises. For a generation that has ended
     the reason is in `OpenIssuers.unopened` instead.
     """
@@ -172,7 +172,7 @@ def _live_generations(listed: Iterable[AuthorityRow], name: str, at: int) -> tup
     every = [row for row in listed if row.name == name]
     if not every:
         msg = f"the plan has no authority {name!r}; see `vagus ca list` for the names"
-        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
+        raise Malformed(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
     live = tuple(row for row in every if is_live(row, at))
     if not live and not any(_has_ended(row, at) for row in every):
         msg = f"authority {name} has no certificate yet, so it cannot issue; run: vagus ceremony"

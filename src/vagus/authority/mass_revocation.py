@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from vagus.authority import revocation
 from vagus.authority.revocation_forecast import Forecast, count_approvals, make_forecast
-from vagus.errors import Conflict, NotAuthorised, PolicyRefusal
+from vagus.errors import Conflict, Malformed, NotAuthorised, PolicyRefusal
 from vagus.ledger.append import append
 from vagus.ledger.entries import OperatorAct
 from vagus.reasons import Reason
@@ -175,7 +175,7 @@ class MassRevocation:
         return self.writer.submit(write).result()
 
     def approve(self, plan_id: int, *, by: str) -> RevocationPlanRow:
-        """One more approval. Raises Conflict(NOT_FOUND, DEVICE_STATE: has ended, ALREADY_EXISTS: of this operator)."""
+        """One more approval. Raises Malformed(NOT_FOUND), Conflict(DEVICE_STATE: ended, ALREADY_EXISTS: its own)."""
 
         def write(batch: Batch) -> RevocationPlanRow:
             row = _find(batch.connection, plan_id)
@@ -200,7 +200,7 @@ class MassRevocation:
 
         `seen` is the plan as the caller saw it; left out: as it is now. If `stop` gives a word during a stage, the plan
         ends; before a stage, the stage only does not begin. Raises NotAuthorised(APPROVAL_MISSING),
-        Conflict(NOT_FOUND, DEVICE_STATE: done, stopped or not as seen, STATUS_STALE: `stop` says so).
+        Malformed(NOT_FOUND), Conflict(DEVICE_STATE: done, stopped or not as seen, STATUS_STALE: `stop` says so).
         """
         seen = seen or self._read(plan_id)
         self._check_may_begin(seen, stop)
@@ -424,7 +424,7 @@ def _find(connection: Connection, plan_id: int) -> RevocationPlanRow:
     row = rows.find_plan(connection, plan_id)
     if row is None:
         msg = f"revocation plan {plan_id} does not exist; see `vagus revoke list`"
-        raise Conflict(Reason.NOT_FOUND, msg, plan=plan_id)
+        raise Malformed(Reason.NOT_FOUND, msg, plan=plan_id)
     return row
 
 

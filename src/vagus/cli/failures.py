@@ -2,7 +2,7 @@
 
 0  done; accepted; sound
 1  refused: not trusted, not authorised, forbidden by policy; `doctor` found something
-2  wrong use: arguments, or a file that people wrote or named (plan, pack, settings, certificate, manifest)
+2  wrong use: arguments, a name that does not exist here, or a file that people wrote or named (plan, pack ...)
 3  the present state forbids it or asks for an act first (ceremony needed, authority in use)
 4  not available now: disk, database, network, keys not open; try again
 5  our own data contradict each other: stop and look (log, keystore, backup)
@@ -41,6 +41,8 @@ _WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 def exit_code(error: BaseException) -> int:
     """The exit code that shows a script what kind of error this was."""
     if isinstance(error, errors.VagusError):
+        if error.reason is Reason.NOT_IN_INVENTORY:
+            return USAGE  # a name that does not exist, as for an authority; a listener refuses the peer by it
         return next((code for kind, code in _CODES if isinstance(error, kind)), DEFECT)
     if isinstance(error, _WRONG_PATH) or _wrong_use(error) is not None:
         return USAGE

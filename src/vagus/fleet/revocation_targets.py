@@ -102,18 +102,18 @@ def _authority_ids(known: Iterable[AuthorityRow], target: RevocationTarget) -> t
         left &= {one.id for one in known if any(_fits(one, what, wanted) for wanted in fitting)}
         if not left:
             msg = f"an authority as revocation target excludes {text} and the others; give one of them"
-            raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
+            raise Malformed(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
     is_named = bool(target.units or target.hospital or target.authorities)
     return tuple(sorted(left)) if is_named else ()
 
 
-def _unknown(what: str, wanted: str, known: Iterable[AuthorityRow]) -> Conflict:
+def _unknown(what: str, wanted: str, known: Iterable[AuthorityRow]) -> Malformed:
     """The error for a name that does not exist, with the names that do."""
     units = {one.name for one in known if one.kind == "issuing_ca"}
     there_are = {"unit": units, "hospital": {one.partition("/")[0] for one in units}}
     found = sorted(there_are.get(what, {one.name for one in known}))
     msg = f"{what} {wanted!r} does not exist; known are {_first_of(found)}"
-    return Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=wanted)
+    return Malformed(Reason.AUTHORITY_UNKNOWN, msg, authority=wanted)
 
 
 def _first_of(names: Sequence[str]) -> str:

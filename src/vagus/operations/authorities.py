@@ -92,7 +92,7 @@ class Authorities(Acts):
     def find(self, actor: Actor, name: str) -> Authority:
         """The generation that `name` means: the named one, else the newest active one, else the newest.
 
-        Raises Conflict(AUTHORITY_UNKNOWN).
+        Raises Malformed(AUTHORITY_UNKNOWN).
         """
         check_may(actor, Act.READ_AUTHORITIES)
         return self._find(name)
@@ -123,7 +123,7 @@ class Authorities(Acts):
     def export_hospital(self, actor: Actor, label: str, *, with_root: bool = True) -> tuple[Exported, ...]:
         """Every living authority of one hospital, and those above them; roots last.
 
-        Living is also a retired generation whose certificates are still valid. Raises Conflict(AUTHORITY_UNKNOWN).
+        Living is also a retired generation whose certificates are still valid. Raises Malformed(AUTHORITY_UNKNOWN).
         """
         check_may(actor, Act.READ_AUTHORITIES)
         living = self._living()
@@ -131,7 +131,7 @@ class Authorities(Acts):
         hospitals = sorted({row.name for row in living if row.kind == AuthorityKind.DEVICE_CA})
         if label not in hospitals:
             msg = f"there is no hospital {label!r} with a certificate; there are {', '.join(hospitals) or 'none'}"
-            raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=label)
+            raise (Malformed if hospitals else Conflict)(Reason.AUTHORITY_UNKNOWN, msg, authority=label)
         return _selected(self._with_above(mine), with_root=with_root)
 
     def export_roots(self, actor: Actor) -> tuple[Exported, ...]:
@@ -201,7 +201,7 @@ class Authorities(Acts):
     ) -> tuple[str, int]:
         """Take over an existing CA with its key and what its CRLs (DER) revoke; gives the reference and their count.
 
-        Raises as `Hierarchy.import_authority`, and Conflict(AUTHORITY_UNKNOWN) for a name that the plan lacks.
+        Raises as `Hierarchy.import_authority`, and Malformed(AUTHORITY_UNKNOWN) for a name that the plan lacks.
         """
         check_may(actor, Act.IMPORT_AUTHORITY)
         planned = self._planned(name)
@@ -314,7 +314,7 @@ class Authorities(Acts):
                 found = rows.find_generation(connection, name, int(generation))
         if found is None:
             msg = f"authority {text!r} does not exist; see `vagus ca list` for the names"
-            raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
+            raise Malformed(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
         return found
 
     def _living(self) -> tuple[Authority, ...]:
@@ -337,7 +337,7 @@ class Authorities(Acts):
             if one.name == name:
                 return one
         msg = f"the plan has no authority {name!r}; add its unit to the plan and apply it"
-        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
+        raise Malformed(Reason.AUTHORITY_UNKNOWN, msg, authority=name)
 
 
 def _selected(found: tuple[Exported, ...], *, with_root: bool) -> tuple[Exported, ...]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from vagus.errors import Conflict, LimitExceeded, Malformed, NotAuthorised, VagusError
+from vagus.errors import LimitExceeded, Malformed, NotAuthorised, VagusError
 from vagus.fleet.expiry import EXPIRED
 from vagus.identifiers import UnitName, read_serial
 from vagus.operations.devices import Device, check_known, find_named
@@ -133,7 +133,7 @@ def decode_search(
     """The query, twice where the serial can be read in two ways; what is unknown is refused with what is known.
 
     It is of the actor's units alone, where it has a scope; none for an empty one. Raises Malformed(BAD_ARGUMENT,
-    NON_CANONICAL), Conflict(AUTHORITY_UNKNOWN), and as `find_in_scope` for a device.
+    NON_CANONICAL), Malformed(AUTHORITY_UNKNOWN), and as `find_in_scope` for a device.
     """
     query = CertificateQuery(
         device_id=None if search.device is None else find_in_scope(components.database, actor, search.device).id.text,
@@ -197,14 +197,14 @@ def _algorithm(text: str | None) -> str | None:
 
 
 def _issuers(connection: Connection, text: str | None) -> tuple[int, ...]:
-    """The ids of the authority's generations, of one where the text names it. Raises Conflict(AUTHORITY_UNKNOWN)."""
+    """The ids of the authority's generations, of one where the text names it. Raises Malformed(AUTHORITY_UNKNOWN)."""
     if text is None:
         return ()
     known = list_authorities(connection)
     found = tuple(one.id for one in known if text in {one.name, one.reference})
     if not found:
         msg = f"authority {text!r} does not exist; write h1/icu or h1/icu#2, see `vagus ca list`"
-        raise Conflict(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
+        raise Malformed(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
     return found
 
 

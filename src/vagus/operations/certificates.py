@@ -169,7 +169,7 @@ class Certificates(Acts):
     def show(self, actor: Actor, name: str) -> CertificateDetails:
         """The certificate that `name` means: its id, serial, `h1/icu#1:SERIAL`, SHA-256 or the first digits of it.
 
-        Raises Malformed(BAD_ARGUMENT) for a name of several, Conflict(NOT_FOUND) for one of none, which a certificate
+        Raises Malformed(BAD_ARGUMENT) for a name of several, Malformed(NOT_FOUND) for one of none, which a certificate
         outside the actor's scope is too.
         """
         check_may(actor, Act.READ_CERTIFICATES)
@@ -212,7 +212,7 @@ class Certificates(Acts):
             raise _ambiguous(name, found)
         if not found:
             msg = f"{name!r} names no certificate here: give a serial, a SHA-256 or an id; see `vagus cert find`"
-            raise Conflict(Reason.NOT_FOUND, msg, value=name)
+            raise Malformed(Reason.NOT_FOUND, msg, value=name)
         return found[0]
 
     def _named(self, view: _View, name: str) -> Iterator[Certificate]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vagus.authority.crls.overdue import find_crls_awaiting_ceremony, overdue_crls
 from vagus.authority.stage_jobs import hand_over_stage
-from vagus.errors import Conflict
+from vagus.errors import Conflict, Malformed
 from vagus.fleet.revocation_targets import RevocationTarget, select_target, serials_in
 from vagus.operations.acts import Acts
 from vagus.operations.devices import check_known, find_named
@@ -193,7 +193,7 @@ class RevocationPlans(Acts):
         return self._view(row)
 
     def find(self, actor: Actor, plan_id: int) -> RevocationPlan:
-        """The plan. Raises Conflict(NOT_FOUND)."""
+        """The plan. Raises Malformed(NOT_FOUND)."""
         check_may(actor, Act.READ_REVOCATION)
         return self._find(plan_id)
 
@@ -220,7 +220,7 @@ class RevocationPlans(Acts):
             )
 
     def preview_approval(self, actor: Actor, plan_id: int) -> RevocationPlan:
-        """The plan, where this actor's approval counts. Raises Conflict(NOT_FOUND, DEVICE_STATE, ALREADY_EXISTS)."""
+        """The plan, where this actor's approval counts. Raises as `find`, Conflict(DEVICE_STATE, ALREADY_EXISTS)."""
         check_may(actor, Act.APPROVE_REVOCATION)
         plan = self._find(plan_id)
         plan.check_goes_on()
@@ -286,7 +286,7 @@ class RevocationPlans(Acts):
             row = rows.find_plan(connection, plan_id)
         if row is None:
             msg = f"revocation plan {plan_id} does not exist; see `vagus revoke list`"
-            raise Conflict(Reason.NOT_FOUND, msg, plan=plan_id)
+            raise Malformed(Reason.NOT_FOUND, msg, plan=plan_id)
         return self._view(row)
 
     def _view(self, row: rows.RevocationPlanRow) -> RevocationPlan:
