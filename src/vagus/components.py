@@ -236,16 +236,9 @@ class Components:
     def mass_revocation(self) -> MassRevocation:
         """Revocation of many certificates by plan, with approvals and stages."""
         from vagus.authority.mass_revocation import MassRevocation
-        from vagus.fleet.devices import bar_device
-        from vagus.identifiers import DeviceId
+        from vagus.fleet.devices import ACTS_OF_PLANS
 
-        return MassRevocation(
-            self.pack,
-            self.database,
-            self.writer,
-            self.clock,
-            lock_out=lambda batch, device_id, by: bar_device(batch, DeviceId(device_id), by=by),
-        )
+        return MassRevocation(self.pack, self.database, self.writer, self.clock, inventory=ACTS_OF_PLANS)
 
     @cached_property
     def planning(self) -> Planning:

@@ -251,8 +251,10 @@ def test_what_was_issued_between_the_count_and_the_proposal_is_no_survivor(built
     late: list[IssuedCertificate] = []
 
     class SlowToWrite(MassRevocation):
-        def forecast(self, selection: Selection, act: str, reason: RevocationReason) -> Forecast:
-            counted = super().forecast(selection, act, reason)
+        def forecast(
+            self, selection: Selection, act: str, reason: RevocationReason, *, names_devices: bool = False
+        ) -> Forecast:
+            counted = super().forecast(selection, act, reason, names_devices=names_devices)
             late.extend(built.issue(profile=profile) for profile in ("bedside", "life-support"))
             return counted
 

@@ -7,6 +7,7 @@ import pytest
 from tests.authority.fleets import ALICE, Fleet
 from tests.authority.test_mass_revocation_races import fleet, installation
 from tests.simulator.orders import new_public_key
+from vagus.authority.named_devices import InventoryActs
 from vagus.errors import Conflict
 from vagus.records import certificates as rows
 from vagus.records.engine.writer import Batch
@@ -38,8 +39,8 @@ def lock_out(fleet: Fleet, selection: Selection) -> tuple[RevocationPlanRow, lis
     def note(_batch: Batch, device: str, _by: str) -> None:
         locked.append(device)
 
-    plans = fleet.plans(lock_out=note)
-    plan = plans.propose(selection, REVOKE, COMPROMISE, by=ALICE, stages=(), locks_out=True)
+    plans = fleet.plans(inventory=InventoryActs(lock_out=note))
+    plan = plans.propose(selection, REVOKE, COMPROMISE, by=ALICE, stages=(), names_devices=True)
     return plans.run(plan.id, by=ALICE), locked
 
 

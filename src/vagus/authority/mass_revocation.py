@@ -6,8 +6,10 @@
 - A *stage* ends at a number of certificates and in `paused`, so that an operator looks before the next one.
 - A *step* is one transaction: up to `STEP` certificates, together with the plan's place after them (`position`, a leaf
   index). A process that is killed anywhere goes on from that place.
-- A plan never reaches certificates issued after it was proposed (`newest_leaf`) and never releases holds made after it
-  (`newest_step`).
+- A plan never reaches certificates issued after it was proposed (`newest_leaf`), unless it locks their device out or
+  holds it. It never releases holds made after it (`newest_step`).
+- A plan that names devices first does those without a certificate (`named_devices`), and locks their lot for devices
+  that are added later.
 
 The search for a step's certificates is long, so it runs outside the writer (`_Remaining`). The step then checks the few
 that it found once more in its own transaction: another process may have changed them.
@@ -21,7 +23,9 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from vagus.authority import revocation
+from vagus.authority import named_devices, revocation
+from vagus.authority.lot_locks import end_lot_locks, lock_lot
+from vagus.authority.named_devices import NO_INVENTORY, STATES_BEFORE, InventoryActs
 from vagus.authority.revocation_forecast import Forecast, count_approvals, make_forecast
 from vagus.errors import Conflict, Malformed, NotAuthorised, PolicyRefusal
 from vagus.ledger.append import append
@@ -32,6 +36,7 @@ from vagus.records import certificates as certificate_rows
 from vagus.records.revocation import plans as rows
 from vagus.records.revocation import revocations as revocation_rows
 from vagus.records.revocation import selections
+from vagus.records.revocation.device_lots import lot_of
 from vagus.records.revocation.plans import RevocationPlanRow
 from vagus.records.revocation.selections import Selection
 from vagus.x509.crls.building import RevocationReason
@@ -56,21 +61,12 @@ _STATES = {
     rows.PAUSED: (rows.RUNNING, rows.PAUSED, rows.STOPPED),
     rows.RUNNING: (rows.RUNNING, rows.PAUSED, rows.STOPPED, rows.DONE),
 }
-_STATES_BEFORE = {
-    revocation_rows.REVOKE: ("intended", "issued", "held"),
-    revocation_rows.HOLD: ("intended", "issued"),
-    revocation_rows.RELEASE: ("held",),
-}
 
 
 def _states_before(act: str, reason: int) -> tuple[str, ...]:
     """The states of certificates that an act changes. A compromise also changes what is revoked for a lesser reason."""
     is_compromise = act == revocation_rows.REVOKE and RevocationReason(reason).is_compromise
-    return (*_STATES_BEFORE[act], selections.REVOKED_FOR_LESS) if is_compromise else _STATES_BEFORE[act]
-
-
-LockOut = Callable[["Batch", str, str], None]
-"""Called with batch, device id and operator in the transaction that revokes: keeps a device from enrolling anew."""
+    return (*STATES_BEFORE[act], selections.REVOKED_FOR_LESS) if is_compromise else STATES_BEFORE[act]
 
 
 StopCondition = Callable[[RevocationPlanRow], str | None]
@@ -86,18 +82,24 @@ class MassRevocation:
     writer: Writer
     clock: Clock
     _: KW_ONLY
-    lock_out: LockOut = lambda *_: None
-    """What the inventory does to devices whose plan says so."""
+    inventory: InventoryActs = NO_INVENTORY
+    """What becomes of devices whose plan names them."""
 
-    def forecast(self, selection: Selection, act: str, reason: RevocationReason) -> Forecast:
+    def forecast(
+        self, selection: Selection, act: str, reason: RevocationReason, *, names_devices: bool = False
+    ) -> Forecast:
         """The counts; nothing is written. Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything.
 
-        A compromise also counts what is revoked for another reason: its keys may be certified until they are blocked.
+        With `names_devices` also of devices without a certificate. A compromise also counts what is revoked for another
+        reason: its keys may be certified until they are blocked.
         """
         _check_selection(selection)
         at, states = int(self.clock.now().timestamp()), _states_before(act, reason)
         with self.database.reading() as connection:
-            return make_forecast(connection, self.pack, selection, act, states=states, at=at)
+            without = None
+            if names_devices:
+                without = named_devices.count_without(connection, selection, act, self.inventory, at=at)
+            return make_forecast(connection, self.pack, selection, act, states=states, at=at, without=without)
 
     def count_left(self, row: RevocationPlanRow) -> int:
         """How many certificates of a plan's selection its act has not reached, whenever they were issued.
@@ -114,6 +116,13 @@ class MassRevocation:
                 is_of_authorities=row.act != revocation_rows.HOLD,
             )
 
+    def count_devices_left(self, row: RevocationPlanRow) -> int:
+        """As `count_left`: the devices that a plan names and that may still enrol; for a release, that are on hold."""
+        if not row.names_devices:
+            return 0
+        with self.database.reading() as connection:
+            return named_devices.count_open(connection, row, self.inventory, at=int(self.clock.now().timestamp()))
+
     def propose(
         self,
         selection: Selection,
@@ -122,25 +131,27 @@ class MassRevocation:
         *,
         by: str,
         stages: tuple[int, ...] = DEFAULT_STAGES,
-        locks_out: bool = False,
+        names_devices: bool = False,
     ) -> RevocationPlanRow:
         """Store a plan with its counts; the proposer thereby approves it. `stages` are growing percents.
 
-        With `locks_out` the devices whose certificates are revoked cannot enrol anew by other evidence.
+        With `names_devices` the devices of the selection, with a certificate or without, cannot enrol by other evidence
+        after a revocation or hold, and can after a release.
         Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything, an odd reason or odd stages, and
         Conflict(NOT_FOUND) when there is nothing to do.
         """
         with self.database.reading() as connection:
             counted_until = selections.newest_leaf(connection)
             newest_step = revocation_rows.newest_sequence(connection)
-        forecast = self.forecast(selection, act, reason)
+        forecast = self.forecast(selection, act, reason, names_devices=names_devices)
         _check_reason(act, reason)
         if list(stages) != sorted(set(stages)) or not all(0 < one < 100 for one in stages):
             msg = f"revocation stages {stages} are not growing percents between 1 and 99; write them as in 1,10,50"
             raise PolicyRefusal(Reason.POLICY_VIOLATION, msg)
-        if forecast.certificates == 0:
+        total = forecast.certificates
+        if total == 0 and not forecast.devices_without_certificate:
             raise Conflict(Reason.NOT_FOUND, "the revocation plan selects no live certificate; check the selection")
-        ends = {max(1, forecast.certificates * one // 100) for one in stages} | {forecast.certificates}
+        ends = {min(total, max(1, total * one // 100)) for one in stages} | {total}
 
         def write(batch: Batch) -> RevocationPlanRow:
             # Certificates issued since the count are in the plan too, and may raise its number of approvals.
@@ -153,7 +164,11 @@ class MassRevocation:
                 selection=selection,
                 act=act,
                 reason=int(reason),
-                counts={name: count for name, count in asdict(forecast).items() if name not in _NOT_STORED},
+                counts={
+                    name: count
+                    for name, count in asdict(forecast).items()
+                    if name not in _NOT_STORED and count is not None
+                },
                 stages=tuple(sorted(ends)),
                 approvals_needed=max(forecast.approvals_needed, *(count_approvals(self.pack, one) for one in late), 1),
                 approvals=(by,),
@@ -166,7 +181,7 @@ class MassRevocation:
                 done=0,
                 stage=0,
                 stopped_because=None,
-                locks_out=locks_out and act == revocation_rows.REVOKE,
+                locks_out=names_devices and act == revocation_rows.REVOKE,
             )
             made = replace(row, id=rows.insert_plan(batch.connection, row))
             _log(batch, "mass-revocation-proposed", made, by)
@@ -205,6 +220,9 @@ class MassRevocation:
         seen = seen or self._read(plan_id)
         self._check_may_begin(seen, stop)
         row = self.writer.submit(lambda batch: _begin(batch, seen, by)).result()
+        while row.state == rows.RUNNING and row.names_devices and row.device_position != rows.EVERY_DEVICE:
+            row = self._submit_devices(row, by)
+            advance(row)
         remaining = _Remaining(self.database, self.clock, row)
         while row.state == rows.RUNNING:
             before, row = row, self._submit_step(plan_id, by, remaining.choose(row))
@@ -229,7 +247,21 @@ class MassRevocation:
         return self.writer.submit(lambda batch: _move(batch, plan_id, rows.STOPPED, by, because)).result()
 
     def _submit_step(self, plan_id: int, by: str, chosen: _Candidates) -> RevocationPlanRow:
-        return self.writer.submit(lambda batch: _step(batch, plan_id, by, chosen, self.lock_out)).result()
+        return self.writer.submit(lambda batch: _step(batch, plan_id, by, chosen, self.inventory)).result()
+
+    def _submit_devices(self, row: RevocationPlanRow, by: str) -> RevocationPlanRow:
+        at = int(self.clock.now().timestamp())
+        with self.database.reading() as connection:
+            chosen = named_devices.choose_devices(connection, row, self.inventory, at=at, most=STEP)
+
+        def write(batch: Batch) -> RevocationPlanRow:
+            now = _find(batch.connection, row.id)
+            if now.state != rows.RUNNING or now.device_position != row.device_position:
+                return now  # paused, or another process has done them
+            are_last = len(chosen) < STEP
+            return named_devices.step_devices(batch, now, chosen, by, self.inventory, are_last=are_last)
+
+        return self.writer.submit(write).result()
 
     def _read(self, plan_id: int) -> RevocationPlanRow:
         with self.database.reading() as connection:
@@ -323,6 +355,11 @@ def _begin(batch: Batch, seen: RevocationPlanRow, by: str) -> RevocationPlanRow:
     if len(row.approvals) < row.approvals_needed:
         msg = f"revocation plan {row.id} has {len(row.approvals)} of {row.approvals_needed} approvals; another must"
         raise NotAuthorised(Reason.APPROVAL_MISSING, msg, plan=row.id)
+    lot = lot_of(batch.connection, row.selection) if row.state == rows.PROPOSED and row.names_devices else None
+    if lot is not None and row.act == revocation_rows.RELEASE:
+        end_lot_locks(batch, lot, is_hold=True, by=by)
+    elif lot is not None:
+        lock_lot(batch, lot, is_hold=row.act == revocation_rows.HOLD, by=by)
     return _move(batch, row.id, rows.RUNNING, by)
 
 
@@ -339,7 +376,7 @@ def _is_in_last_stage(row: RevocationPlanRow) -> bool:
     return row.stage + 1 == len(row.stages)
 
 
-def _step(batch: Batch, plan_id: int, by: str, chosen: _Candidates, lock_out: LockOut) -> RevocationPlanRow:
+def _step(batch: Batch, plan_id: int, by: str, chosen: _Candidates, inventory: InventoryActs) -> RevocationPlanRow:
     """One transaction: the act on the candidates that still need it, and the plan's place after them."""
     # The candidates were read outside the writer, without a lock. So read the plan and the candidates again in this
     # transaction: another process may have run a step, or an operator paused the plan.
@@ -356,10 +393,11 @@ def _step(batch: Batch, plan_id: int, by: str, chosen: _Candidates, lock_out: Lo
     for one in found:
         reference = names.get(one.authority_id) or _reference(batch.connection, one.authority_id)
         names[one.authority_id] = reference
-        is_meant = row.locks_out and (not row.selection.authority_ids or _lives(batch, one))
-        done += _apply(batch, row, one, reference, by)
-        if is_meant and one.device_id is not None:
-            lock_out(batch, one.device_id, by)
+        is_alive = not (row.locks_out and row.selection.authority_ids) or _lives(batch, one)
+        is_done = _apply(batch, row, one, reference, by)
+        done += is_done
+        if is_done and is_alive and one.device_id is not None:
+            named_devices.reach_device(batch, row, one, by, inventory)
     # Move the position past every candidate that was checked, also past those that needed no act. If the step was cut
     # at its size, move it only past the last certificate done. A crash after the commit continues there, so no
     # certificate is done twice and none is left out.

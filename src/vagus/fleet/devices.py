@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from vagus.authority.named_devices import InventoryActs
 from vagus.authority.revocation import Revoked, hold_device, release_device, revoke_device
 from vagus.clock import Entropy
 from vagus.errors import Conflict, Malformed, NotAuthorised
@@ -337,3 +338,13 @@ def _expire_tokens(batch: Batch, device_id: DeviceId, by: str) -> None:
 def owner_of(device_id: DeviceId) -> str:
     """A device as the ledger and the tables of keys and certificates name their owner."""
     return f"device:{device_id}"
+
+
+ACTS_OF_PLANS: Final = InventoryActs(
+    lock_out=lambda batch, device_id, by: bar_device(batch, DeviceId(device_id), by=by),
+    hold=lambda batch, device_id, by: set_hold(batch, DeviceId(device_id), is_held=True, by=by),
+    release=lambda batch, device_id, by: set_hold(batch, DeviceId(device_id), is_held=False, by=by),
+    lockable=MAY_BE_LOCKED,
+    living=frozenset(DeviceState) - HAS_ENDED,
+)
+"""What revocation plans do to devices that they name."""

@@ -61,7 +61,9 @@ def _run_stage(installation: Installation, job: Job, lease: Lease) -> LastAct:
     row = installation.mass_revocation.run(
         wanted.plan, by=wanted.by, stop=stop, advance=lambda _: lease.check(), seen=row
     )
-    left = installation.mass_revocation.count_left(row) if row.state == DONE else 0
-    if left:
-        _LOG.warning("plan %d is done and leaves %d certificates of its selection: propose it again", wanted.plan, left)
+    if row.state == DONE:
+        left = installation.mass_revocation.count_left(row), installation.mass_revocation.count_devices_left(row)
+        if any(left):
+            msg = "plan %d is done and leaves %d certificates and %d devices of its selection: propose it again"
+            _LOG.warning(msg, wanted.plan, *left)
     return no_last_act

@@ -31,7 +31,12 @@ LOCKING_REASONS = frozenset(
     {RevocationReason.KEY_COMPROMISE, RevocationReason.CESSATION_OF_OPERATION, RevocationReason.PRIVILEGE_WITHDRAWN}
 )
 """Reasons after which the same device is not expected to come back with another certificate by itself."""
-_BECAME = {revocations.REVOKE: "revoked", revocations.HOLD: "on hold", revocations.RELEASE: "released"}
+_BECAME = {
+    revocations.REVOKE: ("revoked", "locked out"),
+    revocations.HOLD: ("on hold", "on hold"),
+    revocations.RELEASE: ("released", "released"),
+}
+"""What certificates have become, and devices without one."""
 
 
 @unique
@@ -83,19 +88,40 @@ class RevocationRequest:
 class RevocationPreview:
     """What a request would do; nothing is written yet.
 
-    `key_block` is None where no key is blocked: only a compromise says something about the key itself.
+    `names_devices`: it concerns devices, with a certificate or without. `key_block` is None where no key is blocked:
+    only a compromise says something about the key itself.
     """
 
     request: RevocationRequest
     selection: Selection
     forecast: Forecast
-    locks_out: bool
+    names_devices: bool
     key_block: KeyBlock | None
+
+    @property
+    def locks_out(self) -> bool:
+        """Whether the devices that are named enrol no more, until an operator says so."""
+        return self.names_devices and self.request.act is RevocationAct.REVOKE
+
+    @property
+    def locks_lot(self) -> bool:
+        """Whether devices of the lot that are added later come in recalled or on hold."""
+        return _locks_lot(self.names_devices, self.request.act, self.selection)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no certificate and no device would change."""
+        return not (self.forecast.certificates or self.forecast.devices_without_certificate)
 
     def check_any(self) -> None:
         """Raises Conflict(NOT_FOUND) where nothing would happen; a key may be named only to be blocked."""
-        if not self.forecast.certificates and self.key_block is None:
+        if self.is_empty and self.key_block is None:
             msg = "the revocation plan selects no live certificate, so there is nothing to do; check the selection"
+            if self.locks_out:
+                msg = (
+                    "the revocation plan selects no live certificate and no device that may enrol; check the "
+                    "selection. `vagus device state recalled` with the same selection recalls what is added later"
+                )
             raise Conflict(Reason.NOT_FOUND, msg)
 
 
@@ -113,14 +139,29 @@ class RevocationPlan:
 
     @property
     def progress(self) -> str:
-        """As in `5 of 12 certificates done`."""
-        return f"{self.row.done:,} of {count_of(self.row.counts['certificates'], 'certificate')} done"
+        """As in `5 of 12 certificates done, 0 of 3 devices without one`."""
+        row, without = self.row, self.devices_without_certificate
+        more = f", {row.devices_done:,} of {count_of(without, 'device')} without one" if without else ""
+        return f"{row.done:,} of {count_of(row.counts['certificates'], 'certificate')} done{more}"
 
     @property
     def result(self) -> str:
-        """As in `12 certificates are revoked`."""
-        done = self.row.done
-        return f"{count_of(done, 'certificate')} {'is' if done == 1 else 'are'} {_BECAME[self.row.act]}"
+        """As in `12 certificates are revoked` and `12 certificates are revoked, 3 devices without one locked out`."""
+        done, (became, of_devices) = self.row.done, _BECAME[self.row.act]
+        result = f"{count_of(done, 'certificate')} {'is' if done == 1 else 'are'} {became}"
+        if not self.row.devices_done:
+            return result
+        return f"{result}, {count_of(self.row.devices_done, 'device')} without one {of_devices}"
+
+    @property
+    def devices_without_certificate(self) -> int | None:
+        """How many devices without a certificate its approvers saw; None where the plan is about none."""
+        return self.row.counts.get(rows.DEVICES_WITHOUT)
+
+    @property
+    def locks_lot(self) -> bool:
+        """Whether devices of the lot that are added later come in recalled or on hold."""
+        return _locks_lot(self.row.names_devices, self.row.act, self.row.selection)
 
     @property
     def why_stopped(self) -> str:
@@ -163,9 +204,12 @@ class RevocationPlans(Acts):
             if selection.spki_sha256 is not None and request.reason.is_compromise:
                 known = find_key(connection, selection.spki_sha256)
                 block = KeyBlock.ALREADY if known is not None and known.is_blocked else KeyBlock.BY_THIS
-        locks_out = target.names_devices and request.reason in LOCKING_REASONS and not request.keeps_enrolling
-        forecast = self.components.mass_revocation.forecast(selection, request.act.value, request.reason)
-        return RevocationPreview(request, selection, forecast, locks_out, block)
+        is_about_devices = request.act is not RevocationAct.REVOKE or request.reason in LOCKING_REASONS
+        names_devices = target.names_devices and is_about_devices and not request.keeps_enrolling
+        forecast = self.components.mass_revocation.forecast(
+            selection, request.act.value, request.reason, names_devices=names_devices
+        )
+        return RevocationPreview(request, selection, forecast, names_devices, block)
 
     def block_key(self, actor: Actor, preview: RevocationPreview) -> tuple[KeyBlock, bool]:
         """Block the key that was named, before its certificates are dealt with; and whether there are any.
@@ -188,7 +232,7 @@ class RevocationPlans(Acts):
             request.reason,
             by=actor.id,
             stages=request.stages,
-            locks_out=preview.locks_out,
+            names_devices=preview.names_devices,
         )
         return self._view(row)
 
@@ -208,6 +252,11 @@ class RevocationPlans(Acts):
         """How many certificates of the selection the plan's act has not reached now, whenever they were issued."""
         check_may(actor, Act.READ_REVOCATION)
         return self.components.mass_revocation.count_left(plan.row)
+
+    def count_devices_left(self, actor: Actor, plan: RevocationPlan) -> int:
+        """How many devices of the selection the plan's act has not reached now, added or moved on since."""
+        check_may(actor, Act.READ_REVOCATION)
+        return self.components.mass_revocation.count_devices_left(plan.row)
 
     def find_waiting(self, actor: Actor, plan: RevocationPlan) -> tuple[str, ...]:
         """The offline authorities whose CRLs lack what the plan did, by reference; a ceremony signs them."""
@@ -292,6 +341,11 @@ class RevocationPlans(Acts):
     def _view(self, row: rows.RevocationPlanRow) -> RevocationPlan:
         with self.components.database.reading() as connection:
             return RevocationPlan(row, name_selection(connection, row.selection))
+
+
+def _locks_lot(names_devices: bool, act: str, selection: Selection) -> bool:
+    is_lot = selection.model is not None and not selection.owners
+    return names_devices and act != revocations.RELEASE and is_lot
 
 
 def count_of(number: int, what: str) -> str:

@@ -57,7 +57,9 @@ at once. Where it asks for more, the plan is written down and the exit code is 3
 approve ID`, then `vagus revoke run ID`. Needs no passphrase; `vagus serve` publishes the CRLs.
 
 With keyCompromise, cessationOfOperation or privilegeWithdrawn, devices that are named (by device, unit, hospital,
-model or batch) are also locked out, as by `vagus device revoke`: quarantined, their tokens ended.
+model or batch) are also locked out, as by `vagus device revoke`: quarantined, their tokens ended. Those without a
+certificate are locked out first. A recalled lot (model or batch) stays recalled: its devices that are added later come
+in recalled, until `vagus device state received` names the lot. A hold names devices in the same way.
 
 A key that is named with a compromise as the reason is blocked at once, also where no certificate is for it: no
 certificate is issued for it any more.
@@ -211,12 +213,14 @@ def stop(context: typer.Context, plan: PlanArgument, *, yes: YesOption = False, 
 def show(context: typer.Context, plan: PlanArgument, *, json: JsonOption = False) -> None:
     """Show one plan: what it selects, who approved it, how far it has come.
 
-    `left` counts what its act has not reached now, whenever it was issued.
+    `left` counts what its act has not reached now, whenever it was issued. `devices left` counts the devices that it
+    names and that may still enrol; for a release, those that are still on hold.
     """
     with open_installation(context) as installation:
         plans, actor = installation.operations.revocation, installation.actor
         found = plans.find(actor, plan)
-        _show(installation, found, Output(json), left=plans.count_left(actor, found))
+        left, devices = plans.count_left(actor, found), plans.count_devices_left(actor, found)
+        _show(installation, found, Output(json), left=left, devices_left=devices)
 
 
 def list_plans(context: typer.Context, *, json: JsonOption = False) -> None:
@@ -247,7 +251,7 @@ def preview_and_propose(
         return
     blocks_key = preview.key_block is KeyBlock.BY_THIS
     # Ask to confirm only if the plan would do something; an empty plan is refused by the proposal itself.
-    if preview.forecast.certificates or blocks_key:
+    if not preview.is_empty or blocks_key:
         check_confirmed(question(preview), is_assumed=is_assumed)
     if preview.key_block is not None:
         block, has_certificates = plans.block_key(actor, preview)
@@ -257,6 +261,7 @@ def preview_and_propose(
             if output.is_json:
                 output.facts({**preview_facts(preview), "key_is_blocked": block})
             return
+    preview.check_any()
     plan = plans.propose(actor, preview)
     output.say(f"Plan {plan.row.id} is written down.")
     _run_stages(installation, plan, output, is_assumed=is_assumed, ignores_late_crls=ignores_late_crls)
@@ -287,10 +292,13 @@ def _run_stages(
         is_stage_done = plan.row.state == PlanState.PAUSED and plan.row.stage > before.stage
         if not is_stage_done or not confirm(f"{plan.row.done:,} are done. Run the next stage?", is_assumed=is_assumed):
             break
-    left = plans.count_left(actor, plan)
-    waiting = _show(installation, plan, output, left=left)
+    left, devices = plans.count_left(actor, plan), plans.count_devices_left(actor, plan)
+    waiting = _show(installation, plan, output, left=left, devices_left=devices)
     if left and plan.row.state == PlanState.DONE:
         msg = f"vagus: {left} certificates of the selection are left, issued or released since; propose a new plan"
+        typer.echo(msg, err=True)
+    if devices and plan.row.state == PlanState.DONE:
+        msg = f"vagus: {devices} devices of the selection are left, added or moved on since; propose a new plan"
         typer.echo(msg, err=True)
     if plan.row.state == PlanState.STOPPED:
         raise typer.Exit(REFUSED)
@@ -309,13 +317,11 @@ def _pause_now(installation: Installation, plan_id: int) -> NoReturn:
     raise typer.Exit(INTERRUPTED)
 
 
-def _show(
-    installation: Installation, plan: RevocationPlan, output: Output, *, left: int | None = None
-) -> tuple[str, ...]:
+def _show(installation: Installation, plan: RevocationPlan, output: Output, **left: int) -> tuple[str, ...]:
     """A plan as it is; for people also what may be done with it. Gives the authorities that wait for a ceremony."""
     waiting = installation.operations.revocation.find_waiting(installation.actor, plan)
     facts = plan_facts(plan) if output.is_json else spell_plan(plan)
-    output.facts({**facts, "waits_for_ceremony": waiting} | ({} if left is None else {"left": left}))
+    output.facts({**facts, "waits_for_ceremony": waiting, **left})
     output.say(spell_state(plan))
     if waiting:
         typer.echo(f"vagus: what plan {plan.row.id} did is {spell_wait(waiting)}", err=True)

@@ -21,13 +21,14 @@ def preview_facts(preview: RevocationPreview) -> Row:
     return {
         "act": preview.request.act.value,
         "reason": preview.request.reason.spelling,
-        **facts_of(forecast, "certificates", "devices"),
+        **facts_of(forecast, "certificates", "devices", "devices_without_certificate"),
         "lists_grow_by_octets": forecast.list_octets,
         "largest_list_octets": forecast.largest_list_octets,
         "ocsp_answers_signed_anew": forecast.ocsp_answers,
         "approvals_needed": forecast.approvals_needed,
         "waits_for_ceremony": list(forecast.offline),
         "locks_devices_out": preview.locks_out,
+        "locks_lot": preview.locks_lot,
         "key_is_blocked": preview.key_block,
     }
 
@@ -53,12 +54,15 @@ def plan_facts(plan: RevocationPlan) -> Row:
         **facts_of(row, "state", "stopped_because"),
         "certificates": row.counts["certificates"],
         "devices": row.counts["devices"],
+        **facts_of(plan, "devices_without_certificate"),
         "locks_devices_out": row.locks_out,
         "blocks_key": row.selection.spki_sha256 is not None and reason.is_compromise,
         "lists_grow_by_octets": row.counts["list_octets"],
         "largest_list_octets": row.counts["largest_list_octets"],
         "ocsp_answers_signed_anew": row.counts["ocsp_answers"],
         "done": row.done,
+        "devices_without_certificate_done": row.devices_done,
+        "locks_lot": plan.locks_lot,
         "stages": list(row.stages),
         "stage": min(row.stage + 1, len(row.stages)),
         **facts_of(row, "approvals", "approvals_needed", "made_by"),
@@ -127,31 +131,37 @@ def question(preview: RevocationPreview) -> str:
     from vagus.operations.revocation import KeyBlock, RevocationAct
 
     forecast, act, blocks_key = preview.forecast, preview.request.act, preview.key_block is KeyBlock.BY_THIS
-    if not forecast.certificates:
+    if preview.is_empty:
         return "Block the key for good? No certificate that lives is for it."
-    verb = {RevocationAct.HOLD: "suspend", RevocationAct.RELEASE: "end the holds on"}.get(act, "revoke")
-    more = " and lock the devices out" if preview.locks_out else ""
+    what = _spell_acts(preview)
     wait = f" Then it is {spell_wait(forecast.offline)}." if forecast.offline else ""
-    what = _spell_count(preview)
     if forecast.approvals_needed > 1:
         begins, rest = ("Block the key at once and propose", "else ") if blocks_key else ("Propose", "")
         return (
-            f"{begins} to {verb} {what}{more}? Nothing {rest}happens before {forecast.approvals_needed} persons "
+            f"{begins} to {what}? Nothing {rest}happens before {forecast.approvals_needed} persons "
             f"have approved, you among them.{wait}"
         )
-    more += " and block the key" if blocks_key else ""
-    how = ", for good" if act is RevocationAct.REVOKE else ""
+    what += " and block the key" if blocks_key else ""
+    how = ", for good" if act is RevocationAct.REVOKE and forecast.certificates else ""
     if preview.request.stages and forecast.certificates > 1:
         how += f", in stages up to {', '.join(str(one) for one in preview.request.stages)} and 100 %"
-    return f"{verb.capitalize()} {what}{more} now{how}?{wait}"
+    return f"{what[0].upper()}{what[1:]} now{how}?{wait}"
 
 
-def _spell_count(preview: RevocationPreview) -> str:
-    from vagus.operations.revocation import count_of
+def _spell_acts(preview: RevocationPreview) -> str:
+    """As in `revoke 2 certificates of 2 devices and lock the devices out, with 498 without a certificate`."""
+    from vagus.operations.revocation import RevocationAct, count_of
 
-    forecast = preview.forecast
+    forecast, act = preview.forecast, preview.request.act
+    more = count_of(forecast.devices_without_certificate or 0, "device")
+    if not forecast.certificates:
+        acts = {RevocationAct.HOLD: "put on hold", RevocationAct.RELEASE: "end the holds on"}
+        return f"{acts.get(act, 'lock out')} {more} without a certificate"
     of_devices = f" of {count_of(forecast.devices, 'device')}" if forecast.devices else ""
-    return f"{count_of(forecast.certificates, 'certificate')}{of_devices}"
+    verb = {RevocationAct.HOLD: "suspend", RevocationAct.RELEASE: "end the holds on"}.get(act, "revoke")
+    lock = " and lock the devices out" if preview.locks_out else ""
+    with_more = f", with {more} without one" if forecast.devices_without_certificate else ""
+    return f"{verb} {count_of(forecast.certificates, 'certificate')}{of_devices}{lock}{with_more}"
 
 
 def spell_state(plan: RevocationPlan) -> str:
