@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.running import denied, done, run
+from vagus.x509.pem import encode_block
 
 Words = tuple[str, ...]
 
@@ -37,7 +38,19 @@ CASES: dict[str, Words] = {
     "checkpoint": ("audit", "verify", "--against", "ODD"),
     "newest": ("restore-gap", "--accept", "--checkpoint", "ODD"),
     "snapshot": ("snapshot", "show", "ODD"),
+    "revoked": ("revoke", "--certificate", "ROOT", "--certificate", "ODD", "--dry-run"),
+    "revoked elsewhere": ("ca", "revoke-earlier", "h1/icu", "--certificate", "ODD", "--yes"),
+    "lost list": ("restore-gap", "--accept", "--unsafe-no-checkpoint", "--crl", "ODD"),
+    "list of serials": ("maker", "list", "--serials", "ODD"),
 }
+_DECODED = {
+    "leaf": "CERTIFICATE",
+    "anchor": "CERTIFICATE",
+    "list": "X509 CRL",
+    "old list": "X509 CRL",
+    "lost list": "X509 CRL",
+}
+_DECODED |= dict.fromkeys(("maker", "revoked", "revoked elsewhere", "imported"), "CERTIFICATE")
 
 
 def command(case: str, odd: Path, root: str) -> list[str]:
@@ -49,6 +62,13 @@ def command(case: str, odd: Path, root: str) -> list[str]:
 def test_a_file_of_something_else_is_named(hospital: Path, odd: Path, root: str, case: str) -> None:
     refused = run(hospital, *command(case, odd, root))
     assert (refused.code, refused.err.startswith(f"vagus: {odd}: "), "reason " in refused.err) == (2, True, True)
+
+
+@pytest.mark.parametrize("case", _DECODED)
+def test_a_file_with_an_object_that_does_not_decode_is_named(hospital: Path, odd: Path, root: str, case: str) -> None:
+    odd.write_bytes(encode_block(b"\x30\x03\x02\x01\x01", _DECODED[case]))
+    refused = run(hospital, *command(case, odd, root))
+    assert (refused.code, f"{odd}: " in refused.err) == (2, True), refused
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.files import check_place, naming, read_blocks
+from vagus.cli.files import check_place, naming, read_crls
 from vagus.cli.options import example, folder_of, open_installation
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, facts_of
 from vagus.errors import Malformed
@@ -167,4 +167,4 @@ def _verified(installation: Installation, checkpoint: Path | None) -> Checkpoint
 def _read_crls(places: list[Path] | None) -> tuple[bytes, ...]:
     """The CRLs in files and, of folders, in every *.crl beneath."""
     files = [file for place in places or () for file in (sorted(place.rglob("*.crl")) if place.is_dir() else (place,))]
-    return tuple(der for file in files for der in read_blocks(file, "X509 CRL"))
+    return tuple(der for file in files for der in read_crls(file))

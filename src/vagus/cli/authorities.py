@@ -11,7 +11,7 @@ import typer
 
 from vagus.cli.ceremony import spell_crl
 from vagus.cli.failures import REFUSED, STATE
-from vagus.cli.files import decode_file, naming, read_blocks, write_public
+from vagus.cli.files import decode_file, naming, read_blocks, read_certificates, read_crls, write_public
 from vagus.cli.options import REASONS, OutOption, PassphraseOption, ReplaceOption, add_group, open_installation
 from vagus.cli.output import (
     CsvOption,
@@ -259,8 +259,8 @@ def import_existing(
     if not crl and not unsafe_no_list:
         msg = "an imported authority needs its last CRL, or its revoked certificates count as good; give --crl FILE, or"
         raise Malformed(Reason.BAD_ARGUMENT, f"{msg} --unsafe-no-list if no CRL ever existed")
-    crls = [der for path in crl or () for der in read_blocks(path, "X509 CRL")]
-    read_blocks(chain, "CERTIFICATE")
+    crls = [der for path in crl or () for der in read_crls(path)]
+    read_certificates(chain)
     password = None if key_password is None else read_passphrase(key_password)
     files, lines = _read_earlier(certificates, index)
     report = None
@@ -373,7 +373,7 @@ def revoke_earlier(
 
     if (serial is None) is (certificate is None):
         raise Malformed(Reason.BAD_ARGUMENT, "name the certificate by SERIAL or by --certificate FILE, one of them")
-    blocks = None if certificate is None else read_blocks(certificate, "CERTIFICATE")
+    blocks = None if certificate is None else read_certificates(certificate)
     with open_installation(context) as installation:
         authorities, actor = installation.operations.authorities, installation.actor
         if blocks is not None:

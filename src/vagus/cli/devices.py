@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vagus.cli.files import naming, read_block
+from vagus.cli.files import naming, read_block, read_certificates
 from vagus.cli.options import REASONS, add_group, decode_period, open_installation
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 
@@ -250,6 +250,7 @@ def import_manifest(
     into = UnitName.parse(unit) if unit else None
     with open_installation(context) as installation:
         anchor_der = read_block(anchor, "CERTIFICATE")
+        read_certificates(anchor)
         devices, manifest = installation.operations.devices, file.read_bytes()
         with naming(file, "BAD_ENCODING", "NON_DER", "TOO_LARGE"):
             done = devices.import_manifest(installation.actor, manifest, anchor_der, into)

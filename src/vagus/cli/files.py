@@ -88,6 +88,29 @@ def read_block(path: Path, label: str) -> bytes:
     return decode_file(path, lambda raw: decode_one(raw, label))
 
 
+def read_certificates(path: Path) -> tuple[bytes, ...]:
+    """The certificates of a PEM or DER file, each of which decodes. Raises as `decode_file`."""
+    from vagus.x509.certificates import decode_certificate
+
+    return _read_decodable(path, "CERTIFICATE", decode_certificate)
+
+
+def read_crls(path: Path) -> tuple[bytes, ...]:
+    """The CRLs of a PEM or DER file, each of which decodes. Raises as `decode_file`."""
+    from vagus.x509.crls.decoding import decode_crl
+
+    return _read_decodable(path, "X509 CRL", decode_crl)
+
+
+def _read_decodable(path: Path, label: str, decode: Callable[[bytes], object]) -> tuple[bytes, ...]:
+    """Objects that an operation decodes again: by then, their file's name is not known."""
+    found = read_blocks(path, label)
+    with naming(path):
+        for der in found:
+            decode(der)
+    return found
+
+
 def write_public(content: bytes, out: Path | None, *, may_replace: bool) -> None:
     """Write what everybody may read to the file `out`, in one step, or to standard output.
 

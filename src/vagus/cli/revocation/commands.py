@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from vagus.cli.failures import INTERRUPTED, REFUSED, STATE
-from vagus.cli.files import read_blocks
+from vagus.cli.files import read_certificates
 from vagus.cli.options import REASONS, example, open_installation
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, confirm
 from vagus.cli.revocation.arguments import read_act, read_stages
@@ -131,7 +131,7 @@ def revoke(
             key_sha256=key,
         ),
         devices=device or (),
-        certificates=[(str(path), read_blocks(path, "CERTIFICATE")) for path in certificate or ()],
+        certificates=[(str(path), read_certificates(path)) for path in certificate or ()],
         stages=percents,
         keeps_enrolling=certificates_only,
     )
