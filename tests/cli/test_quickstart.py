@@ -29,6 +29,13 @@ def ask(line: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("named", ["", "."])
+def test_no_folder_is_not_the_present_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    denied(tmp_path, 2, "BAD_ARGUMENT", "quickstart", named, "--no-serve", says=("vagus quickstart ward",))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_serving_it_prints_every_next_command(tmp_path: Path) -> None:
     folder = tmp_path / "ward"
     made = done(tmp_path, "quickstart", str(folder), "--no-serve")

@@ -254,6 +254,8 @@ def test_every_name_of_a_certificate_shows_it(stocked: Path, opened: Installatio
     for name in ("leaf-999999", "4a01", "authority-1", "pump", f"{one.issuer}:4a01"):
         with pytest.raises(Malformed, match="names no certificate here"):
             acts.show(EVE, name)
+    with pytest.raises(Malformed, match="no serial after the colon"):
+        acts.show(EVE, f"{one.issuer}:")
     with pytest.raises(LimitExceeded, match="1,048,576 characters"):
         acts.show(EVE, "4" * 1_048_576)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vagus.authority import earlier_revocations
@@ -11,6 +11,7 @@ from vagus.authority.crls.publisher import forget_future_dates
 from vagus.components import EMERGENCY
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Unavailable
 from vagus.fleet.earlier_certificates import TakeInReport, TakenIn, take_in
+from vagus.fleet.expiry import shown_state
 from vagus.fleet.revocation_targets import has_signed
 from vagus.keystore.envelopes import read_label
 from vagus.operations.acts import Acts
@@ -87,7 +88,8 @@ class Authorities(Acts):
         check_may(actor, Act.READ_AUTHORITIES)
         with self.components.database.reading() as connection:
             found = rows.list_authorities(connection)
-        return tuple(sorted(found, key=lambda row: (row.name, row.generation)))
+        shown = (self._as_shown(row) for row in found)
+        return tuple(sorted(shown, key=lambda row: (row.name, row.generation)))
 
     def find(self, actor: Actor, name: str) -> Authority:
         """The generation that `name` means: the named one, else the newest active one, else the newest.
@@ -104,7 +106,7 @@ class Authorities(Acts):
         with self.components.database.reading() as connection:
             above = None if row.parent_id is None else rows.find_by_id(connection, row.parent_id)
             alive = count_alive(connection, row.id, alive_at=now)
-        return AuthorityDetails(row, None if above is None else above.reference, alive)
+        return AuthorityDetails(self._as_shown(row), None if above is None else above.reference, alive)
 
     def export(self, actor: Actor, name: str, *, with_chain: bool, with_root: bool = True) -> tuple[Exported, ...]:
         """The certificate, and those above it if asked for, nearest first.
@@ -316,6 +318,11 @@ class Authorities(Acts):
             msg = f"authority {text!r} does not exist; see `vagus ca list` for the names"
             raise Malformed(Reason.AUTHORITY_UNKNOWN, msg, authority=text)
         return found
+
+    def _as_shown(self, row: Authority) -> Authority:
+        """The authority with the state that screens show: one past its end is expired."""
+        at = int(self.components.clock.now().timestamp())
+        return row if row.not_after is None else replace(row, state=shown_state(row.state, row.not_after, at=at))
 
     def _living(self) -> tuple[Authority, ...]:
         with self.components.database.reading() as connection:

@@ -209,9 +209,15 @@ def _issuers(connection: Connection, text: str | None) -> tuple[int, ...]:
 
 
 def readings_of_name(text: str) -> list[CertificateSearch]:
-    """What `text` may mean as the name of one certificate: a serial number, or a fingerprint."""
+    """What `text` may mean as the name of one certificate: a serial number, or a fingerprint.
+
+    Raises Malformed(BAD_ARGUMENT) for an authority without a serial.
+    """
     found: list[CertificateSearch] = []
     issuer, colon, digits = text.partition(":")
+    if "#" in issuer and colon and not digits:
+        msg = f"{text[:80]!r} has no serial after the colon; write {issuer[:80]}:0x4a01, see `vagus cert find`"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text[:80])
     if "#" in issuer and colon:
         return [CertificateSearch(issuer=issuer, serial=digits)]
     with suppress(VagusError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, LimitExceeded, Malformed, Unavailable, VagusError
-from vagus.fleet.expiry import EXPIRED, days_until, shown_state
+from vagus.fleet.expiry import days_until, shown_state
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.entries import conceal
 from vagus.ledger.revocation_entries import RevocationEntry, find_revocation_entry
@@ -293,7 +293,7 @@ class _View:
         return Certificate(one.row, issuer, self._state(one.row), _facts(tbs_der), one.unit, one.category, der)
 
     def _state(self, row: CertificateRow) -> str:
-        return EXPIRED if row.not_after < self.now else row.state
+        return shown_state(row.state, row.not_after, at=self.now)
 
     def _read_foreign(self) -> Iterator[Certificate]:
         """The certificates of authorities here that a CA elsewhere signed: no row of `certificates` has them."""

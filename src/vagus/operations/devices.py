@@ -108,7 +108,8 @@ class Devices(Acts):
         """At most `limit` devices by unit, model and serial, beginning after the device `after`.
 
         With `expires_within` only those whose certificate has ended or ends within that time. With `not_seen_for` only
-        those that no listener has admitted for so long, or ever, and whose life has not ended. Raises as `find_named`,
+        those that no listener has admitted for so long, or ever. Both leave out devices whose life has ended, unless
+        the query asks for their state. Raises as `find_named`,
         and Malformed(BAD_ARGUMENT, NON_CANONICAL), also for a unit, hospital, model or category that does not exist.
         """
         check_may(actor, Act.READ_DEVICES)
@@ -130,7 +131,7 @@ class Devices(Acts):
                 for one in listed
                 if one.certificate in (ISSUED, HELD, EXPIRED) and one.not_after is not None and one.not_after <= until
             )
-        if not_seen_for is not None and query.state is None:
+        if (not_seen_for, expires_within) != (None, None) and query.state is None:
             listed = (one for one in listed if one.device.state not in HAS_ENDED)
         shown = tuple(islice(listed, limit))
         with database.reading() as connection:

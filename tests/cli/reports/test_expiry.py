@@ -66,9 +66,29 @@ def test_an_expired_certificate_is_expired_on_every_screen(ward: Path, monkeypat
     ]
     late = done(ward, "device", "list", "--expires-within", "30d", "--json").facts
     assert [row["serial"] for row in late] == ["AIP3-000001", "AIP3-000002"]
+    ended = done(ward, "cert", "find", "--state", "expired", "--unit", "h1/icu", "--json").facts
+    assert len(ended) == len(late)
     (finding,) = findings(ward, "devices")
     assert (finding["state"], finding["finding"]) == ("warning", "certificates have expired: 1 infusion-pump")
     assert "vagus report expiry" in finding["remedy"]
+
+
+def test_a_device_whose_life_has_ended_is_late_on_no_screen(ward: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for state in ("recalled", "decommissioned"):
+        done(ward, "device", "state", device_name(1), state)
+    travel(monkeypatch, 731.5)
+    late = done(ward, "device", "list", "--expires-within", "30d", "--json").facts
+    assert [row["serial"] for row in late] == ["AIP3-000002"]
+    assert "AIP3-000001" not in [serial for serial, *_ in situations(ward)]
+    asked = ("device", "list", "--expires-within", "30d", "--state", "decommissioned", "--json")
+    assert [row["serial"] for row in done(ward, *asked).facts] == ["AIP3-000001"]
+
+
+def test_an_authority_past_its_end_is_expired(ward: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {row["state"] for row in done(ward, "ca", "list", "--json").facts} == {"active"}
+    travel(monkeypatch, 365 * 60)
+    assert {row["state"] for row in done(ward, "ca", "list", "--json").facts} == {"expired"}
+    assert done(ward, "ca", "show", "h1/icu", "--json").facts["state"] == "expired"
 
 
 def test_the_doctor_names_what_ends_soon_and_is_not_renewed(ward: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,8 @@ def _make(ward: Ward, plan: str, say: Callable[[str], None]) -> None:
 
 
 def _check_empty(folder: Path) -> None:
+    if not folder.name:  # "" and "." mean the present folder, which no new one can replace
+        raise Malformed(Reason.BAD_ARGUMENT, "no new folder is named; give one, as in `vagus quickstart ward`")
     try:
         found = sorted(one.name for one in folder.iterdir())
     except FileNotFoundError:
