@@ -62,7 +62,13 @@ def test_a_pack_of_ones_own_lies_in_the_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("iob-2027", "name iob-2026 or iob-2026-pq"), ("", "there is no such policy pack"), ("bad.toml", "base: ")],
+    [
+        ("iob-2027", "name iob-2026 or iob-2026-pq"),
+        ("", "there is no such policy pack"),
+        ("/none/p.toml", "vagus: /none/p.toml: there"),
+        ("ours.toml", "a relative path begins at"),
+        ("bad.toml", "base: "),
+    ],
 )
 def test_a_pack_that_cannot_be_used_leaves_nothing_behind(tmp_path: Path, name: str, says: str) -> None:
     folder = tmp_path / "hospital"

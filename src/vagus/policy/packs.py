@@ -47,7 +47,8 @@ def choose_pack(name: str, folder: Path) -> Path:
     """
     place = find_shipped(name) or folder / name
     if not place.is_file():
-        msg = f"{place}: there is no such policy pack; name {' or '.join(list_shipped())}, or a file in {folder}"
+        shipped = " or ".join(list_shipped())
+        msg = f"{place}: there is no such policy pack; name {shipped}, or a file (a relative path begins at {folder})"
         raise Misconfigured(Reason.BAD_PACK, msg, file=str(place))
     return place
 
