@@ -178,5 +178,5 @@ def test_a_pack_is_chosen_by_the_name_of_a_shipped_one_or_of_a_file(tmp_path: Pa
     (tmp_path / "ours.toml").write_text(OWN)
     chosen: list[PolicyPack] = [load_pack(choose_pack(name, tmp_path)) for name in ("iob-2026-pq", "ours.toml")]
     assert [pack.name for pack in chosen] == ["iob-2026-pq", "ours"]
-    with refuses(Reason.BAD_PACK, Misconfigured, match="iob-2026 or iob-2026-pq, or a file in"):
+    with refuses(Reason.BAD_PACK, Misconfigured, match="iob-2026 or iob-2026-pq, or a file "):
         choose_pack("iob-2027", tmp_path)
