@@ -223,7 +223,9 @@ class Components:
         from vagus.authority.issuance import Issuance
 
         self.set_backs.check_settled()
-        return Issuance(self.pack, self.writer, self.clock, self.entropy, kill_points=self.kill_points)
+        made = Issuance(self.pack, self.writer, self.clock, self.entropy, kill_points=self.kill_points)
+        self._closers.append(made.write_rows)  # before the writer ends: rows of a batch that failed get a last attempt
+        return made
 
     @cached_property
     def revocations(self) -> Revocations:

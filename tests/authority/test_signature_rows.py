@@ -6,13 +6,18 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import cast
 
+import pytest
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
 from tests.simulator.installation import Installation
 from vagus.authority.issuance import IssuanceToken
 from vagus.authority.signature_rows import SignatureRows
-from vagus.errors import LimitExceeded
+from vagus.errors import LimitExceeded, Unavailable
 from vagus.reasons import Reason
 from vagus.records import certificates as rows
 from vagus.records.engine.writer import Batch, Writer
+from vagus.x509.crls.building import RevocationReason
 
 
 class Counting:
@@ -77,3 +82,104 @@ def test_the_first_signature_of_a_leaf_stays(built: Installation) -> None:
         signed.add(leaf, content)
         built.settle()
     assert built.read(rows.load_bytes, leaf)[1] == b"first"
+
+
+class Failing:
+    """Ends the next batch of a writer at one place, as a lost connection does."""
+
+    def __init__(self, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place = ""
+        self._begin = writer._open_batch
+        monkeypatch.setattr(writer, "_open_batch", self._open)
+        monkeypatch.setattr(writer, "_kill_points", self.reach)
+
+    def _open(self, connection: Connection) -> Batch:
+        self.reach("begin")
+        return self._begin(connection)
+
+    def reach(self, place: str) -> None:
+        if place == self.place:
+            self.place = ""
+            raise OperationalError("COMMIT", {}, Exception("the server ended the connection"))
+
+
+PLACES = ["begin", "before-commit", "after-commit"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_row_is_lost_with_the_batch_that_should_have_written_it(
+    built: Installation, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    leaves = intended(built, 3)
+    signed, failing = SignatureRows(built.writer), Failing(built.writer, monkeypatch)
+    failing.place = place
+    for leaf in leaves[:2]:
+        signed.add(leaf, b"certificate %d" % leaf)
+    with pytest.raises(Unavailable):
+        built.writer.submit(lambda _: None).result()
+    assert len(signed) == 2
+    signed.add(leaves[2], b"certificate %d" % leaves[2])  # the next signature brings the others along
+    built.settle()
+    assert (states(built, leaves), len(signed)) == ({rows.ISSUED}, 0)
+    assert [built.read(rows.load_bytes, leaf)[1] for leaf in leaves] == [b"certificate %d" % leaf for leaf in leaves]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_without_a_further_signature_a_retry_writes_what_waits(
+    built: Installation, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    leaf = intended(built, 1)[0]
+    signed, failing = SignatureRows(built.writer), Failing(built.writer, monkeypatch)
+    for _ in range(2):  # it fails twice
+        failing.place = place
+        signed.add(leaf, b"signed") if not len(signed) else signed.retry()
+        with pytest.raises(Unavailable):
+            built.writer.submit(lambda _: None).result()
+    signed.retry()
+    built.settle()
+    assert (states(built, [leaf]), len(signed)) == ({rows.ISSUED}, 0)
+    counting = Counting(built.writer)
+    signed._writer = cast("Writer", counting)
+    signed.retry()
+    assert counting.submitted == 0, "nothing waits, so the writer is not asked"
+
+
+def test_an_act_that_fails_alone_loses_no_row(built: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf = intended(built, 1)[0]
+    signed = SignatureRows(built.writer)
+
+    def fail(*_: object) -> None:
+        raise ValueError("a value that the driver refuses")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "note_signatures", fail)
+        signed.add(leaf, b"signed")
+        built.settle()
+        assert (states(built, [leaf]), len(signed)) == ({rows.INTENDED}, 1)
+    signed.retry()
+    built.settle()
+    assert states(built, [leaf]) == {rows.ISSUED}
+
+
+def test_one_that_was_revoked_before_its_row_was_written_keeps_its_bytes(
+    built: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its device has the certificate, so the records must have it too."""
+    row = built.find(rows.find_by_leaf, intended(built, 1)[0])
+    signed, failing = SignatureRows(built.writer), Failing(built.writer, monkeypatch)
+    failing.place = "before-commit"
+    signed.add(row.leaf_index, b"signed")
+    with pytest.raises(Unavailable):
+        built.writer.submit(lambda _: None).result()
+    built.revocations.revoke(row.authority_id, row.serial, RevocationReason.KEY_COMPROMISE, by="operator:x").result()
+    signed.retry()
+    built.settle()
+    assert states(built, [row.leaf_index]) == {rows.REVOKED}
+    assert built.read(rows.load_bytes, row.leaf_index)[1] == b"signed"
+
+
+def test_memory_is_bounded_while_the_writer_takes_nothing(built: Installation) -> None:
+    signed = SignatureRows(cast("Writer", Counting(built.writer, refusals=9)), most_waiting=4)
+    for leaf in range(6):
+        signed.add(leaf, b"signed")
+    assert len(signed) == 4

@@ -12,16 +12,20 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from tests.simulator.orders import order_for
 from tests.simulator.presence import present
 from tests.simulator.processes import serving
 from tests.simulator.running import denied, done, findings, run
 from vagus.records.authorities import find_generation, list_authorities
+from vagus.records.devices import DeviceFilter, list_devices
 from vagus.records.engine.database import open_database
 from vagus.records.publications import list_publications, put_publication
 from vagus.records.work import add_work
 from vagus.wiring import Installation, RealClock
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
+
+SOURCES = ("env:TEST_PASSPHRASE",)
 
 
 def test_nobody_at_the_status_url_is_a_warning_with_what_to_do(hospital: Path) -> None:
@@ -158,3 +162,24 @@ def test_a_revocation_that_a_fetched_crl_lacks_has_this_remedy(hospital: Path, m
     places = {one["finding"].partition(": ")[0].partition("/crl/")[2] for one in lacks}
     assert places == {"h1/1/0.crl", "h1/1/complete.crl"}
     assert {one["remedy"] for one in lacks} == {"vagus ceremony"}
+
+
+@pytest.mark.parametrize("age", [50, 70])
+def test_a_certificate_without_a_signature_for_over_a_minute_is_a_warning_that_names_the_server(
+    hospital: Path, monkeypatch: pytest.MonkeyPatch, age: int
+) -> None:
+    """Its commit had no outcome, or its process lives no more. A server that issues for it signs it."""
+    began = datetime.now(UTC)
+    with monkeypatch.context() as patch, Installation.open(hospital, passphrase_sources=SOURCES) as opened:
+        patch.setattr(RealClock, "now", lambda _: began - timedelta(seconds=age))
+        issuer = opened.open_issuers(["h1/icu"])["h1/icu"]
+        with opened.database.reading() as connection:
+            device = list_devices(connection, DeviceFilter())[0]
+        order = order_for(device.id, "no-outcome", profile=device.profile)
+        opened.issuance.commit(opened.issuance.prepare(order, issuer)).result()
+    found = [(one["state"], one["finding"], one["remedy"]) for one in findings(hospital, "signatures")]
+    finding = "1 certificates of h1/icu#1 have had no signature for over 60 s; OCSP responds tryLater for them"
+    assert found == ([("warning", finding, "vagus serve --issue-for h1/icu")] if age > 60 else [])
+    with Installation.open(hospital, passphrase_sources=SOURCES) as opened:
+        opened.issuance.settle(opened.open_issuers(["h1/icu"]))
+    assert findings(hospital, "signatures") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,9 @@ from vagus.errors import Unavailable
 from vagus.events.devices import DeviceFollower
 from vagus.events.revocations import RevocationFollower
 from vagus.reasons import Reason
+from vagus.records import certificates as rows
 from vagus.records.engine import writer as writer_module
+from vagus.server.unsigned_certificates import UnsignedCertificates
 from vagus.x509.crls.building import RevocationReason
 
 pytestmark = pytest.mark.interop
@@ -132,6 +135,54 @@ def test_tables_that_were_missing_for_a_moment_stop_nothing(
     for thread in (follower._thread, devices._thread):
         assert thread is not None
         assert thread.is_alive()
+
+
+def test_each_certificate_that_a_device_got_is_in_the_database_soon_after_connections_were_cut(
+    cluster: Cluster, built: Installation
+) -> None:
+    """The lock of the log head is held while certificates are recorded and signed; then every connection is ended."""
+    issuance, got = built.issuance(), dict[int, bytes]()
+    ended = threading.Event()
+
+    def enrol() -> None:
+        while not ended.is_set():
+            order = built.order(request_id=f"r{built.entropy(6).hex()}")
+            try:
+                issued = issuance.issue_now(order, built.icu)
+            except Unavailable:
+                continue
+            got[issued.leaf_index] = issued.der
+
+    clients = [threading.Thread(target=enrol) for _ in range(4)]
+    for client in clients:
+        client.start()
+    for _ in range(5):
+        seen = len(got)
+        wait_until(lambda seen=seen: len(got) > seen + 5)  # type: ignore[misc]
+        cluster.run(_CUT)
+    ended.set()
+    for client in clients:
+        client.join(PATIENCE)
+    watch = UnsignedCertificates(built.database, issuance, built.units, lambda: True, seconds=iter((0, 20)).__next__)
+
+    def is_written() -> bool:
+        issuance.write_rows()
+        return not issuance.unwritten
+
+    wait_until(is_written)
+    built.settle()
+    missing = [leaf for leaf, der in got.items() if built.read(rows.load_bytes, leaf)[1] != der]
+    assert (missing, len(got) > 25) == ([], True)
+    for _ in range(2):  # those whose commit had no outcome, so that no client has them
+        watch.check()
+    assert built.read(rows.list_intended) == ()
+    for leaf, der in got.items():
+        row = built.find(rows.find_by_leaf, leaf)
+        assert (row.state, built.read(rows.load_bytes, leaf)[1]) == (rows.ISSUED, der)
+
+
+_CUT = """SELECT size FROM log_head FOR UPDATE; SELECT pg_sleep(0.2);
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'vagus' AND pid <> pg_backend_pid()"""
 
 
 def revoke(built: Installation, issued: IssuedCertificate) -> None:

@@ -41,7 +41,7 @@ from vagus.x509.searchable import names_beside_device, read_search_facts
 from vagus.x509.templates import Contents, NameConstraintSpec, assemble, build_tbs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from vagus.clock import Clock, Entropy
     from vagus.policy.values import PolicyPack
@@ -300,10 +300,14 @@ class Issuance:
         Called at start before any listener opens; until then OCSP responds tryLater for them. Intents of issuers that
         are not open here are left to the process that opens them.
         """
+        return self.settle_rows(self._unsigned(), issuers)
+
+    def settle_rows(self, intents: Iterable[CertificateRow], issuers: OpenIssuers) -> SettleReport:
+        """`settle` for these intents. Safe while they are being issued: the first stored signature counts."""
         signed: list[int] = []
         revoked: list[int] = []
         left: list[int] = []
-        for row in self._unsigned():
+        for row in intents:
             issuer = issuers.find_by_id(row.authority_id)
             if issuer is None:
                 left.append(row.leaf_index)
@@ -312,6 +316,15 @@ class Issuance:
             else:
                 revoked.append(row.leaf_index)
         return SettleReport(tuple(signed), tuple(revoked), tuple(left))
+
+    @property
+    def unwritten(self) -> int:
+        """How many signatures of this process wait for their rows."""
+        return len(self._signature_rows)
+
+    def write_rows(self) -> None:
+        """Try again to write the rows of signatures, after a batch that failed. Waits for nothing, never fails."""
+        self._signature_rows.retry()
 
     def _unsigned(self) -> Iterator[CertificateRow]:
         for state in (rows.INTENDED, rows.HELD):

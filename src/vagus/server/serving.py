@@ -50,6 +50,7 @@ from vagus.server.readiness import notify
 from vagus.server.revocation_sequence import sequence_bound, sequence_part
 from vagus.server.setback_watch import GuardedCrls, GuardedOcspResponses, SetbackWatch
 from vagus.server.status_watching import statistics_part, status_part
+from vagus.server.unsigned_certificates import UnsignedCertificates
 from vagus.transport.limits import limits_of
 from vagus.transport.listeners import ListenerSpec, RunningListeners, run
 from vagus.transport.ocsp_cache import OcspCache
@@ -232,6 +233,8 @@ def _prepare(
     parts += [ledger_part(installation, setback_watch.is_settled_now, is_status_only=is_status_only)]
     parts += [crl_cache_part(crls), status_part(installation, listeners, crls.state)]
     parts += [statistics_part(installation.database)]
+    may_settle = setback_watch.is_settled_now if renewal is not None else lambda: False
+    parts += UnsignedCertificates(installation.database, installation.issuance, issuers, may_settle).parts()
     if not is_status_only:
         parts += [work_part(installation), CertificateEnds(installation.database, installation.clock).part()]
     return listeners, Parts(parts)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.simulator.stock import stock
+from vagus.errors import Unavailable
 from vagus.fleet.enrolment.refusals import RefusalNotes
 from vagus.ledger.entries import AuthenticatedRefusal
 from vagus.reasons import Reason
@@ -27,6 +30,23 @@ def test_a_closed_writer_stops_no_refusal() -> None:
         notes = RefusalNotes(hospital.writer)
         hospital.writer.close()
         notes.note("device:a", "est", Reason.DEVICE_STATE)
+
+
+def test_one_whose_batch_failed_is_recorded_when_the_device_is_refused_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_point: str) -> None:
+        raise OSError("the disk is away")
+
+    with stock() as hospital:
+        notes = RefusalNotes(hospital.writer)
+        with monkeypatch.context() as patch:
+            patch.setattr(hospital.writer, "_kill_points", fail)
+            notes.note("device:a", "est", Reason.DEVICE_STATE)
+            with pytest.raises(Unavailable):
+                hospital.writer.submit(lambda _: None).result(10)
+        for _ in range(2):
+            notes.note("device:a", "est", Reason.DEVICE_STATE)
+        hospital.writer.submit(lambda _: None).result(10)
+        assert len([entry for entry in hospital.entries() if isinstance(entry, AuthenticatedRefusal)]) == 1
 
 
 def test_memory_is_bounded() -> None:

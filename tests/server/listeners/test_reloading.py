@@ -121,6 +121,19 @@ def test_a_plan_that_cannot_be_read_for_a_moment_is_not_forgotten(world: World) 
     assert world.taken == 1
 
 
+def test_a_fault_of_the_system_and_a_start_that_is_not_over_only_put_it_off(world: World) -> None:
+    world.apply_another()
+    running, world.reloading.running = world.reloading.running, None
+    world.reloading.ask()
+    world.reloading.refresh()
+    world.reloading.running, world.failure = running, OSError("no descriptor is free")
+    with pytest.raises(OSError, match="descriptor"):
+        world.reloading.refresh()
+    world.failure = None
+    world.reloading.refresh()
+    assert (world.taken, world.reloading.waits) == (1, {})
+
+
 def test_a_status_url_that_no_certificate_names_yet_waits_for_a_restart(world: World) -> None:
     world.file.write_text(PLAN.replace("http://127.0.0.1:1", "http://127.0.0.1:2"))
     world.reloading.ask()

@@ -28,7 +28,7 @@ class RefusalNotes:
         self._noted: dict[tuple[str, str, Reason], float] = {}
 
     def note(self, who: str, protocol: str, reason: Reason) -> None:
-        """Record that `who` ("device:ID") was refused; lost when the process ends before the next commit."""
+        """Record that `who` ("device:ID") was refused; lost when its batch fails or the process ends before."""
         now = time.monotonic()
         key = (who, protocol, reason)
         with self._turn:
@@ -41,7 +41,13 @@ class RefusalNotes:
                     self._noted.clear()
             self._noted[key] = now
         try:
-            self._writer.submit(lambda batch: append(batch, AuthenticatedRefusal(who, protocol, reason.value)))
+            noted = self._writer.submit(lambda batch: append(batch, AuthenticatedRefusal(who, protocol, reason.value)))
         except VagusError:  # the writer is closed or overloaded: the device gets its refusal, without a ledger entry
-            with self._turn:
-                self._noted.pop(key, None)
+            self._forget(key)
+        else:
+            noted.add_done_callback(lambda future: self._forget(key) if future.exception() is not None else None)
+
+    def _forget(self, key: tuple[str, str, Reason]) -> None:
+        """Its entry was not written, so the next refusal of the same kind is recorded at once."""
+        with self._turn:
+            self._noted.pop(key, None)

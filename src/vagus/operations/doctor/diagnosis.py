@@ -41,6 +41,7 @@ def _run(components: Components, connect_to: tuple[str, int] | None) -> Iterator
         ("restore", record_checks.check_restore),
         ("ceremony", record_checks.check_ceremonies),
         ("authorities", record_checks.check_authorities),
+        ("signatures", record_checks.check_unsigned),
         ("devices", device_checks.check_expiry),
         ("makers' lists", record_checks.check_makers),
         ("work", record_checks.check_work),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE
+from vagus.authority.open_intents import find_old, load_open
 from vagus.components import EMERGENCY, Components
 from vagus.fleet.maker_crls import FOLDER, MakerCrls
 from vagus.fleet.verifier_memory import ReadOnlyCrlMemory
@@ -92,6 +93,14 @@ def check_authorities(components: Components) -> Iterator[Finding]:
         yield Finding("authorities", state, finding, remedy)
     if sound:
         yield Finding("authorities", State.WELL, f"{sound} active, none near its end")
+
+
+def check_unsigned(components: Components) -> Iterator[Finding]:
+    """No certificate waits for its signature: OCSP responds tryLater for it, as long as that lasts."""
+    found = load_open(components.database)
+    if old := find_old(components.database, found, components.clock.now().timestamp()):
+        finding = f"{found.describe(old)}; OCSP responds tryLater for them"
+        yield Finding("signatures", State.WARNING, finding, found.find_remedy(old))
 
 
 def check_makers(components: Components) -> Iterator[Finding]:

@@ -63,15 +63,17 @@ class Reloading:
             self._note("authorities", error.message)
         else:
             self.waits.pop("authorities", None)
+        if (running := self.running) is None:
+            return  # what was asked for before the listeners opened stays asked for
         is_asked, self._is_asked = self._is_asked, False
-        running = self.running
-        if running is None:
-            return
         try:
-            applied = hashlib.sha256(self.file.read_bytes()).digest()
-        except OSError:
+            self._refresh_plan(running, is_asked=is_asked)
+        except Exception:  # a disk, an address or a loop that failed: the next turn tries again
             self._is_asked |= is_asked
             raise
+
+    def _refresh_plan(self, running: RunningListeners, *, is_asked: bool) -> None:
+        applied = hashlib.sha256(self.file.read_bytes()).digest()
         if applied == self.plan.sha256:
             self.waits.pop("plan", None)
         elif is_asked:
