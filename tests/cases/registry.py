@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.cases import compressed_points, crl_orders, est_bodies, host_names, http_requests, line_requests
+from tests.cases import (
+    compressed_points,
+    crl_orders,
+    est_bodies,
+    host_names,
+    http_requests,
+    line_requests,
+    old_crls,
+    takeovers,
+)
 from tests.cases.case import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -12,4 +21,6 @@ CHECKS: tuple[Check, ...] = (
     *crl_orders.CHECKS,
     *host_names.CHECKS,
     *line_requests.CHECKS,
+    *takeovers.CHECKS,
+    *old_crls.CHECKS,
 )

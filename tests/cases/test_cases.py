@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.cases.__main__ import main
 from tests.cases.case import Case, Check, Observation, judge, load_cases
@@ -17,8 +18,11 @@ from tests.cases.certificates import make_chain
 from tests.cases.compressed_points import compressed_request
 from tests.cases.est_bodies import with_null
 from tests.cases.registry import CHECKS
+from tests.cases.takeovers import make_takeover
 from tests.cases.workshop import Workshop
 from tests.simulator.orders import new_key, signing_request
+from tests.x509 import chains
+from vagus.x509 import der
 from vagus.x509.pem import encode_block
 
 AT = datetime(2026, 11, 30, tzinfo=UTC)
@@ -43,6 +47,14 @@ def _with_crls() -> dict[str, bytes]:
     }
 
 
+OLD_ROOT = chains.root()
+
+
+def _takeover() -> dict[str, bytes]:
+    made = make_takeover(ExtendedKeyUsageOID.CLIENT_AUTH)
+    return {"chain.pem": made.chain, "key.pem": made.key, "old.crl": made.crl}
+
+
 KINDS: dict[str, tuple[Mapping[str, bytes], list[str]]] = {
     "a request in base64": ({"x.b64": TEXT}, ["EST requests"]),
     "a request in DER": ({"x.bin": REQUEST}, ["EST requests"]),
@@ -62,6 +74,11 @@ KINDS: dict[str, tuple[Mapping[str, bytes], list[str]]] = {
     "a request of keytool": (
         {"A-1.csr": encode_block(REQUEST, "NEW CERTIFICATE REQUEST")},
         ["requests on a line", "PEM labels of requests"],
+    ),
+    "a CA with its key and CRL": (_takeover(), ["imported CAs"]),
+    "a CRL with an empty SEQUENCE": (
+        {"ca.der": OLD_ROOT.der, "empty.crl": chains.crl(OLD_ROOT, body=der.sequence())},
+        ["CRLs with small faults"],
     ),
     "a text": ({"x.txt": b"words"}, []),
     "nothing": ({}, []),
@@ -83,6 +100,13 @@ def test_a_case_is_recognised_by_its_input_alone(tmp_path: Path, kind: str) -> N
     files, names = KINDS[kind]
     case = Case.load(_folder(tmp_path, files))
     assert [check.name for check in CHECKS if check.recognises(case)] == names
+
+
+def test_a_case_of_words_alone_is_recognised_by_its_command(tmp_path: Path) -> None:
+    command = "vagus --dir D ca revoke-earlier h1/icu#2 {} --yes"
+    for digits, names in (("1" * 38, ["serial numbers of earlier certificates"]), ("0x" + "1" * 38, [])):
+        case = Case(tmp_path, {}, command.format(digits))
+        assert [check.name for check in CHECKS if check.recognises(case)] == names
 
 
 def test_a_case_without_a_check_fails_and_the_exit_code_says_so(

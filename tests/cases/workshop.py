@@ -124,16 +124,26 @@ class Workshop:
     @cached_property
     def hospital(self) -> Hospital:
         """The served hospital."""
-        scratch = self.scratch()
-        port, upstream = self._ending.enter_context(http_upstream())
-        folder = scratch / "installation"
-        found_hospital(folder, _plan(port))
+        return self._ending.enter_context(self.serve(self.found(DEVICES)))
+
+    def found(self, devices: int) -> Path:
+        """A founded hospital with so many devices that is not served yet."""
+        folder = self.scratch() / "installation"
+        found_hospital(folder, _plan(9, devices))
+        return folder
+
+    @contextmanager
+    def serve(self, folder: Path) -> Iterator[Hospital]:
+        """The hospital of this folder, served until the block ends."""
         listed = json.loads(vagus(folder, "device", "list", "--limit", str(DEVICES), "--json"))
         tokens = make_tokens(folder, [DeviceId(row["id"]) for row in listed])
-        served = self._ending.enter_context(
-            serving(folder, "--issue-for", "h1/icu,h1/infra", "--passphrase-source", SOURCE, around=ENVIRONMENT)
-        )
-        return Hospital(folder, scratch, served, upstream, iter(tokens.items()))
+        words = ("--issue-for", "h1/icu,h1/infra", "--passphrase-source", SOURCE)
+        with http_upstream() as (port, upstream):
+            plan = folder.parent / "plan.toml"
+            plan.write_text(_plan(port, len(listed)), encoding="utf-8")
+            vagus(folder, "plan", "apply", str(plan), "--yes", "--passphrase-source", SOURCE)
+            with serving(folder, *words, around=ENVIRONMENT) as served:
+                yield Hospital(folder, folder.parent, served, upstream, iter(tokens.items()))
 
 
 @dataclass
@@ -165,10 +175,10 @@ class Maker:
         return outcome, certificate.read_bytes() if certificate.is_file() else None
 
 
-def _plan(upstream: int) -> str:
+def _plan(upstream: int, devices: int) -> str:
     control: dict[str, Any] = {"hospital": "h1", "units": ["icu"], "upstream": upstream, "function": "control"}
     return plans.hospital_plan(
-        plans.hospital(plans.devices("icu", 1, DEVICES)),
+        plans.hospital(plans.devices("icu", 1, devices)),
         listeners=[
             plans.STATUS,
             plans.listener("enrol", "enrolment", "enrol.test.example", hospital="h1"),
