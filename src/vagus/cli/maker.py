@@ -11,7 +11,17 @@ import typer
 from vagus.cli.failures import REFUSED
 from vagus.cli.files import check_new, decode_file, write_public
 from vagus.cli.options import REASONS, PassphraseOption, ReplaceOption, add_group, open_installation
-from vagus.cli.output import CsvOption, JsonOption, Output, Row, YesOption, csv_lines, facts_of, spell_time
+from vagus.cli.output import (
+    CsvOption,
+    JsonOption,
+    Output,
+    Row,
+    YesOption,
+    check_one_format,
+    csv_lines,
+    facts_of,
+    spell_time,
+)
 from vagus.cli.revocation.arguments import read_act, read_stages
 from vagus.cli.revocation.commands import LateOption, StagesOption, preview_and_propose
 from vagus.errors import Malformed
@@ -93,7 +103,8 @@ def make_idevids(
     if (requests is None) is not unsafe_make_keys:
         msg = "no key source for birth certificates: give --requests FOLDER, or --unsafe-make-keys for a demonstration"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
-    output, selection = _output(is_csv=csv, is_json=json), _selection(lot, serial, serials)
+    check_one_format(csv=csv, json=json)
+    output, selection = Output(json), _selection(lot, serial, serials)
     with open_installation(context, passphrase_source) as installation:
         line, actor = installation.operations.maker_line, installation.actor
         chosen = line.choose(actor, selection)
@@ -138,7 +149,8 @@ def list_devices(
     Without any of these, all that the line certified, by serial number. `state` is that of the newest certificate;
     `none` before the first. The end of a page shows the option for the next one.
     """
-    output, selection = _output(is_csv=csv, is_json=json), _selection(lot, serial, serials)
+    check_one_format(csv=csv, json=json)
+    output, selection = Output(json), _selection(lot, serial, serials)
     with open_installation(context) as installation:
         line, actor = installation.operations.maker_line, installation.actor
         found = line.list_devices(actor, selection, after=after, limit=limit + 1)
@@ -239,12 +251,6 @@ def write_manifest(
             "certified": certified,
         }
     )
-
-
-def _output(*, is_csv: bool, is_json: bool) -> Output:
-    if is_csv and is_json:
-        raise Malformed(Reason.BAD_ARGUMENT, "--csv and --json exclude each other; give one of them")
-    return Output(is_json or is_csv)
 
 
 def _selection(lots: Sequence[str] | None, serials: Sequence[str] | None, listed: Path | None) -> LineSelection:

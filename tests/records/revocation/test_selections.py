@@ -44,6 +44,7 @@ def device(connection: Connection, number: int, *, model: str = MODEL) -> str:
         Selection,
         authority_ids=st.lists(NUMBERS, max_size=3).map(tuple),
         owners=st.lists(st.text(max_size=8), max_size=3).map(tuple),
+        owner_ranges=st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), max_size=3).map(tuple),
         profile=st.none() | st.text(max_size=8),
         spki_sha256=st.none() | st.binary(min_size=32, max_size=32),
         issued_from=st.none() | NUMBERS,
@@ -69,6 +70,31 @@ def test_databases_compare_serials_by_their_bytes(database: Database, first: str
         assert {one.leaf_index for one in rows.list_among(connection, batch, leaves, alive_at=0)} == within
 
 
+@pytest.mark.parametrize(
+    ("ranges", "within"),
+    [
+        ((("born:A-01", "born:A-09"),), {1, 2}),
+        ((("born:A-09", "born:A-10"),), {2, 3}),
+        ((("born:a-01", "born:a-99"),), {4}),
+        ((("born:A-01", "born:A-01"), ("born:A-100", "born:A-199")), {1, 5}),
+        ((("born:B-01", "born:B-99"),), set()),
+    ],
+)
+def test_owners_are_selected_by_ranges_of_one_length_compared_as_bytes(
+    database: Database, ranges: tuple[tuple[str, str], ...], within: set[int]
+) -> None:
+    named = Selection(profile="idevid", owner_ranges=ranges)
+    assert Selection.decode(named.encode()) == named
+    with database.writing() as connection:
+        ca = authority(connection)
+        for leaf, serial in {1: "A-01", 2: "A-09", 3: "A-10", 4: "a-02", 5: "A-100", 6: "A-0"}.items():
+            certificate(connection, ca, leaf, owner=f"born:{serial}", device_id=None, profile="idevid")
+        certificate(connection, ca, 7, owner="born:A-01", device_id=None, profile="other")
+        assert set(rows.list_leaves(connection, named, alive_at=0, after=-1, until=9)) == within
+        assert {one.leaf_index for one in rows.list_among(connection, named, range(1, 8), alive_at=0)} == within
+        assert sum(one.certificates for one in rows.count_selected(connection, named, alive_at=0)) == len(within)
+
+
 def test_a_unit_holds_the_certificates_of_devices_that_a_restore_has_lost(database: Database) -> None:
     hashed = "sha256:" + "5e" * 32  # as the ledger gives it back
     with database.writing() as connection:
@@ -86,6 +112,7 @@ def test_a_selection_of_everything_says_so() -> None:
     assert Selection().is_empty
     assert Selection(issued_until=5).is_empty, "everything up to now is everything"
     assert not Selection(owners=("a",)).is_empty
+    assert not Selection(owner_ranges=(("a", "b"),)).is_empty
 
 
 def test_counts_and_pages_agree(connection: Connection) -> None:
@@ -196,6 +223,7 @@ def _selections(draw: st.DrawFn) -> Selection:
     chosen = Selection(
         authority_ids=draw(st.sampled_from([(), (), (1,), (2,), (1, 2)])),
         owners=draw(st.just(()) | st.lists(owners, max_size=4, unique=True).map(tuple)),
+        owner_ranges=draw(st.just(()) | st.lists(st.tuples(owners, owners), max_size=2).map(tuple)),
         profile=draw(st.sampled_from([None, None, "bedside", "imaging"])),
         spki_sha256=draw(st.none() | st.integers(0, 4).map(lambda number: number.to_bytes(32, "big"))),
         issued_from=draw(st.none() | st.integers(100, 124)),
@@ -218,6 +246,7 @@ def _has(selection: Selection, row: CertificateRow) -> bool:
     return (
         (not selection.authority_ids or row.authority_id in selection.authority_ids)
         and (not selection.owners or row.owner in selection.owners)
+        and (not selection.owner_ranges or any(_lies_in(row.owner, *ends) for ends in selection.owner_ranges))
         and (selection.profile in {None, row.profile})
         and (selection.spki_sha256 in {None, row.spki_sha256})
         and (selection.issued_from is None or selection.issued_from <= row.not_before)
@@ -226,6 +255,10 @@ def _has(selection: Selection, row: CertificateRow) -> bool:
         and (selection.model is None or (is_of_model and number is not None and first <= number <= last))
         and (not selection.of_devices or row.device_id is not None)
     )
+
+
+def _lies_in(owner: str, first: str, last: str) -> bool:
+    return len(owner) == len(first) and first.encode() <= owner.encode() <= last.encode()
 
 
 @pytest.fixture
