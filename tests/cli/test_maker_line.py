@@ -383,6 +383,25 @@ def test_birth_certificates_are_revoked_by_lot_serial_number_and_list(line: Line
     assert (refused["reason"], "make a new key and give --again" in refused["message"]) == ("REVOKED", True)
 
 
+@pytest.mark.parametrize(("reason", "locks"), [("keyCompromise", True), ("superseded", False)])
+def test_a_recalled_lot_gets_no_more_certificates_unless_its_devices_are_made_anew(
+    line: Line, reason: str, *, locks: bool
+) -> None:
+    line.put(A)
+    line.sign()
+    words = ("maker", "revoke", "--lot", "first", "--reason", reason)
+    done(line.maker, *words, "--dry-run")
+    line.put(B)
+    done(line.maker, *words, "--yes")
+    found = line.sign("--serial", B, code=int(locks))["files"][f"{B}.csr"]
+    assert found["state"] == ("refused" if locks else "signed")
+    if locks:
+        assert f"the lot of {B} was recalled by revocation plan 1" in found["message"]
+        assert line.sign("--serial", B, "--again")["issued"] == line.sign("--serial", B)["known"] == 1
+    assert line.counts() == {"certified": 2, "revoked": 1, "held": 0, "without_certificate": 1}
+    assert done(line.maker, "audit", "verify", "--json").facts["verdict"] == "sound"
+
+
 def test_a_revoked_birth_certificate_is_in_the_crl_of_the_line_and_its_neighbour_is_not(line: Line) -> None:
     for serial in (A, B):
         line.put(serial)
@@ -413,6 +432,23 @@ def test_a_revocation_that_names_nothing_or_nothing_certified_is_refused(line: L
     denied(line.maker, 2, "BAD_ARGUMENT", "maker", "revoke", "--yes", says=("--lot",))
     denied(line.maker, 3, "NOT_ISSUED", "maker", "revoke", "--lot", "first", "--yes")
     denied(line.maker, 2, "BAD_ARGUMENT", "maker", "revoke", "--serial", "AIP3-000099", "--yes")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("device", "show", f"{plans.PUMP}:{A}"),
+        ("device", "show", A),
+        ("device", "list", "--model", plans.PUMP),
+        ("revoke", "--batch", f"{plans.PUMP}:{A}..{B}", "--dry-run"),
+        ("revoke", "--device", f"{plans.PUMP}:{A}", "--dry-run"),
+    ],
+)
+def test_commands_about_the_inventory_send_a_maker_to_its_own(
+    maker: Path, hospital: Path, words: tuple[str, ...]
+) -> None:
+    assert "use `vagus maker list`, `show` and `revoke`" in run(maker, *words).err
+    assert "vagus maker" not in run(hospital, *words).err
 
 
 def test_a_hospital_has_no_line(hospital: Path) -> None:

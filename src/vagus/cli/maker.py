@@ -122,13 +122,7 @@ def make_idevids(
         "without_request": len(chosen) - len({row["serial"] for row in rows if chosen.find(str(row["serial"]))}),
         "folder": str(out),
     }
-    if csv:
-        typer.echo("".join(csv_lines(_FILES, rows)), nl=False)
-    elif json:
-        output.facts({**facts, "files": rows})
-    else:
-        output.rows("Requests", _FILES[:-1], rows)
-        output.facts(facts)
+    _report(rows, facts, is_csv=csv, is_json=json)
     if "refused" in states:
         raise typer.Exit(REFUSED)
 
@@ -203,8 +197,9 @@ def revoke(
 ) -> None:
     """Revoke, hold or release the birth certificates of lots, serial numbers or a list, by a plan as `vagus revoke`.
 
-    They are in the line's next CRL, which `vagus serve` publishes: send it to the hospitals. The line goes on to
-    certify devices that have no certificate yet: take a recalled lot out of the plan.
+    They are in the line's next CRL, which `vagus serve` publishes: send it to the hospitals. After a revocation of a
+    lot for keyCompromise, cessationOfOperation or privilegeWithdrawn, the line certifies the devices of the lot that
+    have no certificate yet with --again alone.
     """
     from vagus.operations.revocation import RevocationRequest
 
@@ -213,7 +208,7 @@ def revoke(
     with open_installation(context) as installation:
         target, without = installation.operations.maker_line.find_targets(installation.actor, selection)
         if without:
-            note = f"{without} of the devices have no birth certificate; the line would still certify them"
+            note = f"{without} of the devices have no birth certificate yet"
             typer.echo(f"vagus: {note}", err=True)
         request = RevocationRequest(act=act, reason=why, target=target, stages=percents)
         preview_and_propose(
@@ -337,6 +332,16 @@ def _take(one: LineOutcome, out: Path) -> Row:
         **facts_of(one, "file", "serial", "state", "reason", "message"),
         "certificate": str(path) if one.chain else None,
     }
+
+
+def _report(rows: Sequence[Row], facts: Row, *, is_csv: bool, is_json: bool) -> None:
+    if is_csv:
+        typer.echo("".join(csv_lines(_FILES, rows)), nl=False)
+    elif is_json:
+        Output(is_json).facts({**facts, "files": rows})
+    else:
+        Output(is_json).rows("Requests", _FILES[:-1], rows)
+        Output(is_json).facts(facts)
 
 
 def _device_row(one: LineDevice) -> Row:

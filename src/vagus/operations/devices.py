@@ -16,6 +16,7 @@ from vagus.identifiers import DeviceId, UnitName
 from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may, check_scope
 from vagus.reasons import Reason
+from vagus.records.authorities import find_newest
 from vagus.records.certificates import HELD, ISSUED
 from vagus.records.device_contacts import Contact, find_contacts
 from vagus.records.devices import DeviceFilter, DeviceRow, find_device_by_serial
@@ -240,13 +241,22 @@ def find_named(database: Database, text: str) -> Device:
                 device_id = DeviceId(text)
             except Malformed as fault:
                 msg = f"{text[:80]!r} names no device: it is neither an id of 26 characters nor MODEL:SERIAL"
-                raise Malformed(Reason.BAD_ARGUMENT, f"{msg}; see `vagus device list`", value=text[:80]) from fault
+                msg = f"{msg}; {_where_to_look(connection, 'see `vagus device list`')}"
+                raise Malformed(Reason.BAD_ARGUMENT, msg, value=text[:80]) from fault
             return load_device(connection, device_id)
         found = find_device_by_serial(connection, model, serial)
+        remedy = _where_to_look(connection, "see `vagus device list --model`")
     if found is None:
-        msg = f"no device of model {model} with serial {serial} is in the inventory; see `vagus device list --model`"
+        msg = f"no device of model {model} with serial {serial} is in the inventory; {remedy}"
         raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg)
     return found
+
+
+def _where_to_look(connection: Connection, remedy: str) -> str:
+    """A maker has devices too, and no inventory of them."""
+    if find_newest(connection, "line") is None:
+        return remedy
+    return "a maker has none: use `vagus maker list`, `show` and `revoke`"
 
 
 def decode_query(connection: Connection, query: DeviceQuery) -> DeviceFilter:
@@ -289,6 +299,7 @@ def check_known(
         ("category", category, {one.category for one in models}),
     ):
         if value is not None and value not in known:
-            msg = f"{what} {value[:80]!r} is not in the inventory; known are {', '.join(sorted(known)) or 'none'}"
+            remedy = _where_to_look(connection, f"known are {', '.join(sorted(known)) or 'none'}")
+            msg = f"{what} {value[:80]!r} is not in the inventory; {remedy}"
             is_unspelt = what == "unit" and "/" not in value
             raise Malformed(Reason.NON_CANONICAL if is_unspelt else Reason.BAD_ARGUMENT, msg, value=value[:80])

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from vagus.operations.actor import Actor
     from vagus.records.revocation.selections import Selection
 
-LOCKING_REASONS = frozenset(
-    {RevocationReason.KEY_COMPROMISE, RevocationReason.CESSATION_OF_OPERATION, RevocationReason.PRIVILEGE_WITHDRAWN}
-)
-"""Reasons after which the same device is not expected to come back with another certificate by itself."""
 _BECAME = {
     revocations.REVOKE: ("revoked", "locked out"),
     revocations.HOLD: ("on hold", "on hold"),
@@ -204,7 +200,7 @@ class RevocationPlans(Acts):
             if selection.spki_sha256 is not None and request.reason.is_compromise:
                 known = find_key(connection, selection.spki_sha256)
                 block = KeyBlock.ALREADY if known is not None and known.is_blocked else KeyBlock.BY_THIS
-        is_about_devices = request.act is not RevocationAct.REVOKE or request.reason in LOCKING_REASONS
+        is_about_devices = request.act is not RevocationAct.REVOKE or request.reason in rows.LOCKING_REASONS
         names_devices = target.names_devices and is_about_devices and not request.keeps_enrolling
         forecast = self.components.mass_revocation.forecast(
             selection, request.act.value, request.reason, names_devices=names_devices

@@ -24,6 +24,8 @@ from vagus.records.certificates import HELD, REVOKED, CertificateRow, list_birth
 from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.keys import find_key
+from vagus.records.revocation.plans import list_recalls
+from vagus.records.revocation.selections import is_in_ranges
 from vagus.x509.keys import PublicKey
 from vagus.x509.names.distinguished import UNIT, SubjectFields, decode_name
 from vagus.x509.names.hardware_module import HardwareModule
@@ -190,15 +192,15 @@ class IDevIDLine:
     def _record(
         self, batch: Batch, *, offer: _Offer, prepared: Prepared, is_again: bool, by: str
     ) -> IssuanceToken | IssuedCertificate:
-        """The one transaction: a second certificate for a serial number is a new board, or a clone."""
+        """The one transaction. With `is_again` a device has another board, or was made anew after a recall."""
         owner, key = owner_of(offer.device.serial), offer.key.spki_sha256
         births = list_births(batch.connection, [owner]).get(owner, ())
-        if births and key not in {row.spki_sha256 for row in births}:
-            if not is_again:
-                msg = f"{offer.device.serial} has a birth certificate for another key; leave the file out, or give "
-                msg = f"{msg}--again where the board was replaced"
-                raise Conflict(Reason.ALREADY_EXISTS, msg, serial=offer.device.serial)
-            append(batch, OperatorAct("idevid-again", by, subject=owner, detail_sha256=key))
+        if key not in {row.spki_sha256 for row in births}:
+            refusal = _find_refusal(batch.connection, offer.device.serial, has_other=bool(births))
+            if refusal is not None and not is_again:
+                raise refusal
+            if refusal is not None:
+                append(batch, OperatorAct("idevid-again", by, subject=owner, detail_sha256=key))
         if offer.ignored:
             append(batch, OperatorAct("idevid-names-ignored", by, subject=owner, detail_sha256=key))
         return self._issuance.record(prepared, batch)
@@ -260,6 +262,19 @@ def _find_known(
         msg = f"the bytes of the certificate of {serial} were lost in a restore; the device or a later backup has them"
         raise Conflict(Reason.NOT_FOUND, msg, serial=serial)
     return () if der is None or issuer is None else (der, issuer)
+
+
+def _find_refusal(connection: Connection, serial: str, *, has_other: bool) -> Conflict | None:
+    """Why a device gets no certificate for a new key unless the operator says so."""
+    if has_other:
+        msg = f"{serial} has a birth certificate for another key; leave the file out, or give --again where the board"
+        return Conflict(Reason.ALREADY_EXISTS, f"{msg} was replaced", serial=serial)
+    recalls = list_recalls(connection).items()
+    plan = next((one for one, ranges in recalls if is_in_ranges(owner_of(serial), ranges)), None)
+    if plan is None:
+        return None
+    msg = f"the lot of {serial} was recalled by revocation plan {plan}; leave the file out, or give --again where the"
+    return Conflict(Reason.REVOKED, f"{msg} device was made anew", serial=serial)
 
 
 def _check_key(connection: Connection, offer: _Offer) -> None:

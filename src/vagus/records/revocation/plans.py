@@ -11,7 +11,9 @@ from sqlalchemy import insert, select, update
 from vagus.records.engine.database import Connection
 from vagus.records.engine.row_forms import ITEMS, Codec, RowForm
 from vagus.records.engine.tables import revocation_plans
+from vagus.records.revocation.revocations import REVOKE
 from vagus.records.revocation.selections import Selection
+from vagus.x509.crls.building import RevocationReason
 
 PROPOSED = "proposed"
 RUNNING = "running"
@@ -22,6 +24,12 @@ EVERY_DEVICE = "~"
 """Sorts after every device id."""
 DEVICES_WITHOUT = "devices_without_certificate"
 """The name in `counts` of the devices that are named and have no certificate of the plan."""
+
+
+LOCKING_REASONS = frozenset(
+    {RevocationReason.KEY_COMPROMISE, RevocationReason.CESSATION_OF_OPERATION, RevocationReason.PRIVILEGE_WITHDRAWN}
+)
+"""Reasons after which the same device is not expected to come back with another certificate by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +90,15 @@ def update_plan(connection: Connection, row: RevocationPlanRow) -> None:
 def find_plan(connection: Connection, plan_id: int) -> RevocationPlanRow | None:
     """The plan of this id."""
     return _FORM.find(connection, select(revocation_plans).where(revocation_plans.c.id == plan_id))
+
+
+def list_recalls(connection: Connection) -> dict[int, tuple[tuple[str, str], ...]]:
+    """The ranges of owners of each plan that recalls them, once it has begun, by the plan's number."""
+    return {
+        one.id: one.selection.owner_ranges
+        for one in list_plans(connection)
+        if one.act == REVOKE and one.reason in LOCKING_REASONS and one.state in {RUNNING, PAUSED, DONE}
+    }
 
 
 def list_plans(connection: Connection) -> tuple[RevocationPlanRow, ...]:

@@ -435,13 +435,14 @@ def _is_held_by(selection: Selection, row: CertificateRow, choices: Mapping[str,
         all(getattr(row, name) in wanted for name, wanted in choices.items())
         and (selection.issued_from is None or row.not_before >= selection.issued_from)
         and (selection.issued_until is None or row.not_before <= selection.issued_until)
-        and _is_in_ranges(row.owner, selection.owner_ranges)
+        and (not selection.owner_ranges or is_in_ranges(row.owner, selection.owner_ranges))
         and not (selection.of_devices and row.device_id is None and not row.owner.startswith(_HASHED))
     )
 
 
-def _is_in_ranges(owner: str, ranges: Sequence[tuple[str, str]]) -> bool:
-    return not ranges or any(len(owner) == len(first) and first <= owner <= last for first, last in ranges)
+def is_in_ranges(owner: str, ranges: Sequence[tuple[str, str]]) -> bool:
+    """Whether an owner lies in one of these ranges."""
+    return any(len(owner) == len(first) and first <= owner <= last for first, last in ranges)
 
 
 def _choices(selection: Selection) -> dict[str, frozenset[object]]:
