@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -205,3 +207,62 @@ def test_an_earlier_certificate_is_revoked_by_its_file_and_one_of_serial_zero_to
     denied(taken_over, 3, "NOT_ISSUED", "ca", "revoke-earlier", "h1/icu#1", "--certificate", str(tmp_path / "leaf.pem"))
     denied(taken_over, 2, "BAD_ARGUMENT", *earlier)
     denied(taken_over, 2, "BAD_ARGUMENT", *earlier, "0x1", "--certificate", str(chain))
+
+
+@pytest.fixture
+def old_unit(fresh: Path, tmp_path: Path) -> tuple[str, ...]:
+    """What `openssl ca` leaves of a unit's CA: chain, key, CRL, newcerts and index.txt; the words that import it."""
+    make_root(tmp_path, *P384)
+    new_key = ("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    openssl(tmp_path, *new_key, "-keyout", "ca.key", "-subj", "/CN=ICU CA of before", "-out", "ca.csr")
+    signed = ("-CA", "root.pem", "-CAkey", "root.key", "-days", "4000", "-extfile", "ca.cnf", "-extensions", "ca")
+    openssl(tmp_path, "x509", "-req", "-in", "ca.csr", *signed, "-out", "ca.pem")
+    (tmp_path / "newcerts").mkdir()
+    (tmp_path / "index.txt").touch()
+    (tmp_path / "serial").write_text("1000\n")
+    (tmp_path / "number").write_text("2A\n")
+    (tmp_path / "old.cnf").write_text(
+        "[ca]\ndefault_ca=old\n[old]\ndatabase=index.txt\nserial=serial\ncrlnumber=number\nnew_certs_dir=newcerts\n"
+        "default_md=sha256\ndefault_days=300\ndefault_crl_days=30\npolicy=any\nunique_subject=no\nx509_extensions=client\n"
+        "[any]\ncommonName=supplied\n"
+        "[client]\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n"
+    )
+    ca = ("ca", "-batch", "-config", "old.cnf", "-cert", "ca.pem", "-keyfile", "ca.key")
+    for number in (1, 2, 9):
+        openssl(tmp_path, *new_key, "-keyout", "k", "-subj", f"/CN=AIP3-00000{number}", "-out", "r.csr")
+        openssl(tmp_path, *ca, "-in", "r.csr")
+    openssl(tmp_path, *ca, "-gencrl", "-out", "old.crl")
+    openssl(tmp_path, *ca, "-revoke", "newcerts/1001.pem", "-crl_reason", "keyCompromise")
+    apply(fresh)
+    chain = tmp_path / "chain.pem"
+    chain.write_text((tmp_path / "ca.pem").read_text() + (tmp_path / "root.pem").read_text())
+    done(fresh, "ceremony", "--yes")
+    return ("h1/icu", str(chain), str(tmp_path / "ca.key"), "--crl", str(tmp_path / "old.crl"))
+
+
+def test_a_unit_ca_comes_with_its_living_certificates(fresh: Path, tmp_path: Path, old_unit: tuple[str, ...]) -> None:
+    """The index knows a revocation that the CRL does not, and one certificate is of no device here."""
+    earlier = ("--certificates", str(tmp_path / "newcerts"), "--index", str(tmp_path / "index.txt"))
+    taken = done(fresh, "ca", "import", *old_unit, *earlier, "--json").facts
+    refused = taken.pop("refused")
+    counts = {"revoked": 1, "certificates_taken_in": 1, "certificates_refused": 2}
+    assert taken == {"authority": "h1/icu#2", "state": "active", **counts}
+    assert {one["serial"]: one["reason"] for one in refused} == {"1001": "REVOKED", "1002": "NOT_IN_INVENTORY"}
+    shown = done(fresh, "cert", "find", "--issuer", "h1/icu#2", "--json").facts
+    assert {one["serial"]: one["state"] for one in shown} == {"1000": "issued", "1001": "revoked"}
+    done(fresh, "audit", "verify")
+    again = run(fresh, "ca", "take-in", "h1/icu#2", str(tmp_path / "newcerts"), "--csv")
+    assert again.code == 1, "one of them is still of no device"
+    rows = list(csv.DictReader(io.StringIO(again.out)))
+    assert [row["reason"] for row in rows if row["serial"] == "1000"] == [""]
+
+
+def test_an_import_says_how_many_are_revoked_and_refuses_a_broken_index_before_anything(
+    fresh: Path, tmp_path: Path, old_unit: tuple[str, ...]
+) -> None:
+    before = done(fresh, "ca", "list", "--json").facts
+    (tmp_path / "bad.txt").write_text("V\tno index\n")
+    denied(fresh, 2, "BAD_ENCODING", "ca", "import", *old_unit, "--index", str(tmp_path / "bad.txt"))
+    assert done(fresh, "ca", "list", "--json").facts == before
+    assert done(fresh, "ca", "import", *old_unit).out.split()[-2:] == ["revoked", "0"]
+    denied(fresh, 3, "NOT_ISSUED", "ca", "take-in", "h1/icu#1", str(tmp_path / "newcerts"))

@@ -18,6 +18,7 @@ from vagus.trust.crl_memory import VolatileCrlMemory
 from vagus.trust.crl_rules import STRICT_CRL_RULES
 from vagus.trust.crl_status import CrlStatus
 from vagus.trust.validation import Expectation, Role, Validator
+from vagus.x509 import der
 from vagus.x509.paths.search import Pool
 from vagus.x509.pem import encode_block, encode_certificates
 
@@ -35,8 +36,8 @@ def validate(status: MakerCrlStatus, at: datetime = AT) -> None:
 
 def admit(*crls: bytes, known: Sequence[Made] = (LINE,)) -> None:
     status = CrlStatus(Pool(ANCHORS, [one.parsed for one in known]), rules=STRICT_CRL_RULES)
-    for der in crls:
-        status.load(der, AT)
+    for crl_der in crls:
+        status.load(crl_der, AT)
     validate(MakerCrlStatus(status))
 
 
@@ -59,6 +60,23 @@ def test_a_revoked_line_is_refused_also_where_the_line_itself_gave_no_list() -> 
 def test_a_revoked_device_is_refused_also_where_the_root_gave_no_list() -> None:
     assert refused(crl(LINE, [Listed(BIRTH.parsed.serial, 1)])) is Reason.REVOKED
     admit(crl(LINE))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        der.sequence(),
+        der.sequence(der.sequence(der.integer(99), b"\x17\x0d991301000000Z")),
+        der.sequence(der.sequence(der.integer(99), der.time(AT), der.sequence())),
+        der.sequence(der.sequence(der.integer(99), der.time(AT)), Listed(98, 7).encode()),
+    ],
+)
+def test_a_small_fault_of_a_crl_keeps_no_device_out_and_lets_none_in(body: bytes) -> None:
+    admit(crl(LINE, body=body))
+    revoked = der.sequence(body[2:], Listed(BIRTH.parsed.serial, 1).encode())
+    assert refused(crl(LINE, body=revoked)) is Reason.REVOKED
+    odd = der.sequence(body[2:], der.sequence(der.integer(BIRTH.parsed.serial), b"\x17\x01Z", der.sequence()))
+    assert refused(crl(LINE, body=odd)) is Reason.REVOKED
 
 
 def test_a_list_that_is_here_and_does_not_suffice_is_no_silence() -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from tests.simulator.log import CheckpointKey, LogFixture
 from tests.simulator.queries import count_lost
 from tests.simulator.refusals import refuses
+from vagus.authority.revocation import hold_row, revoke_row
 from vagus.errors import IntegrityFailure
 from vagus.events.revocations import RevocationFollower
 from vagus.fleet.devices import change_host_names, change_profile, transfer_device
@@ -31,13 +32,14 @@ from vagus.records.certificates import EVERY_SHARD, count_places, find_certifica
 from vagus.records.devices import find_device
 from vagus.records.engine.backup import copy_database, restore_database
 from vagus.records.engine.database import open_database
-from vagus.records.engine.tables import devices, work
+from vagus.records.engine.tables import devices, revocation_events, work
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.keys import find_key
 from vagus.records.models import ModelRow
 from vagus.records.revocation.revocations import find_revoked_serial
 from vagus.records.units import UnitRow, put_unit
 from vagus.testing import NOON, FrozenClock, SeededEntropy
+from vagus.x509.crls.building import RevocationReason, read_entry_date
 
 DEVICE = "a" * 26
 BEGUN = 3  # a model, a device and an authority
@@ -135,6 +137,46 @@ def test_lost_certificates_can_be_found_and_refused(lived: LogFixture, tmp_path:
         follower = RevocationFollower(again.database, FrozenClock())
         assert follower.find(1, revoked) is not None
         assert follower.find(1, good) is None
+
+
+def test_the_dates_of_revocations_from_elsewhere_come_back(lived: LogFixture, tmp_path: Path) -> None:
+    dated, now = int(NOON.timestamp()) - 86_400, int(NOON.timestamp())
+    lived.issue()
+    copy_database(lived.database, tmp_path / "backup")
+    revoked, held, ours = lived.issue(3)
+
+    def act(batch: Batch) -> None:
+        rows = [find_certificate(batch.connection, 1, serial) for serial in (revoked, held)]
+        first, second = (row for row in rows if row is not None)
+        revoke_row(batch, first, RevocationReason.SUPERSEDED, by="operator:a", dated_at=dated)
+        hold_row(batch, second, by="operator:a", dated_at=dated + 1)
+
+    lived.writer.submit(act).result(30)
+    lived.change(ours)
+    published = lived.publisher().publish()
+    with restored(lived, tmp_path) as again:
+        settle(again, recover(again), "revoked")
+        verify_log(again.database, public_key=again.key.public_key, against=published)
+        with again.database.reading() as connection:
+            found = [find_revoked_serial(connection, 1, serial) for serial in (revoked, held, ours)]
+        dates = [int(read_entry_date(one.entry_der).timestamp()) for one in found if one is not None]
+        assert dates == [dated, dated + 1, now]
+
+
+def test_a_changed_date_is_a_finding(lived: LogFixture) -> None:
+    (serial,) = lived.issue()
+
+    def act(batch: Batch) -> None:
+        row = find_certificate(batch.connection, 1, serial)
+        assert row is not None
+        revoke_row(batch, row, RevocationReason.SUPERSEDED, by="operator:a", dated_at=1_700_000_000)
+
+    lived.writer.submit(act).result(30)
+    verify_log(lived.database, public_key=lived.key.public_key)
+    with lived.database.writing() as connection:
+        connection.execute(revocation_events.update().values(dated_at=1_700_000_001))
+    with refuses(Reason.LOG_TAMPERED, IntegrityFailure):
+        verify_log(lived.database, public_key=lived.key.public_key)
 
 
 def test_a_lost_certificate_is_in_the_shard_of_its_entry_or_in_every_one(lived: LogFixture, tmp_path: Path) -> None:

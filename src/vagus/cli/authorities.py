@@ -263,16 +263,21 @@ def import_existing(
     read_certificates(chain)
     password = None if key_password is None else read_passphrase(key_password)
     files, lines = _read_earlier(certificates, index)
-    report = None
     with open_installation(context, passphrase_source) as installation:
-        reference, revoked = installation.operations.authorities.import_existing(
-            installation.actor, authority, chain.read_bytes(), key.read_bytes(), password, crls=crls
+        found = installation.operations.authorities.import_existing(
+            installation.actor,
+            authority,
+            chain.read_bytes(),
+            key.read_bytes(),
+            password,
+            crls=crls,
+            files=files,
+            index=lines,
         )
-        if files or lines is not None:
-            report = installation.operations.authorities.take_in(installation.actor, reference, files, lines)
-    facts: Row = {"authority": reference, "state": "active", "revoked": revoked}
+    report = found.earlier
+    facts: Row = {"authority": found.reference, "state": "active", "revoked": found.revoked}
     if report is not None:
-        facts = {**facts, **_counts(report), "revoked": revoked + report.revoked}
+        facts = {**facts, **_counts(report), "revoked": found.revoked + report.revoked}
     Output(json).facts(facts if report is None or not json else {**facts, "refused": _refused_rows(report)})
     if report is not None and not json:
         _print_refused(report)

@@ -207,8 +207,11 @@ def _write(batch: Batch, issuer: AuthorityRow, one: _Candidate, by: str) -> Take
         row = rows.find_certificate(batch.connection, issuer.id, leaf.serial)
         if row is not None and row.fingerprint == leaf.sha256:
             return result
-        if row is not None:
+        if row is not None and row.state in {rows.REVOKED, rows.HELD}:
             raise NotTrusted(Reason.REVOKED, "the CA has revoked it, or has put it on hold; enrol its device anew")
+        if row is not None:
+            msg = "another certificate of this serial is here, or a restore lost the bytes; enrol its device anew"
+            raise Conflict(Reason.ALREADY_EXISTS, msg)
         # 2. Its device may have certificates now, and its key belongs to no other owner.
         device = find_device(batch.connection, device_id)
         if device is None or str(device.unit) != issuer.name:

@@ -22,7 +22,7 @@ from vagus.records import authorities as rows
 from vagus.records import publications
 from vagus.records.certificates import count_alive
 from vagus.records.work import bring_forward
-from vagus.wire.openssl_index import decode_index
+from vagus.wire.openssl_index import IndexLine, decode_index
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
 
@@ -78,6 +78,15 @@ class ExportedCrls:
 
     crls: tuple[ExportedCrl, ...]
     issued_elsewhere: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedAuthority:
+    """An imported CA, how many certificates its CRLs revoke or hold, and what became of its earlier certificates."""
+
+    reference: str
+    revoked: int
+    earlier: EarlierCertificates | None
 
 
 class Authorities(Acts):
@@ -200,14 +209,26 @@ class Authorities(Acts):
         password: Passphrase | None,
         *,
         crls: Sequence[bytes],
-    ) -> tuple[str, int]:
-        """Take over an existing CA with its key and what its CRLs (DER) revoke; gives the reference and their count.
+        files: Sequence[tuple[str, bytes]] = (),
+        index: bytes | None = None,
+    ) -> ImportedAuthority:
+        """Take over an existing CA with its key, what its CRLs (DER) revoke, and what `take_in` takes of `files`.
 
-        Raises as `Hierarchy.import_authority`, and Malformed(AUTHORITY_UNKNOWN) for a name that the plan lacks.
+        Raises as `Hierarchy.import_authority` and `decode_index`, Malformed(AUTHORITY_UNKNOWN) for a name that the plan
+        lacks, and Malformed(BAD_ARGUMENT) for files of another CA than a unit's; then nothing is stored.
         """
         check_may(actor, Act.IMPORT_AUTHORITY)
         planned = self._planned(name)
-        return self.components.hierarchy.import_authority(planned, chain_pem, key_pem, password, crls=crls, by=actor.id)
+        lines = None if index is None else decode_index(index)
+        takes_in = bool(files) or lines is not None
+        if takes_in and planned.kind is not AuthorityKind.ISSUING_CA:
+            msg = f"{name} is no unit, so no device has a certificate of this CA; leave certificates and index out"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, authority=name)
+        hierarchy = self.components.hierarchy
+        reference, revoked = hierarchy.import_authority(planned, chain_pem, key_pem, password, crls=crls, by=actor.id)
+        return ImportedAuthority(
+            reference, revoked, self._take_in(actor, reference, files, lines) if takes_in else None
+        )
 
     def take_in(
         self, actor: Actor, name: str, files: Sequence[tuple[str, bytes]], index: bytes | None
@@ -217,9 +238,13 @@ class Authorities(Acts):
         `index` is the index.txt of `openssl ca`. Raises as `find`, `take_in` and `decode_index`.
         """
         check_may(actor, Act.IMPORT_AUTHORITY)
-        lines = None if index is None else decode_index(index)
+        return self._take_in(actor, name, files, None if index is None else decode_index(index))
+
+    def _take_in(
+        self, actor: Actor, name: str, files: Sequence[tuple[str, bytes]], index: Sequence[IndexLine] | None
+    ) -> EarlierCertificates:
         at = self.components.clock.now()
-        return take_in(self.components.writer, self._find(name), files, lines, at=at, by=actor.id)
+        return take_in(self.components.writer, self._find(name), files, index, at=at, by=actor.id)
 
     def find_earlier(
         self, actor: Actor, name: str, certificates: Sequence[bytes], *, file: str
