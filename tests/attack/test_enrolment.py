@@ -19,6 +19,7 @@ from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
 from vagus.operations.devices import find_named
 from vagus.records.certificates import list_of_device
+from vagus.records.devices import set_device_host_names
 
 BY = "operator:test"
 
@@ -207,6 +208,32 @@ def test_a_birth_certificate_opens_nothing_but_enrolment(hospital: Hospital) -> 
             assert wire.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 403
     who = hospital.aorta.idevid(hospital.device("h2/icu").maker_serial)
     assert hospital.enrol(request(new_key()), who=who).reason == "WRONG_COMPARTMENT"
+
+
+def test_a_server_certificate_renews_itself_and_opens_nothing_else(hospital: Hospital) -> None:
+    device, key = hospital.device(), new_key()
+    names = (f"server-{device.maker_serial.lower()}.h1.group.example",)
+    hospital.installation.writer.submit(
+        lambda batch: set_device_host_names(batch.connection, device.id, names, at=batch.at)
+    ).result()
+    answer = hospital.enrol(request(key), token=hospital.token(device), operation="server/simpleenroll")
+    leaf = answer.certificate
+    who, alone = Credential(key, [leaf, hospital.authority("h1/infra")]), Credential(key, [leaf])
+    for shown in (who, alone):
+        renewed = hospital.enrol(request(new_key(), leaf), who=shown, operation="server/simplereenroll")
+        assert renewed.certificate.subject == leaf.subject
+    assert hospital.enrol(request(new_key(), leaf), who=who, operation="simplereenroll").reason == "NOT_RENEWABLE"
+    for operation in ("simpleenroll", "server/simpleenroll"):
+        assert hospital.enrol(request(new_key(), leaf), who=who, operation=operation).reason == "CREDENTIAL_MISSING"
+    for listener in ("control-h1-icu", "telemetry-h1-icu"):
+        with hospital.connect(listener, who) as wire:
+            assert wire.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 403
+    elsewhere = hospital.enrol(
+        request(new_key(), leaf), who=who, operation="server/simplereenroll", listener="enrol-h3"
+    )
+    assert elsewhere.status == 403
+    hospital.revoke(device)
+    assert hospital.enrol(request(new_key(), leaf), who=who, operation="server/simplereenroll").status == 403
 
 
 def test_a_decommissioned_device_comes_back_by_no_road(hospital: Hospital) -> None:

@@ -376,3 +376,13 @@ def test_a_device_may_be_left_to_enrol_anew(hospital: Path) -> None:
 def state_of(hospital: Path, number: int) -> str:
     found: str = done(hospital, "device", "show", device_name(number), "--json").facts["device"]["state"]
     return found
+
+
+def test_a_token_for_both_certificates_needs_a_device_with_host_names(hospital: Path) -> None:
+    denied(hospital, 2, "BAD_ARGUMENT", "token", "make", device_name(1), "--both")
+    add = ("device", "add", "--unit", "h1/icu", "--model", "Aorta IP3", "--serial", "AIP3-009999")
+    added = done(hospital, *add, "--host-name", "pump.h1.five-hospitals.example", "--json").facts
+    text = done(hospital, "token", "make", added["id"], "--both", "--json").facts["token"]
+    with Installation.open(hospital) as installation, installation.database.reading() as connection:
+        for label in (None, "server"):
+            assert present(find_token(connection, hash_token(text, label))).device_id.text == added["id"]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tests.simulator.enrolment import ENROLMENT, Forge, Site, peer
 from tests.simulator.installation import GROUP, pack
+from tests.simulator.orders import new_public_key
 from tests.simulator.presence import present
 from tests.simulator.refusals import reason_of
 from tests.simulator.stock import BY, ER
-from vagus.authority.issuance import IssuedCertificate
+from vagus.authority.issuance import IssuanceOrder, IssuedCertificate
 from vagus.errors import VagusError
 from vagus.fleet.admission import Admission, ListenerRules, PeerCredential
 from vagus.fleet.database_status import DatabaseStatus
@@ -24,6 +27,7 @@ from vagus.reasons import Reason
 from vagus.records.devices import DeviceRow
 from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
+from vagus.x509.names.distinguished import SubjectFields
 from vagus.x509.templates import device_subtree_constraints
 
 TELEMETRY = ListenerRules(function=Function.TELEMETRY, group_domain=GROUP)
@@ -106,6 +110,38 @@ def test_the_state_decides_whether_a_device_connects_or_only_enrols(hospital: Si
     assert reason_of(hospital.admit_device, issued, ENROLMENT) is Reason.DEVICE_STATE
 
 
+def test_a_server_certificate_opens_enrolment_for_its_own_device_and_no_other_listener(hospital: Site) -> None:
+    gateway = hospital.stock.add("SN-gateway", host_names=("gw.h1.group.example",))
+    issued = hospital.enrol(gateway, label="server")
+    chain = (issued.issuer.certificate_der,)
+    admitted = hospital.admit(issued.der, *chain)
+    assert (admitted.credential, present(admitted.device).id) == (PeerCredential.SERVER, gateway.id)
+    assert not admitted.is_registration_authority
+    assert _refused(hospital, issued.der, *chain) is Reason.ROLE_FORBIDDEN
+    elsewhere = replace(ENROLMENT, units=frozenset({"h1/er"}))
+    assert _refused(hospital, issued.der, *chain, rules=elsewhere) is Reason.WRONG_COMPARTMENT
+    hospital.revocations.revoke(issued.issuer.authority_id, issued.serial, RevocationReason.SUPERSEDED, by=BY).result(
+        10
+    )
+    assert _refused(hospital, issued.der, *chain, rules=ENROLMENT) is Reason.REVOKED
+
+
+def test_a_server_certificate_that_no_row_gives_to_a_device_is_refused(hospital: Site) -> None:
+    gateway = hospital.stock.add("SN-forged", host_names=("forged.h1.group.example",))
+    issued = hospital.enrol(gateway, label="server")
+    infra = hospital.units["h1/infra"]
+    original = x509.load_der_x509_certificate(issued.der)
+    forged = hospital.forge.server_certificate(infra, original)
+    assert _refused(hospital, forged, infra.der, rules=ENROLMENT) is Reason.NOT_ISSUED
+    order = IssuanceOrder(
+        request_id="listener", profile="tls-server", owner="listener:enrol", public_key=new_public_key(),
+        subject=SubjectFields("Hospital h1", None, "enrol"), dns_names=("enrol.h1.group.example",),
+    )  # fmt: skip
+    ours = hospital.issuance.issue_now(order, hospital.issuers["h1/infra"])
+    hospital.stock.settle()
+    assert _refused(hospital, ours.der, infra.der, rules=ENROLMENT) is Reason.NOT_IN_INVENTORY
+
+
 def test_a_transfer_leaves_the_old_certificate_a_day(hospital: Site) -> None:
     device, issued = _enrolled(hospital)
     hospital.stock.inventory.transfer(device.id, ER, by=BY).result(10)
@@ -130,7 +166,7 @@ def test_a_connection_that_passes_by_grace_alone_says_so(hospital: Site) -> None
     _, issued = _enrolled(hospital)
     assert hospital.admit_device(issued, TELEMETRY).on_grace is None
     old = DatabaseStatus(hospital.stock.database, hospital.follower, bound=timedelta(hours=1), grace=timedelta(hours=1))
-    parts = (hospital.stock.database, pack(), hospital.stock.clock, hospital.admission._validator)
+    parts = (hospital.stock.database, pack(), hospital.stock.clock, hospital.validators)
     admission = Admission(*parts, find_lapse=old.find_lapse)
     hospital.stock.clock.advance(hours=2)
     chain = (issued.issuer.certificate_der, hospital.h1.der)
@@ -201,13 +237,12 @@ def test_a_birth_certificate_enrols_only_where_its_unit_is_served(hospital: Site
 def test_without_makers_no_birth_certificate_counts(hospital: Site) -> None:
     device = hospital.stock.add(f"SN-{next(_SERIALS)}")
     idevid, _ = hospital.forge.birth_certificate(hospital.line, device.maker_serial)
-    makers = hospital.admission._makers
-    hospital.admission.use(hospital.admission._validator, None)
+    hospital.admission.use(replace(hospital.validators, makers=None))
     try:
         refused = _refused(hospital, idevid, hospital.line.der, rules=ENROLMENT)
         assert refused in {Reason.NO_PATH, Reason.UNTRUSTED_ANCHOR}
     finally:
-        hospital.admission.use(hospital.admission._validator, makers)
+        hospital.admission.use(hospital.validators)
     assert hospital.admit(idevid, hospital.line.der).device
 
 

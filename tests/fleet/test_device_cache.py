@@ -37,7 +37,7 @@ class ListenerState:
         self.follower = DeviceFollower(hospital.stock.database)
         self.follower.follow(hospital.stock.writer)
         self.devices = DeviceCache(hospital.stock.database, self.follower, lambda: self.is_away, most=most)
-        parts = (hospital.stock.database, pack(), hospital.stock.clock, hospital.admission._validator)
+        parts = (hospital.stock.database, pack(), hospital.stock.clock, hospital.validators)
         self.admission = Admission(*parts, find_device=self.devices.find)
 
     def enrolled(self, serial: str) -> tuple[DeviceRow, IssuedCertificate]:

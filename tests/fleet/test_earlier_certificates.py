@@ -17,7 +17,7 @@ from tests.simulator.stock import ER
 from tests.x509 import chains
 from tests.x509.chains import AT, CA_USAGE, CLIENT_AUTH, DAY, Ext, Listed, Made, basic, purposes, san
 from vagus.errors import Conflict, Malformed, VagusError
-from vagus.fleet.admission import Admission, ListenerRules
+from vagus.fleet.admission import Admission, ListenerRules, Validators
 from vagus.fleet.database_status import DatabaseStatus
 from vagus.fleet.device_anchors import device_anchors
 from vagus.fleet.earlier_certificates import TakeInReport, take_in
@@ -72,8 +72,8 @@ class OldUnit:
         stock = self.site.stock
         status = DatabaseStatus(stock.database, self.site.follower, bound=timedelta(hours=24))
         anchors, known = device_anchors(stock.read(list_authorities), "h1", sorted(rules.units or ()), GROUP)
-        validator = Validator(anchors, status, known=known)
-        admission = Admission(stock.database, stock.pack, stock.clock, validator, find_earlier=status.find_earlier)
+        validators = Validators(Validator(anchors, status, known=known))
+        admission = Admission(stock.database, stock.pack, stock.clock, validators, find_earlier=status.find_earlier)
         try:
             admitted = admission.admit(peer(made.der, self.ca.der, OLD_ROOT.der), rules)
         except VagusError as refusal:

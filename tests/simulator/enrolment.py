@@ -21,7 +21,7 @@ from tests.simulator.orders import common_name, new_key, new_public_key, signing
 from tests.simulator.stock import BY, ICU, Stock
 from vagus.authority.issuance import IssuedCertificate
 from vagus.events.revocations import RevocationFollower
-from vagus.fleet.admission import Admission, Admitted, ListenerRules
+from vagus.fleet.admission import Admission, Admitted, ListenerRules, Validators
 from vagus.fleet.database_status import DatabaseStatus
 from vagus.fleet.enrolment.enrol import Enrolment, EnrolmentRequest, Kind
 from vagus.fleet.enrolment.evidence import OneTimeToken
@@ -129,6 +129,20 @@ class Forge:
         )
         return self.sign(contents, issuer.facts, issuer.key)
 
+    def server_certificate(self, issuer: Authority, like: x509.Certificate) -> bytes:
+        """A server certificate with the names and serial of another, for another key, signed by `issuer`."""
+        names = like.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        contents = self._contents(
+            "tls-server",
+            new_public_key(),
+            like.subject.public_bytes(),
+            serial=like.serial_number,
+            not_after=like.not_valid_after_utc,
+            dns_names=tuple(names.get_values_for_type(x509.DNSName)),
+            crl_url=f"{STATUS_URL}/crl/h1.infra/1/0.crl",
+        )
+        return self.sign(contents, issuer.facts, issuer.key)
+
     def _contents(self, profile: str, public: PublicKey, subject_der: bytes, **more: Any) -> Contents:
         fields = {
             "serial": draw_serial(self.entropy),
@@ -171,7 +185,9 @@ class Site:
         status = DatabaseStatus(installation.database, self.follower, bound=timedelta(hours=24), elsewhere=None)
         validator = Validator(AnchorSet.from_der((self.root.der,)), status)
         makers = Validator(AnchorSet.from_der((self.maker_root.der,)), UnsafeNoStatus())
-        self.admission = Admission(installation.database, pack(), installation.clock, validator, makers=makers)
+        servers = Validator(AnchorSet.from_der((self.units["h1/infra"].der,)), status)
+        self.validators = Validators(validator, servers, makers)
+        self.admission = Admission(installation.database, pack(), installation.clock, self.validators)
 
     def admit(self, leaf: bytes | None, *chain: bytes, rules: ListenerRules | None = None) -> Admitted:
         """The verdict on a peer that shows these certificates."""

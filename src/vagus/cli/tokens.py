@@ -20,6 +20,7 @@ def register(application: typer.Typer) -> None:
     lines = (
         'vagus token make "Aorta IP3:AIP3-000001" --out token',
         'vagus token make "Aorta IP3:AIP3-000001" --hours 8',
+        'vagus token make "Keystone Gate:KG-000001" --both --out token',
     )
     add_group(application, "token", "One-time enrolment tokens.", ("make", make, *lines))
 
@@ -41,6 +42,14 @@ def make(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it to this new file with mode 0600 and do not show it.")
     ] = None,
+    both: Annotated[
+        bool,
+        typer.Option(
+            "--both",
+            help="For a device with host names: one use for its own certificate and one for its server certificate "
+            "(EST label server), each bound to the first key that comes.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Make a token with which one device may enrol once; it is shown here and never again.
@@ -61,7 +70,7 @@ def make(
         raise Malformed(Reason.BAD_ARGUMENT, msg, path=str(out))
     with open_installation(context) as installation:
         life = None if hours is None else timedelta(hours=hours)
-        made = installation.operations.tokens.make(installation.actor, device, life=life)
+        made = installation.operations.tokens.make(installation.actor, device, life=life, is_for_both=both)
     if out is not None:
         write_new(out, f"{made.text}\n".encode("ascii"))
     shown = {"token": made.text} if out is None else {"file": str(out)}

@@ -16,16 +16,19 @@ from vagus.fleet.lifecycle import MAY_CONNECT, MAY_ENROL, DeviceState, check_may
 from vagus.identifiers import DeviceId
 from vagus.policy.values import Function, PolicyPack, SessionOnRevocation
 from vagus.reasons import Reason
+from vagus.records.applicants import find_server
 from vagus.records.devices import DeviceRow, query_device
 from vagus.records.engine.database import Database
 from vagus.tls.peer import Peer
-from vagus.trust.validation import AcceptedIdentity, Expectation, FindEarlier, Role, Validator
+from vagus.trust.validation import PURPOSES, AcceptedIdentity, Expectation, FindEarlier, Role, Validator
+from vagus.x509.certificates import decode_certificate
 
 FindDevice = Callable[[DeviceId], DeviceRow | None]
 """Raises Unavailable."""
 
 _TLS_VERSIONS: Final = {"1.2": 0x0303, "1.3": 0x0304}
 _FOREIGN: Final = frozenset({Reason.UNTRUSTED_ANCHOR, Reason.NO_PATH})
+_NOT_A_CLIENT_OF_OURS: Final = _FOREIGN | {Reason.ROLE_FORBIDDEN}
 
 
 @unique
@@ -34,6 +37,7 @@ class PeerCredential(StrEnum):
 
     NONE = "none"
     LDEVID = "ldevid"  # a valid certificate of this installation (LDevID)
+    SERVER = "server"  # a server certificate of this installation; it renews itself at enrolment listeners alone
     IDEVID = "idevid"  # the maker's certificate (IEEE 802.1AR IDevID), accepted by enrolment listeners alone
 
 
@@ -80,13 +84,22 @@ class Admitted:
         return None if self.device is None else str(self.device.unit)
 
 
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What validates the peers of a listener, each against anchors of its own; None where the listener takes none."""
+
+    devices: Validator
+    servers: Validator | None = None
+    """Server certificates of the hospital, which come to renew themselves."""
+    makers: Validator | None = None
+    """IDevIDs."""
+
+
 class Admission:
     """Asks the validator, then the inventory. Safe to use from several threads.
 
-    `makers` validates IDevIDs against the makers' anchors alone; None where no listener takes them. `find_lapse` says
-    whether the validator's status is past its age and passes by the grace of the policy alone. `find_device` is how to
-    find a device that connects; at enrolment, and without it, the inventory itself is asked. `find_earlier` finds the
-    device of a certificate that an imported CA issued before it came here.
+    from vagus.trust.validation import PURPOSES, AcceptedIdentity, Expectation, FindEarlier, Role, Validator
+    from vagus.x509.certificates import decode_certificate
     """
 
     def __init__(
@@ -94,9 +107,8 @@ class Admission:
         database: Database,
         pack: PolicyPack,
         clock: Clock,
-        validator: Validator,
+        validators: Validators,
         *,
-        makers: Validator | None = None,
         find_lapse: Callable[[datetime], NotTrusted | None] = lambda _at: None,
         find_device: FindDevice | None = None,
         find_earlier: FindEarlier | None = None,
@@ -108,22 +120,22 @@ class Admission:
         self._database = database
         self._pack = pack
         self._clock = clock
-        self._validator = validator
-        self._makers = makers
+        self._validators = validators
         self._find_earlier = find_earlier
 
-    def use(self, validator: Validator, makers: Validator | None) -> None:
+    def use(self, validators: Validators) -> None:
         """Swap the anchors: new connections see the new ones."""
-        self._validator, self._makers = validator, makers
+        self._validators = validators
 
     def admit(self, peer: Peer, rules: ListenerRules) -> Admitted:
         """Admit a peer to a listener.
 
         Raises NotAuthorised(CREDENTIAL_MISSING|NOT_IN_INVENTORY|WRONG_COMPARTMENT|ROLE_FORBIDDEN|
         PROFILE_VIOLATION|IDENTITY_AMBIGUOUS), NotTrusted with the validator's reason, Conflict(DEVICE_STATE),
-        Unavailable.
+        Unavailable. An enrolment listener also admits a maker's certificate, and a server certificate that comes to
+        renew itself.
         """
-        at = self._clock.now()
+        at, validators = self._clock.now(), self._validators
         # 1. Require a client certificate where the listener asks for one. A certificate that fails is never treated as
         # none.
         if peer.leaf_der is None:
@@ -137,14 +149,19 @@ class Admission:
             role=rules.role, group_domain=rules.group_domain, units=rules.units, find_earlier=self._find_earlier
         )
         try:
-            identity = self._validator.validate(peer.leaf_der, peer.chain_der, expectation, at)
+            identity = validators.devices.validate(peer.leaf_der, peer.chain_der, expectation, at)
         except NotTrusted as error:
-            # 3. IEEE 802.1AR: a maker's certificate is accepted by enrolment listeners alone, and against makers'
-            # anchors alone.
-            if not rules.is_enrolment or self._makers is None or error.reason not in _FOREIGN:
+            if not rules.is_enrolment or error.reason not in _NOT_A_CLIENT_OF_OURS:
                 raise
-            return self._admit_idevid(peer, rules, self._makers, at)
-        # 4. Check the device's present row in the inventory: state, unit and listener.
+            # 3. A server certificate is accepted by enrolment listeners alone: it comes to renew itself.
+            if validators.servers is not None and _is_server_alone(peer.leaf_der):
+                return self._admit_server(peer, rules, validators.servers, at)
+            # 4. IEEE 802.1AR: a maker's certificate is accepted by enrolment listeners alone, and against makers'
+            # anchors alone.
+            if validators.makers is None or error.reason not in _FOREIGN:
+                raise
+            return self._admit_idevid(peer, rules, validators.makers, at)
+        # 5. Check the device's present row in the inventory: state, unit and listener.
         try:
             device = _find_named(self._ask_inventory if rules.is_enrolment else self._find_device, identity)
             return self._admit_device(peer, identity, device, rules, at)
@@ -179,23 +196,45 @@ class Admission:
             on_grace=self._find_lapse(at),
         )
 
+    def _admit_server(self, peer: Peer, rules: ListenerRules, servers: Validator, at: datetime) -> Admitted:
+        """A gateway or another server, by the certificate that it shows as a server (RFC 7030 3.3.2).
+
+        The path, its status and the row of issuance prove the certificate; the row alone says whose it is, for its
+        names are host names.
+        """
+        assert peer.leaf_der is not None  # noqa: S101 step 1 of `admit` has refused a peer without a certificate
+        expectation = Expectation(role=Role.SERVER, group_domain=rules.group_domain, needs_identity=False)
+        identity = servers.validate(peer.leaf_der, peer.chain_der, expectation, at)
+        device = find_server(self._database, identity.path[0].spki_sha256, identity.serial)
+        if device is None:
+            msg = "the server certificate is good, but belongs to no device of the inventory; enrol with a token"
+            raise NotAuthorised(Reason.NOT_IN_INVENTORY, msg)
+        return self._admit_to_enrol(PeerCredential.SERVER, peer, identity, device, rules)
+
     def _admit_idevid(self, peer: Peer, rules: ListenerRules, makers: Validator, at: datetime) -> Admitted:
         assert peer.leaf_der is not None  # noqa: S101 step 1 of `admit` has refused a peer without a certificate
         expectation = Expectation(role=Role.IDEVID, needs_identity=False)
         identity = makers.validate(peer.leaf_der, peer.chain_der, expectation, at)
         with self._database.reading() as connection:
             device = find_idevid_device(connection, identity)
+        return self._admit_to_enrol(PeerCredential.IDEVID, peer, identity, device, rules)
+
+    def _admit_to_enrol(
+        self,
+        credential: PeerCredential,
+        peer: Peer,
+        identity: AcceptedIdentity,
+        device: DeviceRow,
+        rules: ListenerRules,
+    ) -> Admitted:
+        """Admit a certificate that opens enrolment and nothing else, as the device's state and unit allow."""
         check_may(DeviceState(device.state), MAY_ENROL, "enrol")
         self._check_tls(peer, device)
         if rules.units is not None and str(device.unit) not in rules.units:
             msg = f"unit {device.unit} of the device does not enrol at this listener; use the listener of its hospital"
             raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
         return Admitted(
-            credential=PeerCredential.IDEVID,
-            function=rules.function,
-            identity=identity,
-            device=device,
-            served_units=rules.units,
+            credential=credential, function=rules.function, identity=identity, device=device, served_units=rules.units
         )
 
     def _check_function(self, device: DeviceRow, function: Function) -> None:
@@ -230,6 +269,12 @@ class Admission:
             hours = int(overlap.total_seconds()) // 3600
             msg = f"the device was transferred to unit {device.unit} more than {hours} h ago; enrol it there"
             raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
+
+
+def _is_server_alone(leaf_der: bytes) -> bool:
+    """Whether the certificate is for servers and not for clients. It decides only against what the peer is judged."""
+    purposes = decode_certificate(leaf_der).purposes or frozenset()
+    return PURPOSES[Role.SERVER] in purposes and PURPOSES[Role.CLIENT] not in purposes
 
 
 def _find_named(find_device: FindDevice, identity: AcceptedIdentity) -> DeviceRow:

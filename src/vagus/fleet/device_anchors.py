@@ -36,3 +36,10 @@ def device_anchors(
                 anchor = replace(anchor, domain=own, path_length=1 if is_device_ca else 0)
             anchors.append(anchor)
     return AnchorSet(anchors), tuple(known)
+
+
+def server_anchors(authorities: Iterable[AuthorityRow], hospital: str) -> AnchorSet:
+    """The anchors for server certificates of a hospital, which come to renew themselves: its infrastructure CA."""
+    found = (one for one in authorities if one.name == f"{hospital}/infra" and one.certificate_der is not None)
+    anchors = (Anchor.from_certificate(decode_certificate(one.certificate_der or b"")) for one in found)
+    return AnchorSet(replace(anchor, path_length=0) for anchor in anchors)

@@ -26,6 +26,9 @@ REPEAT: Final = timedelta(hours=1)
 LONGEST_LIFE: Final = timedelta(days=90)
 DEFAULT_LIFE: Final = timedelta(days=7)
 
+SERVER_LABEL: Final = "server"
+"""The label under which a gateway or station asks for what it shows as a server."""
+
 _BYTES = 20  # an enrolment token has 160 random bits: 32 base32 characters without padding
 _CHARACTERS = 32
 
@@ -44,15 +47,16 @@ def draw_token(entropy: Entropy) -> str:
     return base64.b32encode(entropy(_BYTES)).decode("ascii").lower()
 
 
-def hash_token(text: str) -> bytes:
+def hash_token(text: str, label: str | None = None) -> bytes:
     """The hash by which a token is known; case and the hyphens that people put between groups do not count.
 
+    A token for both certificates of a server has a second hash, for its use under the label.
     Raises NotAuthorised(TOKEN_INVALID) for what cannot be a token.
     """
     compact = text.strip().replace("-", "").lower()
     if len(compact) != _CHARACTERS or not compact.isascii() or not compact.isalnum():
         raise _unknown()
-    return hashlib.sha256(compact.encode("ascii")).digest()
+    return hashlib.sha256((compact if label is None else f"{label}:{compact}").encode("ascii")).digest()
 
 
 class TokenIssuer:
@@ -64,28 +68,41 @@ class TokenIssuer:
         self._entropy = entropy
         self._life = life
 
-    def make(self, device_id: DeviceId, *, by: str, life: timedelta | None = None) -> Future[MadeToken]:
+    def make(
+        self, device_id: DeviceId, *, by: str, life: timedelta | None = None, is_for_both: bool = False
+    ) -> Future[MadeToken]:
         """A token for a device that may enrol; the future resolves after the commit.
 
-        Raises Malformed(BAD_ARGUMENT) for a life above 90 days; the future NotAuthorised(NOT_IN_INVENTORY) and
-        Conflict(DEVICE_STATE).
+        A token `is_for_both` has two uses, each bound to the first key that comes with it: one for the device's
+        certificate and one for its server certificate. Raises Malformed(BAD_ARGUMENT) for a life above 90 days; the
+        future NotAuthorised(NOT_IN_INVENTORY), Conflict(DEVICE_STATE), and Malformed(BAD_ARGUMENT) for both uses of a
+        device without host names.
         """
         given = self._life if life is None else life
         if not timedelta(minutes=1) <= given <= LONGEST_LIFE:
             msg = f"a token lifetime of {given} is outside 1 minute to {LONGEST_LIFE.days} days; choose a shorter one"
             raise Malformed(Reason.BAD_ARGUMENT, msg)
         text = draw_token(self._entropy)
-        return self._writer.submit(lambda batch: make_token(batch, text, device_id, life=given, by=by))
+        return self._writer.submit(
+            lambda batch: make_token(batch, text, device_id, life=given, by=by, is_for_both=is_for_both)
+        )
 
 
-def make_token(batch: Batch, text: str, device_id: DeviceId, *, life: timedelta, by: str) -> MadeToken:
-    """Write a drawn token down, inside a writer act."""
+def make_token(
+    batch: Batch, text: str, device_id: DeviceId, *, life: timedelta, by: str, is_for_both: bool = False
+) -> MadeToken:
+    """Write a drawn token down, inside a writer act; `is_for_both` as `TokenIssuer.make` has it."""
     device = load_device(batch.connection, device_id)
     check_may(DeviceState(device.state), MAY_ENROL, "enrol")
-    row = TokenRow(hash_token(text), device_id, batch.at, batch.at + int(life.total_seconds()))
-    insert_token(batch.connection, row)
-    append(batch, TokenMade(row.token_sha256, f"device:{device_id}", row.expires_at, by))
-    return MadeToken(device_id, row.expires_at, text)
+    if is_for_both and not device.host_names:
+        msg = "the device has no host names, so it gets no server certificate; add host names, or leave the option out"
+        raise Malformed(Reason.BAD_ARGUMENT, msg, device=str(device_id))
+    expires_at = batch.at + int(life.total_seconds())
+    for label in (None, SERVER_LABEL) if is_for_both else (None,):
+        row = TokenRow(hash_token(text, label), device_id, batch.at, expires_at)
+        insert_token(batch.connection, row)
+        append(batch, TokenMade(row.token_sha256, f"device:{device_id}", expires_at, by))
+    return MadeToken(device_id, expires_at, text)
 
 
 def check_token(row: TokenRow | None, spki_sha256: bytes, *, at: int, repeat: timedelta = REPEAT) -> TokenRow:

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 class Tokens(Acts):
     """What an operator may do with enrolment tokens."""
 
-    def make(self, actor: Actor, device: str, *, life: timedelta | None = None) -> MadeToken:
+    def make(self, actor: Actor, device: str, *, life: timedelta | None = None, is_for_both: bool = False) -> MadeToken:
         """A token with which `device` (its id, or MODEL:SERIAL) may enrol once; `life` is the policy's if left out.
 
-        Raises as `find_named`, Malformed(BAD_ARGUMENT) for a life above 90 days, Conflict(DEVICE_STATE) for a device
-        that may not enrol.
+        A token `is_for_both` also gets a device with host names its server certificate, once.
+        Raises as `find_named`, Malformed(BAD_ARGUMENT) for a life above 90 days, or for both uses without host names,
+        Conflict(DEVICE_STATE) for a device that may not enrol.
         """
         check_may(actor, Act.MAKE_TOKEN)
         found = find_named(self.components.database, device)
         check_scope(actor, found.unit)
-        return self.components.tokens.make(found.id, by=actor.id, life=life).result()
+        return self.components.tokens.make(found.id, by=actor.id, life=life, is_for_both=is_for_both).result()

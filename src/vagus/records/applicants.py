@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select
 
-from vagus.identifiers import DeviceId
-from vagus.records.certificates import HELD
+from vagus.identifiers import DeviceId, serial_bytes
+from vagus.records.certificates import HELD, SERVER_PROFILE
 from vagus.records.devices import DEVICE, DeviceRow
 from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.query_hints import hidden
@@ -49,6 +49,15 @@ _BY_DEVICE = Statement(
     .select_from(devices.outerjoin(units, units.c.name == devices.c.unit))
     .where(devices.c.id == bindparam("device"))
 )
+_BY_SERVER_CERTIFICATE = Statement(
+    select(devices)
+    .select_from(devices.join(certificates, certificates.c.device_id == devices.c.id))
+    .where(
+        certificates.c.spki_sha256 == bindparam("key"),
+        certificates.c.serial == bindparam("number"),
+        certificates.c.profile == SERVER_PROFILE,
+    )
+)
 _HELD = (
     select(certificates.c.leaf_index)
     .where(
@@ -81,6 +90,12 @@ def find_by_device(database: Database, device_id: DeviceId) -> ApplicantRow:
     if row is None:
         return ApplicantRow(None, None)
     return ApplicantRow(DEVICE.read(row), None if row.name is None else UNIT_ROW.read(row))
+
+
+def find_server(database: Database, spki_sha256: bytes, serial: int) -> DeviceRow | None:
+    """The device whose server certificate has this key and serial, with a connection of its own."""
+    row = _BY_SERVER_CERTIFICATE.query(database, key=spki_sha256, number=serial_bytes(serial))
+    return None if row is None else DEVICE.read(row)
 
 
 def recheck_applicant(

@@ -30,6 +30,9 @@ ISSUED = "issued"
 REVOKED = "revoked"
 HELD = "held"
 
+SERVER_PROFILE = "tls-server"
+"""Certificates of this profile are what a gateway or station shows as a server, beside its device certificate."""
+
 NO_EXPIRY = 253402300799
 """99991231235959Z (RFC 5280 4.1.2.5) in seconds since 1970."""
 

@@ -8,14 +8,11 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, ScalarSelect, and_, case, exists, func, literal, or_, select, true, tuple_
 
-from vagus.records.certificates import HELD, ISSUED
+from vagus.records.certificates import HELD, ISSUED, SERVER_PROFILE
 from vagus.records.devices import DEVICE, DeviceFilter, DeviceRow, conditions_of
 from vagus.records.engine.database import Connection
 from vagus.records.engine.query_hints import by_index, hidden, is_among, rows_after
 from vagus.records.engine.tables import certificates, devices, models
-
-SERVER_PROFILE: Final = "tls-server"
-"""Certificates of this profile are what a gateway or station shows as a server, beside its device certificate."""
 
 FIRST: Final = (0, -1)
 """The place before every certificate, for `list_ends`."""

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.simulator.enrolment import Site, request, wish
 from tests.simulator.installation import GROUP, pack
-from tests.simulator.orders import new_key, spki
+from tests.simulator.orders import new_key, signing_request, spki
 from tests.simulator.presence import present
 from tests.simulator.queries import list_tokens_of
 from tests.simulator.refusals import reason_of
@@ -29,10 +29,11 @@ from vagus.fleet.tokens import draw_token
 from vagus.ledger.entries import AuthenticatedRefusal, IssuanceRecorded, TokenSpent
 from vagus.reasons import Reason
 from vagus.records.certificates import find_by_request
-from vagus.records.devices import DeviceRow
+from vagus.records.devices import DeviceRow, set_device_host_names
 from vagus.records.installation import set_restored, set_settled
 from vagus.testing import SeededEntropy
 from vagus.x509.crls.building import RevocationReason
+from vagus.x509.requests import CertificateRequest, decode_request
 
 _SERIALS = iter(range(1_000_000))
 
@@ -294,6 +295,80 @@ def test_labels_without_a_certificate_are_refused(hospital: Site, device: Device
     assert _refused(hospital, peer=peer, label="server") is Reason.NOT_FOUND, "it has no host name"
     csr = request(subject=issued.der, dns_names=(hospital.name(device),))
     assert _refused(hospital, Kind.RENEW, peer=peer, csr=csr, label="server") is Reason.NOT_RENEWABLE
+
+
+def _server(hospital: Site, *names: str) -> tuple[DeviceRow, IssuedCertificate, Admitted]:
+    gateway = hospital.stock.add(f"SN-{next(_SERIALS)}", host_names=names)
+    issued = hospital.enrol(gateway, label="server")
+    return gateway, issued, hospital.admit(issued.der, issued.issuer.certificate_der)
+
+
+def _copy_of(issued: IssuedCertificate) -> CertificateRequest:
+    """A CSR with the subject and the names of a certificate, as RFC 7030 4.2.2 wants it."""
+    certificate = x509.load_der_x509_certificate(issued.der)
+    return decode_request(signing_request(new_key(), certificate.subject, _names(issued.der)))
+
+
+def test_a_server_certificate_renews_itself_under_its_label(hospital: Site) -> None:
+    gateway, issued, peer = _server(hospital, "gw2.h1.group.example", "10.1.0.10", "2001:db8::10")
+    renewed = _enrol(hospital, Kind.RENEW, peer=peer, csr=_copy_of(issued), label="server")
+    assert _names(renewed.der) == _names(issued.der)
+    assert (renewed.issuer.name, renewed.serial != issued.serial) == ("h1/infra", True)
+    with hospital.stock.database.reading() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT profile, state FROM certificates WHERE device_id = ?", (str(gateway.id),)
+        )
+        assert {tuple(row) for row in rows} <= {("tls-server", "issued"), ("tls-server", "intended")}
+
+
+def test_a_server_certificate_is_evidence_for_nothing_but_its_own_renewal(hospital: Site, device: DeviceRow) -> None:
+    gateway, issued, peer = _server(hospital, "gw3.h1.group.example")
+    assert _refused(hospital, peer=peer, label="server") is Reason.CREDENTIAL_MISSING
+    assert _refused(hospital, peer=peer) is Reason.CREDENTIAL_MISSING
+    assert _refused(hospital, Kind.RENEW, peer=peer, csr=_copy_of(issued)) is Reason.NOT_RENEWABLE
+    other = request(subject=issued.der, dns_names=("gw4.h1.group.example",))
+    assert _refused(hospital, Kind.RENEW, peer=peer, csr=other, label="server") is Reason.NAMES_CHANGED
+    assert _refused(hospital, peer=peer, token=hospital.token(device)) is Reason.IDENTITY_AMBIGUOUS
+    assert _enrol(hospital, peer=peer, token=hospital.token(gateway)).issuer.name == "h1/icu"
+
+
+def test_one_token_may_serve_both_certificates_of_a_server_once_each(hospital: Site) -> None:
+    gateway = hospital.stock.add(f"SN-{next(_SERIALS)}", host_names=("gw8.h1.group.example",))
+    token = hospital.stock.tokens.make(gateway.id, by=BY, is_for_both=True).result(10).text
+    keys = new_key(), new_key()
+    server = _enrol(hospital, csr=request(keys[0]), token=token, label="server")
+    own = _enrol(hospital, csr=request(keys[1]), token=token)
+    assert (server.issuer.name, own.issuer.name) == ("h1/infra", "h1/icu")
+    assert _enrol(hospital, csr=request(keys[0]), token=token, label="server").der == server.der
+    for label in ("server", None):
+        assert _refused(hospital, token=token, label=label) is Reason.TOKEN_REUSED
+    assert _refused(hospital, csr=request(keys[1]), token=token, label="server") is Reason.TOKEN_REUSED
+
+
+def test_a_plain_token_serves_one_certificate_and_only_servers_get_the_other_kind(
+    hospital: Site, device: DeviceRow
+) -> None:
+    gateway = hospital.stock.add(f"SN-{next(_SERIALS)}", host_names=("gw9.h1.group.example",))
+    token, key = hospital.token(gateway), new_key()
+    _enrol(hospital, csr=request(key), token=token, label="server")
+    assert _refused(hospital, csr=request(key), token=token) is Reason.TOKEN_SPENT
+    made = hospital.stock.tokens.make(device.id, by=BY, is_for_both=True)
+    assert reason_of(made.result, 10) is Reason.BAD_ARGUMENT
+
+
+def test_a_server_whose_host_names_changed_enrols_anew(hospital: Site) -> None:
+    gateway, issued, peer = _server(hospital, "gw5.h1.group.example")
+    hospital.stock.writer.submit(
+        lambda batch: set_device_host_names(batch.connection, gateway.id, ("gw6.h1.group.example",), at=batch.at)
+    ).result(10)
+    assert _refused(hospital, Kind.RENEW, peer=peer, csr=_copy_of(issued), label="server") is Reason.NAMES_CHANGED
+
+
+def test_a_server_certificate_that_is_revoked_meanwhile_renews_nothing(hospital: Site) -> None:
+    _, issued, peer = _server(hospital, "gw7.h1.group.example")
+    issuer = issued.issuer.authority_id
+    hospital.revocations.revoke(issuer, issued.serial, RevocationReason.SUPERSEDED, by=BY).result(10)
+    assert _refused(hospital, Kind.RENEW, peer=peer, csr=_copy_of(issued), label="server") is Reason.REVOKED
 
 
 def test_a_unit_that_is_not_open_here_is_unavailable(hospital: Site, device: DeviceRow) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
+from ipaddress import ip_address
 from typing import Final
 
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuanceToken, IssuedCertificate, Prepared
@@ -22,7 +23,7 @@ from vagus.fleet.enrolment.evidence import Applicant, Evidence, find_applicant
 from vagus.fleet.enrolment.rechecks import check_not_suspended, check_same_wish, check_still_good, read_again
 from vagus.fleet.enrolment.refusals import RefusalNotes
 from vagus.fleet.lifecycle import MAY_ENROL, MAY_RENEW, DeviceState, check_may
-from vagus.fleet.tokens import REPEAT, check_token, spend_token
+from vagus.fleet.tokens import REPEAT, SERVER_LABEL, check_token, spend_token
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceStateChanged
@@ -34,9 +35,6 @@ from vagus.x509.certificates import PathCertificate
 from vagus.x509.names.distinguished import SubjectFields, decode_name
 from vagus.x509.names.general import decode_general_names
 from vagus.x509.requests import CertificateRequest
-
-SERVER_LABEL: Final = "server"
-"""The label under which a gateway or station asks for what it shows as a server."""
 
 _SUBJECT_ALT_NAME: Final = bytes.fromhex("551d11")  # contents of the object identifier 2.5.29.17 (subjectAltName)
 _HOUR: Final = 3600
@@ -65,6 +63,10 @@ class EnrolmentRequest:
     label: str | None = None
 
 
+_OF_OTHER_LABEL: Final = {
+    True: f"a server certificate is renewed under the label {SERVER_LABEL!r}; add the label to the path",
+    False: f"the device's certificate does not renew the one of label {SERVER_LABEL!r}; show that one, or enrol anew",
+}
 _RIGHTS: Final = {Kind.ENROL: (MAY_ENROL, "enrol"), Kind.RENEW: (MAY_RENEW, "renew")}
 
 
@@ -125,6 +127,7 @@ class Enrolment:
                 request.csr.public_key.spki_sha256,
                 at,
                 is_renewal=request.kind is Kind.RENEW,
+                label=request.label,
                 token_repeat=self._token_repeat,
             )
             who = applicant.device.id
@@ -174,13 +177,19 @@ class Enrolment:
         if current is None:
             msg = "a renewal needs the device certificate that it renews, not the maker's; enrol anew instead"
             raise NotAuthorised(Reason.NOT_RENEWABLE, msg)
-        if request.label is not None:
-            msg = f"certificates of label {request.label!r} cannot be renewed; enrol anew instead"
-            raise NotAuthorised(Reason.NOT_RENEWABLE, msg)
-        name = str(DeviceName(device.id, device.unit, self._group_domain))
-        # of an earlier certificate that was taken in, the device is known and the names are the old operator's
-        if current.path[0].names.dns != (name,):
-            msg = f"the inventory now names this device {name}; enrol anew to get a certificate of that name"
+        if applicant.is_server is not (request.label == SERVER_LABEL):
+            raise NotAuthorised(Reason.NOT_RENEWABLE, _OF_OTHER_LABEL[applicant.is_server])
+        if applicant.is_server:
+            wanted, named = set(device.host_names), _host_names(current.path[0])
+        else:
+            # of an earlier certificate that was taken in, the device is known and the names are the old operator's
+            wanted, named = (
+                {str(DeviceName(device.id, device.unit, self._group_domain))},
+                set(current.path[0].names.dns),
+            )
+        if named != wanted:
+            names = ", ".join(sorted(wanted)) or "without a host name"
+            msg = f"the inventory now names this device {names}; enrol anew to get a certificate of that name"
             raise Conflict(Reason.NAMES_CHANGED, msg)
         _check_same_names(request.csr, current.path[0])
 
@@ -317,6 +326,12 @@ def _request_id(request: EnrolmentRequest, applicant: Applicant, what: tuple[str
         digest.update(hashlib.sha256(request.csr.der).digest())
         digest.update(int(at.timestamp() // _HOUR).to_bytes(8, "big"))
     return f"{request.protocol}-" + base64.b32encode(digest.digest()).decode("ascii").rstrip("=").lower()
+
+
+def _host_names(certificate: PathCertificate) -> set[str]:
+    """The host names and addresses of a server certificate, as the inventory spells them."""
+    names = certificate.names
+    return {*names.dns, *(str(ip_address(packed)) for packed in names.addresses)}
 
 
 def _is_address(host_name: str) -> bool:

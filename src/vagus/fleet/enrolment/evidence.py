@@ -6,8 +6,11 @@ challenge password of SCEP, an order of ACME, a MAC of CMP, an operator's approv
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Final
 
 from vagus.errors import Malformed, NotAuthorised
 from vagus.fleet.admission import Admitted, PeerCredential
@@ -37,6 +40,13 @@ class CurrentCertificate:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """A current server certificate of this installation, proved at the handshake; it can renew itself and no more."""
+
+    peer: Admitted
+
+
+@dataclass(frozen=True, slots=True)
 class OneTimeToken:
     """A one-time token that the device sent itself.
 
@@ -58,7 +68,7 @@ class RelayedToken:
     peer: Admitted
 
 
-Evidence = MakerCertificate | CurrentCertificate | OneTimeToken | RelayedToken
+Evidence = MakerCertificate | CurrentCertificate | ServerCertificate | OneTimeToken | RelayedToken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +77,8 @@ class Applicant:
 
     `credential` names the evidence in request ids: the hash of the token or of the certificate. `token_sha256` is the
     token to spend, None where a certificate is the evidence. `current` is the certificate of this installation that
-    the connection was made with, whatever the evidence is. `served_units` are the compartments of the listener, None
-    for every compartment.
+    the connection was made with, whatever the evidence is; `is_server` says that it is a server certificate.
+    `served_units` are the compartments of the listener, None for every compartment.
     """
 
     device: DeviceRow
@@ -76,7 +86,17 @@ class Applicant:
     credential: bytes
     token_sha256: bytes | None
     current: AcceptedIdentity | None
+    is_server: bool
     served_units: frozenset[str] | None
+
+
+_OF_CREDENTIAL: Final[Mapping[PeerCredential, Callable[[Admitted], Evidence]]] = MappingProxyType(
+    {
+        PeerCredential.LDEVID: CurrentCertificate,
+        PeerCredential.SERVER: ServerCertificate,
+        PeerCredential.IDEVID: MakerCertificate,
+    }
+)
 
 
 def read_evidence(peer: Admitted | None, token: str | None = None, user: str | None = None) -> Evidence:
@@ -91,7 +111,7 @@ def read_evidence(peer: Admitted | None, token: str | None = None, user: str | N
     if peer is None or peer.device is None or peer.identity is None:
         msg = "the enrolment request has no credential; show a client certificate, or send a one-time token"
         raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
-    return CurrentCertificate(peer) if peer.credential is PeerCredential.LDEVID else MakerCertificate(peer)
+    return _OF_CREDENTIAL[peer.credential](peer)
 
 
 def find_applicant(
@@ -102,8 +122,11 @@ def find_applicant(
     *,
     is_renewal: bool,
     token_repeat: timedelta,
+    label: str | None = None,
 ) -> Applicant:
     """The one device that the evidence speaks for. `spki_sha256` is the key that asks; a token is bound to one key.
+
+    A token that was made for both certificates of a server has a use of its own for the `label`.
 
     Raises NotAuthorised(CREDENTIAL_MISSING|TOKEN_*|NOT_RENEWABLE|IDENTITY_AMBIGUOUS|NOT_IN_INVENTORY).
     """
@@ -113,11 +136,15 @@ def find_applicant(
             if is_renewal:
                 msg = "a renewal needs the certificate that it renews, not a token; enrol anew instead"
                 raise NotAuthorised(Reason.NOT_RENEWABLE, msg)
-            found = find_by_token(database, hash_token(evidence.text)) or ApplicantRow(None, None)
+            labelled = None if label is None else find_by_token(database, hash_token(evidence.text, label))
+            found = labelled or find_by_token(database, hash_token(evidence.text)) or ApplicantRow(None, None)
             row = check_token(found.token, spki_sha256, at=int(at.timestamp()), repeat=token_repeat)
             _check_bearer(evidence, row.device_id)
             device_id, credential, token_sha256 = row.device_id, row.token_sha256, row.token_sha256
-        case MakerCertificate() | CurrentCertificate():
+        case MakerCertificate() | CurrentCertificate() | ServerCertificate():
+            if isinstance(evidence, ServerCertificate) and not is_renewal:
+                msg = "a server certificate only renews itself; enrol with the device's certificate or a one-time token"
+                raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
             device_id, credential = _check_certificate(evidence.peer, is_renewal=is_renewal)
             found = find_by_device(database, device_id)
     device, unit = check_known(found.device, device_id), found.unit
@@ -129,7 +156,8 @@ def find_applicant(
         unit=unit,
         credential=credential,
         token_sha256=token_sha256,
-        current=None if peer is None or peer.credential is not PeerCredential.LDEVID else peer.identity,
+        current=None if peer is None or peer.credential is PeerCredential.IDEVID else peer.identity,
+        is_server=peer is not None and peer.credential is PeerCredential.SERVER,
         served_units=None if peer is None else peer.served_units,
     )
 

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 
 from vagus.errors import NotTrusted
-from vagus.fleet.admission import Admitted
+from vagus.fleet.admission import Admitted, Validators
 from vagus.fleet.database_status import DatabaseStatus
-from vagus.fleet.device_anchors import device_anchors
+from vagus.fleet.device_anchors import device_anchors, server_anchors
 from vagus.fleet.maker_crls import FOLDER, MakerCrls
 from vagus.fleet.verifier_memory import DurableCrlMemory, set_floor
 from vagus.jobs.part import replace_notes
@@ -100,19 +100,18 @@ class Anchors:
             row.certificate_der for row in self._authorities if row.certificate_der is not None and belongs(row)
         )
 
-    def make_validators(
-        self, listener: PlannedListener, status: DatabaseStatus, *, takes_idevids: bool
-    ) -> tuple[Validator, Validator | None]:
-        """Validators with the anchors of `device_anchors`.
-
-        The second one validates the makers' certificates (IDevIDs), where the listener takes them.
-        """
-        domain = self._group_domain
-        anchors, known = device_anchors(self._authorities, listener.hospital or "", listener.units, domain)
-        makers = None
-        if takes_idevids and self._makers:
-            makers = Validator(AnchorSet.from_der(self._makers), self._maker_status, floor=self._floor, limits=_SHOWN)
-        return Validator(anchors, status, known=known, floor=self._floor, limits=_SHOWN), makers
+    def make_validators(self, listener: PlannedListener, status: DatabaseStatus, *, is_enrolment: bool) -> Validators:
+        """Validators with the anchors of `device_anchors`; an enrolment listener also takes servers and IDevIDs."""
+        hospital = listener.hospital or ""
+        anchors, known = device_anchors(self._authorities, hospital, listener.units, self._group_domain)
+        devices = Validator(anchors, status, known=known, floor=self._floor, limits=_SHOWN)
+        if not is_enrolment:
+            return Validators(devices)
+        servers = Validator(server_anchors(self._authorities, hospital), status, floor=self._floor, limits=_SHOWN)
+        if not self._makers:
+            return Validators(devices, servers)
+        makers = Validator(AnchorSet.from_der(self._makers), self._maker_status, floor=self._floor, limits=_SHOWN)
+        return Validators(devices, servers, makers)
 
     def check_anchor(self, admitted: Admitted) -> None:
         """Raises NotTrusted(REVOKED_CA): an anchor is not part of the path, yet the root may have revoked it.

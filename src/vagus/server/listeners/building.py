@@ -10,7 +10,7 @@ from vagus.authority.issuers import OpenIssuers
 from vagus.endpoints.gateway.decisions import Record
 from vagus.endpoints.http import ASGIApp
 from vagus.errors import Misconfigured
-from vagus.fleet.admission import Admission, Admitted, PeerCredential
+from vagus.fleet.admission import Admission, Admitted, PeerCredential, Validators
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
 from vagus.fleet.device_cache import DeviceCache
 from vagus.fleet.lifecycle import HAS_ENDED
@@ -26,7 +26,6 @@ from vagus.tls import Peer, ServerContext, Staple
 from vagus.transport.limits import limits_of
 from vagus.transport.listeners import ListenerSpec
 from vagus.transport.ocsp_cache import OcspCache
-from vagus.trust.validation import Validator
 from vagus.wiring import Installation
 
 _AWAY = timedelta(seconds=3)
@@ -133,7 +132,7 @@ class ListenerBuilder:
 
         def use() -> None:
             for listener, admission in built.admissions:
-                admission.use(*self._validators(listener))
+                admission.use(self._validators(listener))
 
         return self.anchors.refresh(use)
 
@@ -152,14 +151,12 @@ class ListenerBuilder:
         context = ServerContext(
             certificate.credential, kind.tls_of(inputs, listener), staple=self._staple_of(certificate)
         )
-        validator, makers = self._validators(listener)
         status = self._status(kind, listener)
         admission = Admission(
             installation.database,
             installation.pack,
             installation.clock,
-            validator,
-            makers=makers,
+            self._validators(listener),
             find_lapse=status.find_lapse,
             find_device=self._devices.find,
             find_earlier=status.find_earlier,
@@ -175,7 +172,7 @@ class ListenerBuilder:
 
         def check_in_memory(admitted: Admitted) -> None:
             # The revocation sequence of this installation does not cover a maker's certificates; the maker's CRLs do.
-            if admitted.credential is PeerCredential.LDEVID and admitted.identity is not None:
+            if admitted.credential is not PeerCredential.IDEVID and admitted.identity is not None:
                 status.check_accepted(admitted.identity)
                 check_anchor(admitted)
 
@@ -203,9 +200,9 @@ class ListenerBuilder:
         installation = self._installation
         return installation.follower.position, installation.device_follower.position, self.anchors.epoch
 
-    def _validators(self, listener: PlannedListener) -> tuple[Validator, Validator | None]:
+    def _validators(self, listener: PlannedListener) -> Validators:
         kind = LISTENER_KINDS[listener.kind]
-        return self.anchors.make_validators(listener, self._status(kind, listener), takes_idevids=kind.is_enrolment)
+        return self.anchors.make_validators(listener, self._status(kind, listener), is_enrolment=kind.is_enrolment)
 
     def _status(self, kind: KindOfListener, listener: PlannedListener) -> DatabaseStatus:
         function, installation = kind.function_of(listener), self._installation
