@@ -5,7 +5,7 @@ What a page costs does not grow with the number of certificates:
 1. What names few certificates (serial, device, fingerprint, name) is looked up, and the rest is checked on their rows.
 2. Else a page walks one index in order. The indices of the columns with few values hold what else is narrowed by, so
    an entry is judged without its row. A query hides its other conditions from the planner (`query_hints`).
-3. A page looks through at most `_ENTRIES` of them, or `_ROWS` where it must read rows: then it ends early, and says
+3. A page looks through some thousand of them at most, or `_ROWS` where it must read rows: then it ends early, and says
    where the next page begins. Of several indices it takes the one that gets farthest within that.
 """
 
@@ -26,6 +26,8 @@ from vagus.records.engine.tables import certificate_names, certificates
 
 _ENTRIES = 2_500
 """Index entries that a page looks through."""
+_VISIBLE = 1_200
+"""The same on PostgreSQL, which reads the row of each entry that was written since the last VACUUM: who may see it?"""
 _ROWS = 250
 """Certificates that a page looks through where the index does not hold all that they are judged by."""
 _LAST = 2**62
@@ -206,9 +208,10 @@ def _reach(
 ) -> list[Place]:
     """How far each way gets from `low` by the entries that a page may look through; `high`: it has no more of them."""
     lasts: list[Select[Any]] = []
+    most = _ENTRIES if connection.dialect.name == "sqlite" else min(_ENTRIES, _VISIBLE)
     for number, way in enumerate(ways):
         own = way.table.c
-        entries = max(1, (_ENTRIES if _judged(way, query) <= _HELD[way.table.index] else _ROWS) // len(way.values))
+        entries = max(1, (most if _judged(way, query) <= _HELD[way.table.index] else _ROWS) // len(way.values))
         for value in way.values:
             for within, order in _within(connection, _Span(way, value, low, high)):
                 last = select(literal(number), order[-2], own.leaf_index).where(*within).order_by(*order)
