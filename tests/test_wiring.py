@@ -11,7 +11,7 @@ from tests.simulator.refusals import refuses
 from vagus.errors import Conflict, Malformed, NotAuthorised, Unavailable
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.sealing import Derivation, Wrapping
-from vagus.keystore.software import has_strong_derivation, read_derivation
+from vagus.keystore.software import read_derivation
 from vagus.ledger.entries import PolicyAdopted, decode_entry
 from vagus.reasons import Reason
 from vagus.records.installation import set_restored
@@ -120,7 +120,7 @@ def test_a_strong_keystore_takes_no_salt_of_a_weak_one(folder: Path) -> None:
     with opened(folder, "env:WIRING_PASSPHRASE") as installation:
         installation.keystore_or_new("h1/icu")
     assert salt_of(folder, "h1.icu") != salt_of(folder, "log")
-    assert has_strong_derivation(folder / "keystores" / "h1.icu")
+    assert read_derivation(folder / "keystores" / "h1.icu").is_strong
 
 
 def test_keys_are_derived_beforehand_and_a_bad_keystore_is_told_when_it_is_opened(folder: Path) -> None:

@@ -55,7 +55,7 @@ class _KeystoreTable(Document):
     """How private keys are sealed."""
 
     kdf: Literal["scrypt", "pbkdf2"] = "scrypt"
-    """Key derivation from passphrases; `pbkdf2` at FIPS sites. Chosen once."""
+    """Key derivation of keystores that are made, or get another passphrase, from now on; `pbkdf2` at FIPS sites."""
     unsafe_fast: bool = False
     """Weak key derivation, for tests and demonstrations only; `vagus doctor` reports it."""
 

@@ -33,7 +33,7 @@ from vagus.errors import (
 )
 from vagus.keystore.passphrases import Passphrase
 from vagus.keystore.signing import Purpose, SigningKey
-from vagus.keystore.software import SoftwareKeystore, has_strong_derivation
+from vagus.keystore.software import SoftwareKeystore, read_derivation
 from vagus.reasons import Reason
 from vagus.testing import SeededEntropy
 from vagus.x509.algorithms import KeyAlgorithm
@@ -64,13 +64,13 @@ def test_both_derivations_open_what_they_sealed(tmp_path: Path, kdf: str) -> Non
     made = SoftwareKeystore.create(tmp_path / "k", SECRET, entropy=SeededEntropy(), kdf=kdf, unsafe_fast=True)  # type: ignore[arg-type]
     key = made.generate("tls", KeyAlgorithm.P256, [Purpose.TLS], "tls:gate")
     assert SoftwareKeystore.open(tmp_path / "k", SECRET).load("tls").spki_der == key.spki_der
-    assert not has_strong_derivation(tmp_path / "k")
+    assert not read_derivation(tmp_path / "k").is_strong
 
 
 def test_the_real_derivation_costs_what_the_design_asks(tmp_path: Path) -> None:
     for kdf, cost in (("scrypt", 131072), ("pbkdf2", 600000)):
         SoftwareKeystore.create(tmp_path / kdf, SECRET, entropy=SeededEntropy(), kdf=kdf)  # type: ignore[arg-type]
-        assert has_strong_derivation(tmp_path / kdf)
+        assert read_derivation(tmp_path / kdf).is_strong
         assert f"cost = {cost}\n" in (tmp_path / kdf / "keystore.toml").read_text()
 
 

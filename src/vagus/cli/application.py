@@ -63,6 +63,7 @@ for part in (
     "audit",
     "reports.gateway",
     "archive",
+    "custody.keystores",
     "doctor",
     "maker",
     "snapshots",

@@ -2,6 +2,7 @@
 
     keystore.toml    how the passphrase becomes the wrapping key, and a probe that detects a wrong passphrase
     <key id>.key     AES-256-GCM over PKCS#8 DER; folder, key id, purposes, owner and format are associated data
+    <key id>.key.next  the same under another passphrase, while it is being changed (resealing.py)
 
 Python cannot wipe memory: an opened key lives in this process until it ends. Custody rests on who opens what.
 """
@@ -16,7 +17,7 @@ import tomllib
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from vagus.durable_files import check_private_file, check_private_folder, make_private_folder, sync_folder, write_new
-from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, Unavailable
+from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, NotAuthorised, Unavailable
 from vagus.keystore import private_keys
 from vagus.keystore.sealing import Derivation, Kdf, Wrapping, canonical, checksum
 from vagus.keystore.signing import Purpose
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _SETTINGS = "keystore.toml"
 _SUFFIX = ".key"
+NEXT = ".next"
+"""Ends the name of a key file that waits to take the place of the one before it."""
 _KEY_ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,78}[a-z0-9])?\Z")
 _LARGEST_SETTINGS = 2_048
 _LARGEST_FILE = 64 * 1024
@@ -96,16 +99,7 @@ class SoftwareKeystore:
         derivation = shared or Derivation.choose(kdf, entropy, unsafe_fast=unsafe_fast)
         keystore_id = entropy(16).hex()
         wrapping = derive(derivation, passphrase)
-        header = _header(keystore_id, derivation)
-        text = "".join(
-            f"{name} = {json.dumps(value)}\n"
-            for name, value in {
-                **header,
-                "probe": wrapping.probe(header).hex(),
-                "checksum": checksum(header),
-            }.items()
-        )
-        write_new(folder / _SETTINGS, text.encode("ascii"))
+        write_new(folder / _SETTINGS, _encode_settings(keystore_id, derivation, wrapping))
         return cls(folder, keystore_id, derivation, wrapping)
 
     @classmethod
@@ -174,12 +168,43 @@ class SoftwareKeystore:
 
     def destroy(self, key_id: str) -> None:
         """Unlink the file of a key; nothing happens where there is none. Copies and backups are not reached."""
-        self._path(key_id).unlink(missing_ok=True)
+        path = self._path(key_id)
+        path.with_name(path.name + NEXT).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         sync_folder(self._folder)
 
     def has(self, key_id: str) -> bool:
         """Whether there is a file of that key."""
         return self._path(key_id).exists()
+
+    def key_ids(self) -> tuple[str, ...]:
+        """Every key that rests here, in order."""
+        return tuple(sorted(path.name.removesuffix(_SUFFIX) for path in self._folder.glob(f"*{_SUFFIX}")))
+
+    def check_unchanged(self) -> None:
+        """Raises Unavailable(KEY_NOT_OPEN) when the passphrase was changed since this keystore was opened."""
+        keystore_id, derivation, probe = _read_settings(self._folder)
+        try:
+            self._wrapping.check_probe(_header(keystore_id, derivation), probe, "")
+        except NotAuthorised:
+            msg = f"the passphrase of keystore {self._folder} was changed since this process opened it; restart with it"
+            raise Unavailable(Reason.KEY_NOT_OPEN, msg, path=str(self._folder)) from None
+
+    # for resealing.py, which changes the passphrase
+
+    def encode_settings(self) -> bytes:
+        """The content of `keystore.toml` for this passphrase."""
+        return _encode_settings(self._id, self._derivation, self._wrapping)
+
+    def resealed(self, derivation: Derivation, wrapping: Wrapping) -> SoftwareKeystore:
+        """The same keystore under another passphrase, as it will be; writes nothing."""
+        return SoftwareKeystore(self._folder, self._id, derivation, wrapping)
+
+    def transcribe(self, path: Path, other: SoftwareKeystore) -> bytes:
+        """The content of key file `path`, sealed for `other`. Raises IntegrityFailure(KEYSTORE_DAMAGED)."""
+        key_id = path.name.removesuffix(NEXT).removesuffix(_SUFFIX)
+        header, content = self._open(key_id, path)
+        return other._seal(header, content)
 
     def _path(self, key_id: str) -> Path:
         if not _KEY_ID.match(key_id):
@@ -205,12 +230,38 @@ class SoftwareKeystore:
             "owner": owner,
             "algorithm": algorithm,
         }
-        sealed = self._wrapping.seal(header, private_keys.encode_pkcs8(private))
-        write_new(self._path(key_id), canonical({"header": header, "sealed": base64.b64encode(sealed).decode("ascii")}))
+        path = self._path(key_id)
+        self.check_unchanged()
+        write_new(path, self._seal(header, private_keys.encode_pkcs8(private)))
+        try:
+            self.check_unchanged()  # a change of the passphrase that began meanwhile may not have seen the new file
+        except Unavailable:
+            path.unlink(missing_ok=True)
+            raise
         return private_keys.SoftwareSigningKey(key_id, granted, algorithm, private)
+
+    def _seal(self, header: dict[str, object], content: bytes) -> bytes:
+        sealed = self._wrapping.seal(header, content)
+        return canonical({"header": header, "sealed": base64.b64encode(sealed).decode("ascii")})
 
     def _load(self, key_id: str) -> tuple[frozenset[Purpose], private_keys.PrivateKey]:
         path = self._path(key_id)
+        try:
+            header, content = self._open(key_id, path)
+        except IntegrityFailure:
+            # A change of the passphrase was cut off after it took effect: this file is still under the old one.
+            if not (left := path.with_name(path.name + NEXT)).exists():
+                self.check_unchanged()
+                raise
+            header, content = self._open(key_id, left)
+        try:
+            private = private_keys.decode_pkcs8(content)
+            return frozenset(Purpose(str(one)) for one in cast("list[str]", header["purposes"])), private
+        except (ValueError, KeyError, TypeError):
+            raise _damaged(path) from None
+
+    def _open(self, key_id: str, path: Path) -> tuple[dict[str, object], bytes]:
+        """Header and content of a key file."""
         raw = _read_private(self._folder, path)
         try:
             found = json.loads(raw)
@@ -219,11 +270,9 @@ class SoftwareKeystore:
             # A key file copied over another one decrypts, but its key is not the requested one: compare the key ids.
             if (header["id"], header["keystore"], header["format"]) != (key_id, self._id, _FORMAT):
                 raise _damaged(path)
-            private = private_keys.decode_pkcs8(self._wrapping.open(header, sealed))
-            purposes = frozenset(Purpose(str(one)) for one in cast("list[str]", header["purposes"]))
+            return header, self._wrapping.open(header, sealed)
         except (ValueError, KeyError, TypeError, binascii.Error, RecursionError):
             raise _damaged(path) from None
-        return purposes, private
 
 
 def read_derivation(folder: Path) -> Derivation:
@@ -232,15 +281,6 @@ def read_derivation(folder: Path) -> Derivation:
     Raises as `SoftwareKeystore.open`, but for the passphrase.
     """
     return _read_settings(folder)[1]
-
-
-def has_strong_derivation(folder: Path) -> bool:
-    """Whether guessing the passphrase of the keystore in `folder` costs what production asks; needs no passphrase.
-
-    False for one that was made with `unsafe_fast`, whatever the settings of the installation say today. Raises as
-    `read_derivation`.
-    """
-    return read_derivation(folder).is_strong
 
 
 def _read_settings(folder: Path) -> tuple[str, Derivation, bytes]:
@@ -267,6 +307,12 @@ def _check_purposes(purposes: frozenset[Purpose]) -> frozenset[Purpose]:
     named = ", ".join(sorted(purposes)) or "none"
     msg = f"a key may have the purposes certificate and crl, or one of ocsp, checkpoint, tls, data; asked: {named}"
     raise Misconfigured(Reason.PURPOSE_FORBIDDEN, msg)
+
+
+def _encode_settings(keystore_id: str, derivation: Derivation, wrapping: Wrapping) -> bytes:
+    header = _header(keystore_id, derivation)
+    values = {**header, "probe": wrapping.probe(header).hex(), "checksum": checksum(header)}
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()).encode("ascii")
 
 
 def _header(keystore_id: str, derivation: Derivation) -> dict[str, str | int]:

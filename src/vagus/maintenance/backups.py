@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vagus.durable_files import FolderLocked, lock_folder
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, Unavailable
 from vagus.fleet.maker_crls import FOLDER as MAKERS
 from vagus.fleet.maker_crls import list_files
@@ -97,7 +98,12 @@ def take_backup(installation: Installation, actor: Actor, target: Path) -> Backu
             "log_size": size,
             "made_at": int(installation.clock.now().timestamp()),
         }
-        digest = pack(target, files, facts, sizes=sizes)
+        try:
+            with lock_folder(settings.keystores / ".lock", seconds=60.0):  # no passphrase is changed meanwhile
+                digest = pack(target, files, facts, sizes=sizes)
+        except FolderLocked:
+            msg = "the passphrase of a keystore is being changed; take the backup when that has ended"
+            raise Unavailable(Reason.OVERLOADED, msg) from None
     # 4. Record the backup in the ledger, so that auditors know which backups exist.
     installation.writer.submit(
         lambda batch: append(batch, OperatorAct("backup-taken", actor.id, detail_sha256=digest))

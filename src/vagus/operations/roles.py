@@ -68,6 +68,8 @@ class Act(Enum):
     TAKE_BACKUP = "take a backup", {_ADMINISTRATOR}
     RESTORE = "restore a backup", {_ADMINISTRATOR}
     CLOSE_GAP = "close the gap after a restore", {_ADMINISTRATOR}
+    CHECK_KEYSTORES = "check keystores", {_ADMINISTRATOR, _PKI}
+    CHANGE_PASSPHRASE = "change the passphrase of a keystore", {_ADMINISTRATOR, _PKI}
     DIAGNOSE = "diagnose the installation", _PEOPLE
     BEGIN_INSTALLATION = "begin an installation", {_ADMINISTRATOR}
     ADOPT_POLICY = "adopt a policy pack", {_ADMINISTRATOR, _PKI}

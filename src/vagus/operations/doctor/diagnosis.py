@@ -34,6 +34,7 @@ def _run(components: Components, connect_to: tuple[str, int] | None) -> Iterator
         ("permissions", host_checks.check_permissions),
         ("operators", host_checks.check_operators),
         ("policy pack", host_checks.check_policy),
+        ("keystores", host_checks.check_keystores),
         ("database", host_checks.check_durability),
         ("fsync", host_checks.check_fsync),
         ("clock", host_checks.check_clock),

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from vagus.components import Components
+from vagus.errors import VagusError
 from vagus.fleet.verifier_memory import set_floor
-from vagus.keystore.software import has_strong_derivation
+from vagus.keystore.software import read_derivation
 from vagus.ledger.entries import decode_entry
 from vagus.operations.doctor.findings import Finding, State, some_of
 from vagus.operations.installation import find_other_keys
@@ -71,12 +72,35 @@ def check_policy(components: Components) -> Iterator[Finding]:
     if classical := [str(one) for one in find_other_keys(components) if one.is_classical]:
         finding = f"the pack asks for post-quantum keys, and these authorities have others: {some_of(classical)}"
         yield Finding("policy pack", State.WARNING, finding, "vagus ca roll NAME, from the root down; vagus ceremony")
-    folders = sorted(path.parent for path in components.settings.keystores.glob("*/keystore.toml"))
-    weak = [folder.name for folder in folders if not has_strong_derivation(folder)]
-    if weak or components.settings.unsafe_fast_kdf:
-        made = f" ({', '.join(weak)})" if weak else ""
-        finding = f"keystores are made with a weak derivation{made}"
-        yield Finding("keystores", State.WARNING, finding, "only for tests: begin a new installation for production")
+
+
+def check_keystores(components: Components) -> Iterator[Finding]:
+    """What guessing a passphrase costs, by the derivation that each keystore really has; needs no passphrase."""
+    settings = components.settings
+    weak, other, unread = [], [], []
+    for folder in sorted(path.parent for path in settings.keystores.glob("*/keystore.toml")):
+        try:
+            derivation = read_derivation(folder)
+        except VagusError as error:
+            unread.append(error.message)
+            continue
+        if not derivation.is_strong:
+            weak.append(folder.name)
+        elif derivation.kdf != settings.kdf:
+            other.append(folder.name)
+    for message in unread:
+        yield Finding("keystores", State.FAILING, message)
+    change = "vagus keystore change-passphrase NAME"
+    if settings.unsafe_fast_kdf:
+        finding = "new keystores are made with a weak derivation (vagus.toml: keystore.unsafe_fast)"
+        yield Finding("keystores", State.WARNING, finding, "only for tests: set it to false")
+    if weak:
+        finding = f"keystores have a weak derivation ({some_of(weak)})"
+        remedy = f"only for tests: {change}, once keystore.unsafe_fast is false in vagus.toml"
+        yield Finding("keystores", State.WARNING, finding, remedy)
+    if other:
+        finding = f"keystores have another derivation than {settings.kdf} of vagus.toml ({some_of(other)})"
+        yield Finding("keystores", State.WARNING, finding, change)
 
 
 def check_durability(components: Components) -> Iterator[Finding]:

@@ -1,0 +1,1 @@
+"""Commands about where keys and data rest: `keystore` and `move-database`."""
