@@ -110,6 +110,22 @@ def test_only_enrolment_listeners_have_base64() -> None:
     assert decode(relay.replace('base64 = "wrapped"\n', ""))
 
 
+def test_only_raw_relays_have_a_proxy_header() -> None:
+    assert [one.proxy_protocol for one in small().listeners] == ["off"]
+    wanted = SMALL.replace('hospital = "h1"', 'hospital = "h1"\nproxy_protocol = "v2"')
+    relay = as_relay(wanted, "relay-tcp")
+    assert [one.proxy_protocol for one in decode(relay).listeners] == ["v2"]
+    for other in (wanted, as_relay(wanted, "relay-http")):
+        with refuses(Reason.BAD_PLAN, Misconfigured, match="only a relay-tcp listener has it; delete the key"):
+            decode(other)
+        assert decode(other.replace('"v2"', '"off"'))
+
+
+def as_relay(plan: str, kind: str) -> str:
+    """The plan with a relay instead of its enrolment listener."""
+    return plan.replace('kind = "enrolment"', f'kind = "{kind}"\nupstream = "127.0.0.1:9"')
+
+
 def test_offline_are_roots_and_device_cas() -> None:
     offline = {kind for kind in AuthorityKind if kind.is_offline}
     assert offline == {AuthorityKind.ROOT, AuthorityKind.DEVICE_CA}
@@ -161,6 +177,7 @@ def test_serials_follow_from_model_and_counter() -> None:
         ('hospital = "h1"', 'hospital = "h1"\nunits = ["or"]', "listeners[0].units", "no unit of h1"),
         ('hospital = "h1"', 'hospital = "h1"\nupstream = "a:1"', "listeners[0].upstream", "correct it"),
         ('hospital = "h1"', 'hospital = "h1"\nbase64 = "yes"', "listeners[0].base64", "'line' or 'wrapped'"),
+        ('hospital = "h1"', 'hospital = "h1"\nproxy_protocol = "v1"', "listeners[0].proxy_protocol", "'off' or 'v2'"),
         ('"127.0.0.1:0"', '"127.0.0.1:65536"', "listeners[0].address", "host:port"),
         ('host_names = ["enrol.test.example"]', "", "listeners[0].host_names", "add host_names to it"),
     ],

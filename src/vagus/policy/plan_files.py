@@ -199,6 +199,8 @@ class PlannedListener(Document):
     """What connections through this gateway are for; the fail mode depends on it."""
     upstream: HostAndPort | None = None
     """The server behind the gateway; for relays only."""
+    proxy_protocol: Literal["off", "v2"] = "off"
+    """`v2`: each connection to the upstream begins with a PROXY header that names the device; `relay-tcp` alone."""
     tls_minimum: Literal["1.2", "1.3"] = "1.3"
     """Oldest TLS version. 1.2 is refused while a unit has devices whose rule asks for 1.3."""
     base64: Literal["line", "wrapped"] = "line"

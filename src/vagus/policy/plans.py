@@ -285,6 +285,8 @@ class _Reader:
             self.refuse(f"{key}.registration_authorities", "only an enrolment listener has them; delete the key")
         if one.base64 != "line" and kind is not ListenerKind.ENROLMENT:
             self.refuse(f"{key}.base64", "only an enrolment listener has it; delete the key")
+        if one.proxy_protocol != "off" and kind is not ListenerKind.RELAY_TCP:
+            self.refuse(f"{key}.proxy_protocol", "only a relay-tcp listener has it; delete the key")
         return one.model_copy(update={"units": accepted})
 
 

@@ -72,6 +72,10 @@ class TestWhoAsks:
             "X-Forwarded-For: bm9ib2R5",
             "X-Real-IP: bm9ib2R5",
             "Forwarded: for=bm9ib2R5",
+            "X-Vagus-Device: bm9ib2R5",
+            "x_vagus_unit: bm9ib2R5",
+            "X-VAGUS_Serial: bm9ib2R5",
+            "X-Vagus-Anything: bm9ib2R5",
         ],
     )
     def test_what_the_client_says_of_itself_is_stripped(self, client: Client, seen: Seen, forged: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from typing import Final
+from urllib.parse import quote
 
 from vagus.endpoints.http import Headers
 from vagus.fleet.admission import Admitted
@@ -43,6 +44,7 @@ _IDENTITY: Final = frozenset(
     }
 )
 _IDENTITY_PREFIXES: Final = (
+    b"x-vagus-",
     b"x-forwarded-",
     b"x-client-cert",
     b"x-client-dn",
@@ -77,7 +79,10 @@ def _byte_sequence(der: bytes) -> bytes:
 
 
 def identity_fields(peer: Peer | None, admitted: Admitted | None) -> list[Field]:
-    """Client-Cert and Client-Cert-Chain (RFC 9440 2): the leaf, and the rest of the validated path.
+    """Client-Cert and Client-Cert-Chain (RFC 9440 2), and X-Vagus-Device, -Unit and -Serial from the inventory.
+
+    The chain is the rest of the validated path. In the serial number, all but the unreserved characters of URLs are
+    percent-encoded (RFC 3986 2.1), since a maker may use any text.
 
     Without a verdict of ours there are no fields: a certificate that was not validated must not look as if it were.
     """
@@ -88,6 +93,12 @@ def identity_fields(peer: Peer | None, admitted: Admitted | None) -> list[Field]
     above = [_byte_sequence(certificate.der) for certificate in path[1:]]
     if above:
         fields.append((b"client-cert-chain", b", ".join(above)))
+    if (device := admitted.device) is not None:
+        fields += [
+            (b"x-vagus-device", str(device.id).encode("ascii")),
+            (b"x-vagus-unit", str(device.unit).encode("ascii")),
+            (b"x-vagus-serial", quote(device.maker_serial, safe="").encode("ascii")),
+        ]
     return fields
 
 

@@ -1,4 +1,8 @@
-"""Carries an admitted raw stream to one upstream address and back; reads no byte of it."""
+"""Carries an admitted raw stream to one upstream address and back; reads no byte of it.
+
+Where the upstream takes a PROXY header, ours is written before the client is read at all. It is written once, so a
+header that the client sends arrives as the first bytes of its stream, behind ours.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,15 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vagus.clock import Entropy
 from vagus.endpoints.gateway.decisions import Outcome, Record, decide
+from vagus.endpoints.gateway.proxy_protocol import proxy_header
 from vagus.endpoints.gateway.upstream import Upstream, reset, unreachable
 from vagus.errors import VagusError
 from vagus.fleet.admission import Admitted
 from vagus.tls import Peer
+
+_SALT_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +32,12 @@ class AdmittedStream:
     record: Record
 
 
-def tcp_relay(upstream: Upstream) -> Callable[[AdmittedStream], asyncio.Protocol]:
-    """A protocol for each admitted stream, relaying it to `upstream`."""
-    return lambda client: TcpRelay(upstream, client)
+def tcp_relay(upstream: Upstream, proxy_entropy: Entropy | None = None) -> Callable[[AdmittedStream], asyncio.Protocol]:
+    """A protocol for each admitted stream, relaying it to `upstream`.
+
+    With `proxy_entropy` each connection begins with a PROXY header, whose unique id it makes.
+    """
+    return lambda client: TcpRelay(upstream, client, proxy_entropy)
 
 
 class TcpRelay(asyncio.Protocol):
@@ -36,8 +47,9 @@ class TcpRelay(asyncio.Protocol):
     relay holds is therefore bounded by the buffers of the two transports. Both halves run on the loop's thread.
     """
 
-    def __init__(self, upstream: Upstream, client: AdmittedStream) -> None:
+    def __init__(self, upstream: Upstream, client: AdmittedStream, proxy_entropy: Entropy | None = None) -> None:
         self._upstream = upstream
+        self._proxy_entropy = proxy_entropy
         self._client = client
         self._to_upstream: asyncio.Transport | None = None
         self._ended_ways = 0
@@ -52,19 +64,30 @@ class TcpRelay(asyncio.Protocol):
     async def _dial(self) -> None:
         loop, where = asyncio.get_running_loop(), self._upstream
         try:
+            first = self._make_header()
             async with asyncio.timeout(where.connect_seconds):
                 transport, _ = await loop.create_connection(lambda: _UpstreamHalf(self), where.host, where.port)
-        except OSError as error:  # TimeoutError is an OSError too
-            self._record_failure(unreachable(where, error))
+        except (OSError, VagusError) as error:  # TimeoutError is an OSError too
+            self._record_failure(error if isinstance(error, VagusError) else unreachable(where, error))
             self.to_client.abort()
             return
         if self.to_client.is_closing():
             reset(transport)
             return
+        if first:
+            transport.write(first)
         self._to_upstream = transport
         if self._is_writing_paused:
             transport.pause_reading()
         self.to_client.resume_reading()
+
+    def _make_header(self) -> bytes:
+        """What goes to the upstream before the first byte of the client. Raises NotAuthorised(CREDENTIAL_MISSING)."""
+        if self._proxy_entropy is None:
+            return b""
+        source, destination = (self.to_client.get_extra_info(end) for end in ("peername", "sockname"))
+        salt = self._proxy_entropy(_SALT_BYTES)
+        return proxy_header(self._client.peer, self._client.admitted, source, destination, salt)
 
     def _record_failure(self, error: VagusError) -> None:
         of = self._client

@@ -158,8 +158,9 @@ def _relay_http(inputs: ListenerInputs, listener: PlannedListener) -> Service:
     return Service(app=relay, close=relay.close)
 
 
-def _relay_tcp(_inputs: ListenerInputs, listener: PlannedListener) -> Service:
-    return Service(stream=tcp_relay(_upstream_of(listener)))
+def _relay_tcp(inputs: ListenerInputs, listener: PlannedListener) -> Service:
+    entropy = inputs.installation.entropy if listener.proxy_protocol == "v2" else None
+    return Service(stream=tcp_relay(_upstream_of(listener), entropy))
 
 
 def _upstream_of(listener: PlannedListener) -> Upstream:
