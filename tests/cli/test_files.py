@@ -71,6 +71,23 @@ def test_a_file_with_an_object_that_does_not_decode_is_named(hospital: Path, odd
     assert (refused.code, f"{odd}: " in refused.err) == (2, True), refused
 
 
+def test_where_one_anchor_is_wanted_none_of_several_is_taken(hospital: Path, tmp_path: Path, root: str) -> None:
+    two = tmp_path / "two.pem"
+    two.write_bytes(Path(root).read_bytes() * 2)
+    words = ("device", "import", root, "--anchor", str(two))
+    denied(hospital, 2, "BAD_ENCODING", *words, says=(f"{two}: ", "2 blocks CERTIFICATE"))
+    plan = (tmp_path / "plan.toml").read_text()
+    for name, says in (("two.pem", "2 blocks CERTIFICATE"), ("root.pem", "")):
+        (tmp_path / "plan.toml").write_text(plan.replace("serial_prefix", f'anchor = "{name}"\nserial_prefix'))
+        checked = run(hospital, "plan", "check", str(tmp_path / "plan.toml"))
+        assert (checked.code, says in checked.err) == (2 if says else 0, True), checked
+
+
+def test_a_key_file_of_something_else_is_refused_with_what_it_has(hospital: Path, root: str) -> None:
+    words = ("ca", "import", "h1/icu", root, root, "--unsafe-no-list")
+    denied(hospital, 2, "BAD_ENCODING", *words, says=("the key file", "it has CERTIFICATE"))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_that_is_not_there_is_named(hospital: Path, tmp_path: Path, root: str, case: str) -> None:
     missing = tmp_path / "missing.pem"

@@ -281,7 +281,7 @@ def test_a_serial_number_that_is_named_has_its_row_without_a_file_too(line: Line
     line.put(A)
     found = line.sign("--serial", A, "--serial", B, code=1)["files"]
     assert (found[f"{A}.csr"]["state"], found[f"{B}.csr"]["state"]) == ("signed", "refused")
-    assert f"{B}.csr: there is no such file" in found[f"{B}.csr"]["message"]
+    assert f"{B}.csr: there is no regular file" in found[f"{B}.csr"]["message"]
 
 
 def test_a_report_can_be_a_csv(line: Line) -> None:

@@ -279,7 +279,7 @@ def _load_request(path: Path) -> bytes:
     from vagus.x509.requests import LARGEST_REQUEST
 
     if not path.is_file():
-        raise Malformed(Reason.BAD_ARGUMENT, "there is no such file; put the device's request there (DER or PEM)")
+        raise Malformed(Reason.BAD_ARGUMENT, "there is no regular file of this name; put the device's request there")
     try:
         with path.open("rb") as stream:
             raw = stream.read(2 * LARGEST_REQUEST + 1)
