@@ -215,8 +215,9 @@ def old_unit(fresh: Path, tmp_path: Path) -> tuple[str, ...]:
     make_root(tmp_path, *P384)
     new_key = ("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     openssl(tmp_path, *new_key, "-keyout", "ca.key", "-subj", "/CN=ICU CA of before", "-out", "ca.csr")
-    signed = ("-CA", "root.pem", "-CAkey", "root.key", "-days", "4000", "-extfile", "ca.cnf", "-extensions", "ca")
-    openssl(tmp_path, "x509", "-req", "-in", "ca.csr", *signed, "-out", "ca.pem")
+    signed = ("-CA", "root.pem", "-CAkey", "root.key", "-extfile", "ca.cnf", "-extensions", "ca")
+    for name, days in (("ca", "4000"), ("short", "500")):
+        openssl(tmp_path, "x509", "-req", "-in", "ca.csr", *signed, "-days", days, "-out", f"{name}.pem")
     (tmp_path / "newcerts").mkdir()
     (tmp_path / "index.txt").touch()
     (tmp_path / "serial").write_text("1000\n")
@@ -264,5 +265,15 @@ def test_an_import_says_how_many_are_revoked_and_refuses_a_broken_index_before_a
     (tmp_path / "bad.txt").write_text("V\tno index\n")
     denied(fresh, 2, "BAD_ENCODING", "ca", "import", *old_unit, "--index", str(tmp_path / "bad.txt"))
     assert done(fresh, "ca", "list", "--json").facts == before
-    assert done(fresh, "ca", "import", *old_unit).out.split()[-2:] == ["revoked", "0"]
+    imported = done(fresh, "ca", "import", *old_unit)
+    assert (imported.out.split()[-2:], imported.err) == (["revoked", "0"], "")
     denied(fresh, 3, "NOT_ISSUED", "ca", "take-in", "h1/icu#1", str(tmp_path / "newcerts"))
+
+
+def test_an_import_says_which_profiles_the_ca_can_issue_no_more(
+    fresh: Path, tmp_path: Path, old_unit: tuple[str, ...]
+) -> None:
+    said = done(fresh, "ca", "import", "h1/icu", str(tmp_path / "short.pem"), *old_unit[2:])
+    assert "h1/icu#2 ends too soon for certificates of bedside, " in said.err
+    assert "vagus ca roll h1/icu" in said.err
+    assert "life-support" not in said.err, "these last a year"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from tests.x509.chains import (
     constraints,
     purposes,
 )
+from vagus.authority.imports import read_chain
 from vagus.errors import VagusError
+from vagus.fleet.ca_trial import CaTrial
 from vagus.fleet.device_anchors import device_anchors
-from vagus.policy.plans import PlannedAuthority
+from vagus.policy.plans import AuthorityKind, PlannedAuthority
 from vagus.reasons import Reason
 from vagus.records.authorities import find_generation, list_authorities
 from vagus.trust.status import UnsafeNoStatus
@@ -39,6 +41,7 @@ OLD_ROOT = chains.root("O=Old Clinic,CN=Root", private=chains.key("p384", 1))
 MAIL = "1.3.6.1.5.5.7.3.4"
 OWN, UNIT = f"h1.{GROUP}", f"icu.h1.{GROUP}"
 DEVICE = "a" * 26
+NEVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def authority(*extensions: Ext, subject: str | bytes = "O=Old Clinic,CN=CA", **changes: Any) -> Made:
@@ -251,3 +254,29 @@ def test_a_certificate_from_elsewhere_for_our_request_is_judged_too(installation
         else:
             with refuses(reason, VagusError):
                 installation.hierarchy.accept_certificate("h3", pem, by=BY)
+
+
+@pytest.mark.parametrize(
+    ("kind", "made", "reason"),
+    [
+        (AuthorityKind.ROOT, authority(basic(path_length=1), not_after=NEVER), None),
+        (AuthorityKind.ROOT, authority(basic(path_length=0)), Reason.PATHLEN),
+        (AuthorityKind.LINE_CA, authority(not_after=NEVER), None),
+        (AuthorityKind.LINE_CA, authority(), Reason.LINT),
+        (AuthorityKind.LINE_CA, authority(constraints([("dns", "maker.example")]), not_after=NEVER), None),
+        (AuthorityKind.LINE_CA, authority(without("2.5.29.15")), Reason.KEY_USAGE),
+        (AuthorityKind.LINE_CA, authority(purposes(MAIL)), Reason.ROLE_FORBIDDEN),
+    ],
+)
+def test_a_makers_ca_is_judged_by_birth_certificates(
+    installation: Installation, kind: AuthorityKind, made: Made, reason: Reason | None
+) -> None:
+    """A birth certificate never ends (IEEE 802.1AR), so a CA that ends could issue none."""
+    found = read_chain(encode_certificates([made.der, OLD_ROOT.der]))
+    trial = CaTrial(installation.pack, installation.database, installation.clock, is_maker=True)
+    name = "root" if kind is AuthorityKind.ROOT else "line"
+    if reason is None:
+        trial.judge(name, kind, found)
+    else:
+        with refuses(reason, VagusError):
+            trial.judge(name, kind, found)

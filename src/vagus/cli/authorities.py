@@ -281,6 +281,9 @@ def import_existing(
     Output(json).facts(facts if report is None or not json else {**facts, "refused": _refused_rows(report)})
     if report is not None and not json:
         _print_refused(report)
+    if found.outlived:
+        text = f"{found.reference} ends too soon for certificates of {', '.join(found.outlived)}: begin its successor"
+        typer.echo(f"vagus: {text} with vagus ca roll {authority}", err=True)
 
 
 def take_in(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from vagus.authority import earlier_revocations
@@ -82,11 +83,15 @@ class ExportedCrls:
 
 @dataclass(frozen=True, slots=True)
 class ImportedAuthority:
-    """An imported CA, how many certificates its CRLs revoke or hold, and what became of its earlier certificates."""
+    """An imported CA, how many certificates its CRLs revoke or hold, and what became of its earlier certificates.
+
+    `outlived` are the profiles that it can issue no more, because their certificates would outlive it.
+    """
 
     reference: str
     revoked: int
     earlier: EarlierCertificates | None
+    outlived: tuple[str, ...]
 
 
 class Authorities(Acts):
@@ -226,9 +231,8 @@ class Authorities(Acts):
             raise Malformed(Reason.BAD_ARGUMENT, msg, authority=name)
         hierarchy = self.components.hierarchy
         reference, revoked = hierarchy.import_authority(planned, chain_pem, key_pem, password, crls=crls, by=actor.id)
-        return ImportedAuthority(
-            reference, revoked, self._take_in(actor, reference, files, lines) if takes_in else None
-        )
+        earlier = self._take_in(actor, reference, files, lines) if takes_in else None
+        return ImportedAuthority(reference, revoked, earlier, self._outlived(reference))
 
     def take_in(
         self, actor: Actor, name: str, files: Sequence[tuple[str, bytes]], index: bytes | None
@@ -239,6 +243,15 @@ class Authorities(Acts):
         """
         check_may(actor, Act.IMPORT_AUTHORITY)
         return self._take_in(actor, name, files, None if index is None else decode_index(index))
+
+    def _outlived(self, reference: str) -> tuple[str, ...]:
+        row, now = self._find(reference), int(self.components.clock.now().timestamp())
+        if row.kind != AuthorityKind.ISSUING_CA or row.not_after is None:
+            return ()
+        left = timedelta(seconds=row.not_after - now)
+        pack = self.components.pack
+        governed = (pack.profiles[name] for name, rule in pack.rules.items() if rule.categories)
+        return tuple(sorted(one.name for one in governed if one.default_lifetime and one.default_lifetime > left))
 
     def _take_in(
         self, actor: Actor, name: str, files: Sequence[tuple[str, bytes]], index: Sequence[IndexLine] | None
