@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
 
 from vagus.authority import named_devices, revocation
@@ -55,7 +55,6 @@ _PAGE = 1_000
 """Certificates whose state is read at once, if the first ones of a step need no change any more."""
 PAUSED_BY_OPERATOR = "paused-by-operator"
 """The mark of a plan that an operator paused. A plan that paused after a stage has no mark."""
-_NOT_STORED = {"approvals_needed", "offline"}
 _STATES = {
     rows.PROPOSED: (rows.RUNNING, rows.STOPPED),
     rows.PAUSED: (rows.RUNNING, rows.PAUSED, rows.STOPPED),
@@ -135,8 +134,7 @@ class MassRevocation:
     ) -> RevocationPlanRow:
         """Store a plan with its counts; the proposer thereby approves it. `stages` are growing percents.
 
-        With `names_devices` the devices of the selection, with a certificate or without, cannot enrol by other evidence
-        after a revocation or hold, and can after a release.
+        With `names_devices` its devices, with a certificate or without, are locked out, held or released too.
         Raises PolicyRefusal(POLICY_VIOLATION) for a selection of everything, an odd reason or odd stages, and
         Conflict(NOT_FOUND) when there is nothing to do.
         """
@@ -164,11 +162,7 @@ class MassRevocation:
                 selection=selection,
                 act=act,
                 reason=int(reason),
-                counts={
-                    name: count
-                    for name, count in asdict(forecast).items()
-                    if name not in _NOT_STORED and count is not None
-                },
+                counts=forecast.counts,
                 stages=tuple(sorted(ends)),
                 approvals_needed=max(forecast.approvals_needed, *(count_approvals(self.pack, one) for one in late), 1),
                 approvals=(by,),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from vagus.records import authorities as authority_rows
@@ -40,6 +40,13 @@ class Forecast:
     approvals_needed: int
     offline: tuple[str, ...] = ()
     devices_without_certificate: int | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What is stored with the plan, by name."""
+        found = asdict(self)
+        del found["approvals_needed"], found["offline"]
+        return {name: count for name, count in found.items() if count is not None}
 
 
 def make_forecast(
