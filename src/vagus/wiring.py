@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vagus.operations.authorities import Authorities
     from vagus.operations.ceremonies import Ceremonies
     from vagus.operations.certificates import Certificates
+    from vagus.operations.device_lots import DeviceLots
     from vagus.operations.devices import Devices
     from vagus.operations.doctor.diagnosis import Doctor
     from vagus.operations.gateway_log import GatewayLog
@@ -71,6 +72,8 @@ class Operations:
     """Ceremonies, which open offline keys."""
     certificates: _Lazy[Certificates] = _Lazy("certificates", "Certificates")
     """Certificates that were issued here."""
+    device_lots: _Lazy[DeviceLots] = _Lazy("device_lots", "DeviceLots")
+    """Many devices of the inventory at once."""
     devices: _Lazy[Devices] = _Lazy("devices", "Devices")
     """The inventory."""
     doctor: _Lazy[Doctor] = _Lazy("doctor.diagnosis", "Doctor")

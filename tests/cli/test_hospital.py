@@ -264,7 +264,7 @@ def certificate_state(hospital: Path) -> object:
 
 def test_the_end_of_a_devices_life_revokes_its_certificates(hospital: Path) -> None:
     issue(hospital, 1)
-    done(hospital, "device", "state", device_name(1), "decommissioned")
+    done(hospital, "device", "state", device_name(1), "decommissioned", "--yes")
     assert certificate_state(hospital) == "revoked"
 
 

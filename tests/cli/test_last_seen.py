@@ -47,7 +47,7 @@ def test_a_listing_names_who_was_not_seen_for_so_long_or_ever(ward: Path) -> Non
 
 
 def test_a_device_whose_life_has_ended_need_not_talk(ward: Path) -> None:
-    done(ward, "device", "state", device_name(3), "decommissioned")
+    done(ward, "device", "state", device_name(3), "decommissioned", "--yes")
     assert silent(ward, "--not-seen-for", "7d") == ["2"]
     assert silent(ward, "--not-seen-for", "7d", "--state", "decommissioned") == ["3"]
 

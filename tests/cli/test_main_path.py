@@ -162,7 +162,7 @@ def test_raw_lines_are_relayed_both_ways_and_a_stranger_gets_none(hospital: Hosp
         (3, "lines", ("device", "revoke", "{}", "--yes")),
         (4, "control", ("device", "revoke", "{}", "--yes", "--keep-enrolling")),
         (5, "lines", ("device", "state", "{}", "quarantined")),
-        (6, "control", ("device", "state", "{}", "decommissioned")),
+        (6, "control", ("device", "state", "{}", "decommissioned", "--yes")),
         (7, "lines", ("device", "hold", "{}")),
     ],
 )
@@ -172,7 +172,7 @@ def test_an_open_connection_ends_in_two_seconds(
     credential = write_credential(hospital.folder, number, tmp_path / "device.pem")
     twin = write_credential(hospital.folder, 8, tmp_path / f"twin-{number}.pem")
     if command[-1] == "quarantined":
-        done(hospital.folder, "device", "state", device_name(number), "in-service")
+        done(hospital.folder, "device", "state", device_name(number), "in-service", "--yes")
     with hospital.connect(listener, credential) as connection, hospital.connect("control", twin) as other:
         if listener == "lines":
             connection.sendall(b"line\n")

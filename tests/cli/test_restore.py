@@ -83,7 +83,7 @@ def lost_once(hospital_once: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     done(folder, "backup", str(place / "backup.tar"))
     behind = issue(folder, 3)
     done(folder, "device", "revoke", device_name(2), "--reason", "keyCompromise", "--yes")
-    done(folder, "device", "state", device_name(1), "decommissioned")
+    done(folder, "device", "state", device_name(1), "decommissioned", "--yes")
     kept = publish(folder)
     log_key = (folder / "log.vkey").read_text()
     LogMemory(place / "memory", log_key).refresh(PublishedLog(kept.log))

@@ -10,17 +10,29 @@ import typer
 from vagus.cli.files import naming, read_block, read_certificates
 from vagus.cli.options import REASONS, add_group, decode_period, open_installation
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
+from vagus.cli.revocation.arguments import BatchOption, HospitalOption, ModelOption, UnitsOption
+from vagus.cli.revocation.lots import DryRunOption, change_by_plan, move_many, read_named
+from vagus.errors import Malformed
+from vagus.reasons import Reason
 
 if TYPE_CHECKING:
-    from vagus.operations.devices import Device, DeviceContact, ListedDevice
+    from vagus.operations.devices import Device, DeviceContact, ListedDevice, StateChange
 
 DeviceArgument = Annotated[
     str, typer.Argument(metavar="DEVICE", help='A device id, or MODEL:SERIAL as in "Aorta IP3:AIP3-000001".')
 ]
 
+OptionalDevice = Annotated[
+    str | None, typer.Argument(metavar="[DEVICE]", help="A device id, or MODEL:SERIAL; or many, by the options.")
+]
+
 _STATES = (
     "manufactured, shipped, received, commissioned, in_service, quarantined, on_loan, in_repair, recalled, "
     "decommissioned, sanitised or disposed."
+)
+_LOCKED_LOT = (
+    "what belongs to a recalled lot came in recalled, and to a held one on hold; it gets no certificate before `vagus "
+    "device state received` or `vagus device release`"
 )
 
 
@@ -33,7 +45,12 @@ def register(application: typer.Typer) -> None:
         ("add", add, 'vagus device add --unit h1/icu --model "Aorta IP3" --serial AIP3-000123'),
         ("list", list_devices, "vagus device list --unit h1/icu --category ventilator --expires-within 60d"),
         ("show", show, 'vagus device show "Aorta IP3:AIP3-000123"'),
-        ("state", state, 'vagus device state "Aorta IP3:AIP3-000123" commissioned'),
+        (
+            "state",
+            state,
+            'vagus device state "Aorta IP3:AIP3-000123" commissioned',
+            'vagus device state recalled --batch "Aorta IP3:AIP3-000100..AIP3-000199"',
+        ),
         ("transfer", transfer, 'vagus device transfer "Aorta IP3:AIP3-000123" h1/er'),
         ("revoke", revoke, 'vagus device revoke "Aorta IP3:AIP3-000123" --reason keyCompromise'),
         ("hold", hold, 'vagus device hold "Aorta IP3:AIP3-000123"'),
@@ -73,7 +90,10 @@ def add(
         host_names=tuple(host_name or ()),
     )
     with open_installation(context) as installation:
-        Output(json).facts(_row(installation.operations.devices.add(installation.actor, new)))
+        added = installation.operations.devices.add(installation.actor, new)
+    Output(json).facts(_row(added))
+    if added.held_at is not None or added.state == "recalled":
+        typer.echo(f"vagus: {_LOCKED_LOT}", err=True)
 
 
 def list_devices(
@@ -145,19 +165,51 @@ def show(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
 
 def state(
     context: typer.Context,
-    device: DeviceArgument,
-    new_state: Annotated[str, typer.Argument(metavar="STATE", help=_STATES)],
+    named: Annotated[list[str], typer.Argument(metavar="[DEVICE] STATE", help=_STATES)],
     *,
+    unit: UnitsOption = None,
+    hospital: HospitalOption = None,
+    model: ModelOption = None,
+    batch: BatchOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Change the state of a device in its life: out of quarantine, into service, to its end.
+    """Change the state of a device in its life, or of many: out of quarantine, into service, to its end.
 
-    Decommissioning revokes its certificates for good, and nothing comes back from there. A move that is not allowed
-    names those that are.
+    It asks before a device that is quarantined or recalled may enrol again, and before an end: decommissioning revokes
+    its certificates for good, and nothing comes back from there. A move that is not allowed names those that are.
+
+    Many devices (named by the options, which narrow each other) are counted first; those that cannot move stay.
+    `recalled` and `quarantined` also lock a batch or model: its devices that are added later come in recalled, until
+    `received` names the same or more. An end takes one device at a time.
     """
+    *first, new_state = named
+    if len(first) > 1:
+        msg = f"{len(named)} arguments are given; name one device (quoted, if its model has spaces) and its state"
+        raise Malformed(Reason.BAD_ARGUMENT, msg)
+    device, output = read_named(first[0] if first else None, unit, hospital, model, batch), Output(json)
     with open_installation(context) as installation:
-        changed = installation.operations.devices.change_state(installation.actor, device, new_state)
-    Output(json).facts(_row(changed))
+        if not isinstance(device, str):
+            move_many(installation, device, new_state, output, is_dry=dry_run, is_assumed=yes)
+            return
+        devices, actor = installation.operations.devices, installation.actor
+        change = devices.preview_state(actor, device, new_state)
+        if dry_run:
+            output.facts({**_row(change.device), "state": change.after.value})
+            return
+        if change.ends or change.unlocks:
+            check_confirmed(_state_question(change), is_assumed=yes)
+        output.facts(_row(devices.change_state(actor, device, new_state)))
+
+
+def _state_question(change: StateChange) -> str:
+    which = f"{change.device.model} {change.device.maker_serial} of {change.device.unit} (device {change.device.id})"
+    if change.ends:
+        return f"End the life of {which} for good? Its certificates are revoked, and no state leads back."
+    lost = spell_time(change.compromised_at)
+    why = f" A certificate of it was revoked on {lost} because its key was compromised." if lost else ""
+    return f"Take {which} out of {change.device.state}, so that it may enrol again?{why}"
 
 
 def transfer(
@@ -203,13 +255,29 @@ def revoke(
         output.say("Its certificates were revoked before: nothing was changed now.")
 
 
-def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
+def hold(
+    context: typer.Context,
+    device: OptionalDevice = None,
+    *,
+    unit: UnitsOption = None,
+    hospital: HospitalOption = None,
+    model: ModelOption = None,
+    batch: BatchOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> None:
     """Suspend every certificate of a device at once, until it is released or revoked; it gets none meanwhile.
 
-    Gateways refuse it within seconds (ON_HOLD); CRLs say certificateHold. Its state stays as it is.
+    Gateways refuse it within seconds (ON_HOLD); CRLs say certificateHold. Its state stays as it is. Many devices, named
+    by the options, are held by a plan, with a question and the approvals of the policy, as by `vagus revoke --hold`.
     """
+    named = read_named(device, unit, hospital, model, batch, is_dry=dry_run)
     with open_installation(context) as installation:
-        done = installation.operations.devices.hold(installation.actor, device)
+        if not isinstance(named, str):
+            change_by_plan(installation, named, Output(json), is_hold=True, is_dry=dry_run, is_assumed=yes)
+            return
+        done = installation.operations.devices.hold(installation.actor, named)
     output = Output(json)
     facts = {"held": done.changed, "held_before": done.before, "sequence": done.sequence}
     output.facts({"device": str(done.device.id), **facts})
@@ -220,10 +288,29 @@ def hold(context: typer.Context, device: DeviceArgument, *, json: JsonOption = F
         output.say("It has no live certificate; it gets none before `vagus device release`.")
 
 
-def release(context: typer.Context, device: DeviceArgument, *, json: JsonOption = False) -> None:
-    """End every hold on a device's certificates: they are good again. What was revoked stays revoked."""
+def release(
+    context: typer.Context,
+    device: OptionalDevice = None,
+    *,
+    unit: UnitsOption = None,
+    hospital: HospitalOption = None,
+    model: ModelOption = None,
+    batch: BatchOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """End every hold on a device and its certificates: they are good again. What was revoked stays revoked.
+
+    Many devices, named by the options, are released by a plan, as by `vagus revoke --release`. Devices of a lot on hold
+    that are added later then come in free.
+    """
+    named = read_named(device, unit, hospital, model, batch, is_dry=dry_run)
     with open_installation(context) as installation:
-        done = installation.operations.devices.release(installation.actor, device)
+        if not isinstance(named, str):
+            change_by_plan(installation, named, Output(json), is_hold=False, is_dry=dry_run, is_assumed=yes)
+            return
+        done = installation.operations.devices.release(installation.actor, named)
     output = Output(json)
     output.facts({"device": str(done.device.id), "released": done.changed, "sequence": done.sequence})
     if not done.is_news:
@@ -255,7 +342,9 @@ def import_manifest(
         with naming(file, "BAD_ENCODING", "NON_DER", "TOO_LARGE"):
             done = devices.import_manifest(installation.actor, manifest, anchor_der, into)
     output = Output(json)
-    output.facts(facts_of(done, "maker", "anchor_sha256", "models", "known", "added", "unknown"))
+    output.facts(facts_of(done, "maker", "anchor_sha256", "models", "known", "added", "recalled", "held", "unknown"))
+    if done.recalled or done.held:
+        typer.echo(f"vagus: {_LOCKED_LOT}", err=True)
     if done.unknown:
         output.say(f"{done.unknown} devices of the manifest are not in the inventory; give --unit to add them.")
 
@@ -287,5 +376,6 @@ def _row(device: Device) -> Row:
         **facts_of(device, "id", "unit", "model"),
         "serial": device.maker_serial,
         **facts_of(device, "profile", "state", "udi", "place", "host_names"),
+        "held_since": spell_time(device.held_at),
         "added_at": spell_time(device.added_at),
     }

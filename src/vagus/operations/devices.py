@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 from vagus.errors import Malformed, NotAuthorised
 from vagus.fleet.devices import NewDevice, load_device
 from vagus.fleet.expiry import EXPIRED, PAGE, days_until, iterate_certified, shown_state
-from vagus.fleet.lifecycle import HAS_ENDED, decode_state
+from vagus.fleet.lifecycle import HAS_ENDED, IS_LOCKED, DeviceState, check_move, decode_state
 from vagus.fleet.manifests import Imported, ManifestImport, decode_manifest
 from vagus.identifiers import DeviceId, UnitName
 from vagus.operations.acts import Acts
 from vagus.operations.roles import Act, check_may, check_scope
 from vagus.reasons import Reason
 from vagus.records.authorities import find_newest
-from vagus.records.certificates import HELD, ISSUED
+from vagus.records.certificates import HELD, ISSUED, list_of_device
 from vagus.records.device_contacts import Contact, find_contacts
 from vagus.records.devices import DeviceFilter, DeviceRow, find_device_by_serial
 from vagus.records.models import list_models
+from vagus.records.revocation.revocations import find_revocation
 from vagus.records.units import list_units
 from vagus.x509.crls.building import RevocationReason
 
@@ -72,6 +73,25 @@ class DeviceRevocation:
     device: Device
     reason: RevocationReason
     locks_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """What a change of state would do. `compromised_at`: when a certificate was revoked because its key was lost."""
+
+    device: Device
+    after: DeviceState
+    compromised_at: int | None
+
+    @property
+    def ends(self) -> bool:
+        """Whether the device's life ends by it: its certificates are revoked for good."""
+        return self.after in HAS_ENDED and self.device.state not in HAS_ENDED
+
+    @property
+    def unlocks(self) -> bool:
+        """Whether the device is locked out now and may enrol afterwards."""
+        return self.device.state in IS_LOCKED and self.after not in IS_LOCKED | HAS_ENDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +172,17 @@ class Devices(Acts):
         check_scope(actor, new.unit)
         return self.components.inventory.add(new, by=actor.id).result()
 
+    def preview_state(self, actor: Actor, device: str, state: str) -> StateChange:
+        """What `change_state` would do. Raises as it does."""
+        check_may(actor, Act.CHANGE_DEVICE_STATE)
+        after, found = decode_state(state), self._find(actor, device)
+        check_move(DeviceState(found.state), after)
+        with self.components.database.reading() as connection:
+            known = list_of_device(connection, str(found.id))
+            revoked = [find_revocation(connection, one.leaf_index) for one in known]
+        lost = [one.revoked_at for one in revoked if one is not None and RevocationReason(one.reason).is_compromise]
+        return StateChange(found, after, max(lost, default=None))
+
     def change_state(self, actor: Actor, device: str, state: str) -> Device:
         """Move a device on in its life. Raises as `find_named` and `Inventory.change_state`."""
         check_may(actor, Act.CHANGE_DEVICE_STATE)
@@ -172,6 +203,10 @@ class Devices(Acts):
         """What `revoke` would do. Raises as `find_named`, and Malformed(BAD_ARGUMENT) for an unknown reason."""
         check_may(actor, Act.REVOKE_DEVICE)
         parsed = RevocationReason.parse(reason)
+        if parsed in {RevocationReason.CERTIFICATE_HOLD, RevocationReason.REMOVE_FROM_CRL}:
+            act = "hold" if parsed is RevocationReason.CERTIFICATE_HOLD else "release"
+            msg = f"reason {parsed.spelling} is not for a revocation; use `vagus device {act}` instead"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, value=reason)
         is_locked_out = not (keeps_enrolling or parsed is RevocationReason.SUPERSEDED)
         return DeviceRevocation(self._find(actor, device), parsed, is_locked_out)
 

@@ -36,6 +36,7 @@ class Act(Enum):
     READ_DEVICES = "read devices", _PEOPLE, _UNIT
     ADD_DEVICE = "add a device", {_PKI, _CLINIC}, _UNIT
     CHANGE_DEVICE_STATE = "change the state of a device", {_PKI, _CLINIC, _SECURITY}, _UNIT
+    CHANGE_LOT_STATE = "change the state of many devices", {_PKI, _SECURITY}, _UNIT
     TRANSFER_DEVICE = "transfer a device", {_PKI, _CLINIC}, _UNIT
     REVOKE_DEVICE = "revoke a device", {_PKI, _SECURITY}, _UNIT
     HOLD_DEVICE = "hold a device", {_PKI, _CLINIC, _SECURITY}, _UNIT

@@ -1,8 +1,10 @@
-"""Parses the options of `vagus revoke` into act and reason, serials and stages; changes nothing."""
+"""The options of `vagus revoke` that name many devices, and its act, serials and stages parsed; changes nothing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from vagus.cli.options import REASONS
 from vagus.errors import Malformed
@@ -11,6 +13,18 @@ from vagus.reasons import Reason
 if TYPE_CHECKING:
     from vagus.operations.revocation import RevocationAct
     from vagus.x509.crls.building import RevocationReason
+
+UnitsOption = Annotated[
+    list[str] | None, typer.Option("--unit", metavar="HOSPITAL/UNIT", help="All devices of a unit. Repeatable.")
+]
+HospitalOption = Annotated[
+    str | None, typer.Option("--hospital", metavar="LABEL", help="All devices of a hospital, as in h1.")
+]
+ModelOption = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="All devices of a model.")]
+BatchOption = Annotated[
+    str | None,
+    typer.Option("--batch", metavar="MODEL:FIRST..LAST", help="A range of a model's serial numbers, both ends in it."),
+]
 
 
 def read_act(reason: str | None, *, is_hold: bool, is_release: bool) -> tuple[RevocationAct, RevocationReason]:

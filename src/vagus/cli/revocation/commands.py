@@ -14,7 +14,7 @@ from vagus.cli.failures import INTERRUPTED, REFUSED, STATE
 from vagus.cli.files import read_certificates
 from vagus.cli.options import REASONS, example, open_installation
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, confirm
-from vagus.cli.revocation.arguments import read_act, read_stages
+from vagus.cli.revocation.arguments import BatchOption, HospitalOption, ModelOption, UnitsOption, read_act, read_stages
 from vagus.cli.revocation.wording import plan_facts, preview_facts, question, spell_plan, spell_state, spell_wait
 from vagus.errors import Conflict, Malformed
 from vagus.reasons import Reason
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vagus.operations.revocation import RevocationPlan, RevocationRequest
     from vagus.wiring import Installation
 
+DEFAULT_STAGES = "1,10,50"
 PlanArgument = Annotated[
     int, typer.Argument(metavar="ID", min=1, max=2**31 - 1, help="A plan, as `vagus revoke list` numbers it.")
 ]
@@ -35,9 +36,6 @@ SerialOption = Annotated[
 ]
 CertificateOption = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="The certificates in a file, PEM or DER. Repeatable.")
-]
-BatchOption = Annotated[
-    str | None, typer.Option(metavar="MODEL:FIRST..LAST", help="A range of a model's serial numbers, both ends in it.")
 ]
 KeyOption = Annotated[
     str | None, typer.Option(metavar="SHA256", help="All for one public key: SHA-256 of its SubjectPublicKeyInfo.")
@@ -92,9 +90,9 @@ def revoke(
     serial: SerialOption = None,
     certificate: CertificateOption = None,
     device: Annotated[_Many, typer.Option(metavar="DEVICE", help="A device id, or MODEL:SERIAL. Repeatable.")] = None,
-    unit: Annotated[_Many, typer.Option(metavar="HOSPITAL/UNIT", help="All devices of a unit. Repeatable.")] = None,
-    hospital: Annotated[str | None, typer.Option(metavar="LABEL", help="All devices of a hospital, as in h1.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="MODEL", help="All devices of a model.")] = None,
+    unit: UnitsOption = None,
+    hospital: HospitalOption = None,
+    model: ModelOption = None,
     batch: BatchOption = None,
     key: KeyOption = None,
     authority: AuthorityOption = None,
@@ -104,7 +102,7 @@ def revoke(
     certificates_only: Annotated[
         bool, typer.Option("--certificates-only", help="Do not lock the devices out: they may enrol anew at once.")
     ] = False,
-    stages: StagesOption = "1,10,50",
+    stages: StagesOption = DEFAULT_STAGES,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the counts and stop; nothing is written.")] = False,
     ignore_late_lists: LateOption = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, neither now nor between stages.")] = False,
