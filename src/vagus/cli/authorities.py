@@ -33,7 +33,7 @@ from vagus.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vagus.operations.authorities import Authority, EarlierCertificate, EarlierCertificates
+    from vagus.operations.authorities import Authority, EarlierCertificate, EarlierCertificates, ImportedAuthority
 
 NameArgument = Annotated[str, typer.Argument(metavar="AUTHORITY", help="h1/icu, or h1/icu#2 for one generation.")]
 GenerationArgument = Annotated[
@@ -274,6 +274,10 @@ def import_existing(
             files=files,
             index=lines,
         )
+    _print_imported(found, json=json)
+
+
+def _print_imported(found: ImportedAuthority, *, json: bool) -> None:
     report = found.earlier
     facts: Row = {"authority": found.reference, "state": "active", "revoked": found.revoked}
     if report is not None:
@@ -283,7 +287,7 @@ def import_existing(
         _print_refused(report)
     if found.outlived:
         text = f"{found.reference} ends too soon for certificates of {', '.join(found.outlived)}: begin its successor"
-        typer.echo(f"vagus: {text} with vagus ca roll {authority}", err=True)
+        typer.echo(f"vagus: {text} with vagus ca roll {found.reference.partition('#')[0]}", err=True)
 
 
 def take_in(
