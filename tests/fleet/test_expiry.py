@@ -130,7 +130,7 @@ def test_a_gateway_comes_for_its_server_certificate_too(empty: Database) -> None
         issue(connection, 1, gateway, NOW + 300 * DAY)
         issue(connection, 2, gateway, NOW + 10 * DAY, profile="tls-server")
     (one,) = report(empty)
-    assert (one.is_server, one.days_left) == (True, 10)
+    assert (one.kind, one.days_left) == ("server", 10)
 
 
 def test_a_device_that_has_not_arrived_waits_for_the_stores_and_one_that_has_ended_for_no_one(empty: Database) -> None:
@@ -161,11 +161,12 @@ def test_filters_leave_out_what_they_do_not_name(empty: Database) -> None:
     assert serials(hospital="h10") == []
 
 
+KIND_OF = {"bedside": "device", "tls-server": "server", "sdc-provider": "sdc"}
 ENDS = st.sampled_from([NOW - 400 * DAY, NOW - 1, NOW, NOW + DAY, NOW + 46 * DAY, UNTIL, UNTIL + 1, NOW + YEAR])
 CERTIFICATES = st.tuples(
     ENDS,
     st.sampled_from(["issued", "issued", "revoked", "held", "intended"]),
-    st.sampled_from(["bedside", "tls-server"]),
+    st.sampled_from(list(KIND_OF)),
 )
 FLEETS = st.lists(st.tuples(st.sampled_from(DeviceState), st.lists(CERTIFICATES, max_size=4)), max_size=7)
 
@@ -196,8 +197,8 @@ def test_a_report_in_pages_is_what_a_count_by_hand_gives(
                 leaf += 1
                 own.append((end, held, profile, leaf))
                 issue(connection, leaf, row, end, held, profile=profile)
-            for is_server in (False, True):
-                newest = by_hand([one for one in own if (one[2] == "tls-server") is is_server])
+            for kind in KIND_OF.values():
+                newest = by_hand([one for one in own if KIND_OF[one[2]] == kind])
                 is_ending = newest is not None and newest[1] == "issued" and newest[0] <= UNTIL
                 if newest is not None and is_ending and state not in HAS_ENDED:
                     ending.append((newest[0], newest[3], row.id))

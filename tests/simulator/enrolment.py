@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.simulator.installation import ER as PLANNED_ER
-from tests.simulator.installation import GROUP, H1, INFRA, ROOT, STATUS_URL, Installation, pack
+from tests.simulator.installation import GROUP, H1, INFRA, ROOT, SDC, STATUS_URL, Installation, pack
 from tests.simulator.installation import ICU as PLANNED_ICU
 from tests.simulator.orders import common_name, new_key, new_public_key, signing_request, spki
 from tests.simulator.stock import BY, ICU, Stock
@@ -54,7 +54,7 @@ from vagus.x509.templates import (
     self_issuer,
 )
 
-UNITS = ("h1/icu", "h1/er", "h1/infra")
+UNITS = ("h1/icu", "h1/er", "h1/infra", "h1/sdc")
 HARDWARE_TYPE = "1.3.6.1.4.1.32473.7.1"
 
 
@@ -164,7 +164,7 @@ class Site:
 
     def __init__(self, folder: Path, installation: Stock) -> None:
         self.stock = installation
-        installation.build(ROOT, H1, PLANNED_ICU, PLANNED_ER, INFRA)
+        installation.build(ROOT, H1, PLANNED_ICU, PLANNED_ER, INFRA, SDC)
         self.root, self.h1, *units = [_authority(installation, name) for name in ("root", "h1", *UNITS)]
         self.units = dict(zip(UNITS, units, strict=True))
         self.forge = Forge(folder / "maker")

@@ -46,7 +46,7 @@ CaCertificates = Callable[[str | None, Admitted | None], Sequence[bytes]]
 
 # Never change this text: request ids and ledger entries in existing databases contain it.
 _PROTOCOL: Final = "est"
-_LABEL: Final = "server"
+_LABEL: Final = "server|sdc"
 _CHALLENGE: Final = b'Basic realm="est", charset="UTF-8"'
 
 

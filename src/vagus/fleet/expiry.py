@@ -61,7 +61,7 @@ class Expiry:
     """One device of the report.
 
     `not_after` (seconds since 1970 UTC) is the end of its certificate that is issued or held, None without one.
-    `days_left` counts whole days, below zero after the end. `is_server` is said of a gateway's server certificate.
+    `days_left` counts whole days, below zero after the end. `kind` is one of `KINDS` of `records.expiry`.
     """
 
     device: DeviceRow
@@ -70,7 +70,7 @@ class Expiry:
     days_left: int | None
     situation: Situation
     who_does_what: str
-    is_server: bool = False
+    kind: str = "device"
 
 
 def shown_state(state: str, not_after: int, *, at: int) -> str:
@@ -98,13 +98,13 @@ def judge(found: CertifiedDevice, pack: PolicyPack, *, at: int) -> Situation:
     return Situation.OVERDUE if window is not None and _moment(at) >= window.renew_by else Situation.RENEWS
 
 
-def describe(found: CertifiedDevice, pack: PolicyPack, *, at: int, is_server: bool = False) -> Expiry:
+def describe(found: CertifiedDevice, pack: PolicyPack, *, at: int, kind: str = "device") -> Expiry:
     """A device as the report shows it."""
     newest, situation = found.newest, judge(found, pack, at=at)
     end = newest.not_after if newest is not None and newest.state in (ISSUED, HELD) else None
     is_away = situation is Situation.NEVER_ENROLLED and DeviceState(found.device.state) in _NOT_HERE
     action = _ARRIVES if is_away else _ACTIONS[situation]
-    return Expiry(found.device, found.category, end, days_until(end, at=at), situation, action, is_server)
+    return Expiry(found.device, found.category, end, days_until(end, at=at), situation, action, kind)
 
 
 def iterate_expiring(
@@ -137,7 +137,7 @@ def list_expiring(
     ends = list_ends(connection, until=until, after=after, count=PAGE)
     counting = list_counting(connection, ends, at=at, narrow=narrow)
     page = [
-        describe(found, pack, at=at, is_server=end.is_server)
+        describe(found, pack, at=at, kind=end.kind)
         for end in ends
         if (found := counting.get(end.leaf_index)) is not None and DeviceState(found.device.state) not in HAS_ENDED
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vagus.policy.values import AuthorityRule, DeviceClass, Exposure, FailMode, Function, Rule, spell_duration
 from vagus.x509.algorithms import KeyAlgorithm
 from vagus.x509.oids import ANY_EXTENDED_KEY_USAGE, ANY_POLICY, OCSP_SIGNING, PURPOSES, SERVER_AUTH
-from vagus.x509.profiles import KeyUsage, Kind, NameForm
+from vagus.x509.profiles import SDC_PROFILES, KeyUsage, Kind, NameForm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -240,6 +240,10 @@ def _rule(name: str, table: Rule, pack: PackFile) -> Iterator[Finding]:
         yield f"{here}.review_approvals", f"class III needs 2 approvals, {table.review_approvals} given; raise it"
     if table.categories and table.device_class is None:
         yield f"{here}.device_class", "a rule with device categories needs their highest FDA class; add it"
+    if table.sdc_profile is not None and table.sdc_profile not in SDC_PROFILES:
+        yield f"{here}.sdc_profile", f"{table.sdc_profile!r} is no SDC profile; choose {' or '.join(SDC_PROFILES)}"
+    elif table.sdc_profile is not None and table.sdc_profile not in pack.profiles:
+        yield f"{here}.sdc_profile", f"the pack has no profile {table.sdc_profile!r}; add it, or delete this key"
     if table.tls_minimum == "1.2" and table.exposure in _AT_HOME:
         text = f"TLS 1.2 shows the client certificate in clear, and this device is {table.exposure.value}; set 1.3"
         yield f"{here}.tls_minimum", text

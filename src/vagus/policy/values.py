@@ -121,6 +121,8 @@ class Rule(Document):
     """Oldest TLS version at our gateways."""
     session_on_revocation: Annotated[SessionOnRevocation, _Spelled]
     """For telemetry, alarms and imaging; sessions for other functions always close."""
+    sdc_profile: Slug | None = None
+    """What its devices show to SDC peers (IEEE 11073): the profile that EST's label `sdc` gives; absent for none."""
     functions: Annotated[frozenset[Annotated[Function, _Spelled]], _Spelled] = frozenset()
     """What its devices may connect for."""
 

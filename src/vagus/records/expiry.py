@@ -6,13 +6,30 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, case, exists, func, literal, or_, select, true, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    ScalarSelect,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 
 from vagus.records.certificates import HELD, ISSUED, SERVER_PROFILE
 from vagus.records.devices import DEVICE, DeviceFilter, DeviceRow, conditions_of
 from vagus.records.engine.database import Connection
 from vagus.records.engine.query_hints import by_index, hidden, is_among, rows_after
 from vagus.records.engine.tables import certificates, devices, models
+from vagus.x509.profiles import SDC_PROFILES
+
+KINDS: Final = ("device", "server", "sdc")
+"""What a device may have at the same time: its own certificate, one as a server, and one for SDC peers."""
 
 FIRST: Final = (0, -1)
 """The place before every certificate, for `list_ends`."""
@@ -39,14 +56,14 @@ class CertifiedDevice:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A certificate of some device and when it ends; `is_server` for one of `SERVER_PROFILE`."""
+    """A certificate of some device and when it ends; `kind` is one of `KINDS`."""
 
     leaf_index: int
     not_before: int
     not_after: int
     device_id: str | None
     is_issued: bool
-    is_server: bool
+    kind: str
 
 
 _OWN = certificates.alias("own")
@@ -61,7 +78,11 @@ def list_ends(
     """
     table, (ended, leaf) = certificates.c, after
     columns = (table.leaf_index, table.not_before, table.not_after, table.device_id)
-    query = select(*columns, table.state, table.profile).order_by(table.not_after, table.leaf_index).limit(count)
+    query = (
+        select(*columns, table.state, _kind(certificates).label("kind"))
+        .order_by(table.not_after, table.leaf_index)
+        .limit(count)
+    )
     # First those of the same second, which an equality finds in the index, then the later ones: one condition for
     # both would begin with the first of that second on every page.
     place = (table.not_after, table.leaf_index)
@@ -70,7 +91,9 @@ def list_ends(
         later = query.limit(count - len(found)).where(table.not_after > ended, table.not_after <= until)
         found += connection.execute(later)
     return tuple(
-        End(*row[:4], row.state == ISSUED, row.profile == SERVER_PROFILE) for row in found if row.not_after <= until
+        End(row.leaf_index, row.not_before, row.not_after, row.device_id, row.state == ISSUED, row.kind)
+        for row in found
+        if row.not_after <= until
     )
 
 
@@ -79,14 +102,13 @@ def list_counting(
 ) -> dict[int, CertifiedDevice]:
     """Those of `ends` that count at the time `at` for a device that `narrow` selects, by leaf index.
 
-    Of the device certificates and of the server certificates of a device one counts, as `list_newest` says.
+    Of the certificates of one kind of a device one counts, as `list_newest` says.
     """
     found: dict[int, CertifiedDevice] = {}
-    for is_server in (False, True):
-        issued = {end.leaf_index: end for end in ends if end.is_issued and end.is_server is is_server}
+    for kind in KINDS:
+        issued = {end.leaf_index: end for end in ends if end.is_issued and end.kind == kind}
         owners = {end.device_id for end in issued.values() if end.device_id is not None}
-        kind = _OWN.c.profile == SERVER_PROFILE if is_server else _OWN.c.profile != SERVER_PROFILE
-        for row in _list_devices(connection, owners, at, kind, narrow) if owners else ():
+        for row in _list_devices(connection, owners, at, _kind(_OWN) == kind, narrow) if owners else ():
             if (end := issued.get(row.newest)) is not None:
                 newest = Newest(end.leaf_index, ISSUED, end.not_before, end.not_after)
                 found[end.leaf_index] = CertifiedDevice(DEVICE.read(row), row.category, newest)
@@ -124,7 +146,7 @@ def count_ends(
         and_(newer.c.not_after == table.not_after, newer.c.leaf_index > table.leaf_index),
     )
     counts = or_(newer.c.state == ISSUED, and_(newer.c.state == HELD, table.not_after < at))
-    is_same_kind = (newer.c.profile == SERVER_PROFILE) == (table.profile == SERVER_PROFILE)
+    is_same_kind = _kind(newer) == _kind(certificates)
     replaced = exists().where(newer.c.device_id == table.device_id, hidden(is_newer, counts, is_same_kind))
     query = (
         select(devices.c.unit, bucket.label("bound"), func.count().label("number"))
@@ -138,6 +160,11 @@ def count_ends(
         .group_by(devices.c.unit, bucket)
     )
     return {(row.unit, row.bound): row.number for row in connection.execute(query)}
+
+
+def _kind(table: FromClause) -> ColumnElement[str]:
+    profile = table.c.profile
+    return case((profile == SERVER_PROFILE, "server"), (profile.in_(SDC_PROFILES), "sdc"), else_="device")
 
 
 def _list_devices(

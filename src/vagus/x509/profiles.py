@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
+SDC_PROFILES = ("sdc-provider", "sdc-consumer")
+"""Certificates of these profiles are what a device shows to SDC peers, beside its device certificate."""
+
+
 class Kind(StrEnum):
     """The shape of a certificate."""
 

@@ -17,11 +17,11 @@ from tests.simulator.orders import new_key, signing_request, spki
 from tests.simulator.presence import present
 from tests.simulator.queries import list_tokens_of
 from tests.simulator.refusals import reason_of
-from tests.simulator.stock import BY, ER
+from tests.simulator.stock import BY, ER, ICU
 from vagus.authority.issuance import Issuance, IssuanceOrder, IssuedCertificate, Prepared
 from vagus.authority.issuers import Issuer
 from vagus.fleet.admission import Admitted, ListenerRules
-from vagus.fleet.devices import load_device
+from vagus.fleet.devices import NewDevice, load_device
 from vagus.fleet.enrolment.enrol import Enrolment, EnrolmentRequest, Kind
 from vagus.fleet.enrolment.evidence import read_evidence
 from vagus.fleet.lifecycle import DeviceState
@@ -31,8 +31,10 @@ from vagus.reasons import Reason
 from vagus.records.certificates import find_by_request
 from vagus.records.devices import DeviceRow, set_device_host_names
 from vagus.records.installation import set_restored, set_settled
+from vagus.records.models import ModelRow, put_model
 from vagus.testing import SeededEntropy
 from vagus.x509.crls.building import RevocationReason
+from vagus.x509.oids import SDC_PROVIDER
 from vagus.x509.requests import CertificateRequest, decode_request
 
 _SERIALS = iter(range(1_000_000))
@@ -369,6 +371,29 @@ def test_a_server_certificate_that_is_revoked_meanwhile_renews_nothing(hospital:
     issuer = issued.issuer.authority_id
     hospital.revocations.revoke(issuer, issued.serial, RevocationReason.SUPERSEDED, by=BY).result(10)
     assert _refused(hospital, Kind.RENEW, peer=peer, csr=_copy_of(issued), label="server") is Reason.REVOKED
+
+
+def test_a_device_gets_what_it_shows_to_sdc_peers_from_the_sdc_authority(hospital: Site) -> None:
+    pump = hospital.stock.add("SN-sdc")
+    own = hospital.enrol(pump)
+    peer = hospital.admit_device(own)
+    issued = _enrol(hospital, peer=peer, label="sdc")
+    certificate = x509.load_der_x509_certificate(issued.der)
+    purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert issued.issuer.name == "h1/sdc"
+    assert SDC_PROVIDER in {purpose.dotted_string for purpose in purposes}
+    assert _dns_names(issued.der) == [hospital.name(pump)]
+    csr = request(subject=issued.der, dns_names=(hospital.name(pump),))
+    assert _refused(hospital, Kind.RENEW, peer=peer, csr=csr, label="sdc") is Reason.NOT_RENEWABLE
+    assert _enrol(hospital, peer=peer, label="sdc").serial != issued.serial, "it enrols anew instead"
+
+
+def test_a_device_whose_rule_has_no_sdc_profile_gets_none(hospital: Site) -> None:
+    with hospital.stock.database.writing() as connection:
+        put_model(connection, ModelRow("scanner", "Acme", "ct-scanner", "imaging"))
+    new = NewDevice(unit=ICU, model="scanner", maker_serial="SN-scanner")
+    scanner = hospital.stock.inventory.add(new, by=BY).result(10)
+    assert _refused(hospital, token=hospital.token(scanner), label="sdc") is Reason.NOT_FOUND
 
 
 def test_a_unit_that_is_not_open_here_is_unavailable(hospital: Site, device: DeviceRow) -> None:

@@ -136,7 +136,7 @@ def _program_row(one: Expiry) -> Row:
         "place": one.device.place,
         "unit": str(one.device.unit),
         "category": one.category,
-        "certificate": "server" if one.is_server else "device",
+        "certificate": one.kind,
         "not_after": spell_time(one.not_after),
         "days_left": one.days_left,
         "situation": one.situation.value,
@@ -145,6 +145,7 @@ def _program_row(one: Expiry) -> Row:
 
 
 def _text_row(one: Expiry) -> Row:
-    what = f"{one.device.model} {one.device.maker_serial}" + (" (server certificate)" if one.is_server else "")
+    of_kind = "" if one.kind == "device" else f" ({one.kind} certificate)"
+    what = f"{one.device.model} {one.device.maker_serial}{of_kind}"
     ends = (spell_time(one.not_after) or "")[:10] or None
     return {**_program_row(one), "device": what, "ends": ends}

@@ -36,6 +36,9 @@ from vagus.x509.names.distinguished import SubjectFields, decode_name
 from vagus.x509.names.general import decode_general_names
 from vagus.x509.requests import CertificateRequest
 
+SDC_LABEL: Final = "sdc"
+"""The label under which a device asks for what it shows to SDC peers (IEEE 11073-20701)."""
+
 _SUBJECT_ALT_NAME: Final = bytes.fromhex("551d11")  # contents of the object identifier 2.5.29.17 (subjectAltName)
 _HOUR: Final = 3600
 
@@ -65,7 +68,7 @@ class EnrolmentRequest:
 
 _OF_OTHER_LABEL: Final = {
     True: f"a server certificate is renewed under the label {SERVER_LABEL!r}; add the label to the path",
-    False: f"the device's certificate does not renew the one of label {SERVER_LABEL!r}; show that one, or enrol anew",
+    False: "the device's certificate does not renew one of a label; enrol the label anew with it (simpleenroll)",
 }
 _RIGHTS: Final = {Kind.ENROL: (MAY_ENROL, "enrol"), Kind.RENEW: (MAY_RENEW, "renew")}
 
@@ -177,7 +180,7 @@ class Enrolment:
         if current is None:
             msg = "a renewal needs the device certificate that it renews, not the maker's; enrol anew instead"
             raise NotAuthorised(Reason.NOT_RENEWABLE, msg)
-        if applicant.is_server is not (request.label == SERVER_LABEL):
+        if applicant.is_server is not (request.label == SERVER_LABEL) or request.label == SDC_LABEL:
             raise NotAuthorised(Reason.NOT_RENEWABLE, _OF_OTHER_LABEL[applicant.is_server])
         if applicant.is_server:
             wanted, named = set(device.host_names), _host_names(current.path[0])
@@ -206,6 +209,9 @@ class Enrolment:
             profile, authority = "tls-server", f"{device.unit.hospital}/infra"
             ip_addresses = tuple(name for name in device.host_names if _is_address(name))
             dns_names = tuple(name for name in device.host_names if name not in ip_addresses)
+        elif request.label == SDC_LABEL and (sdc := self._issuance.pack.rule(device.profile).sdc_profile) is not None:
+            profile, authority = sdc, f"{device.unit.hospital}/sdc"
+            dns_names = (str(DeviceName(device.id, device.unit, self._group_domain)),)
         else:
             msg = f"this device has no certificate of label {request.label!r} in its profile; leave the label out"
             raise NotAuthorised(Reason.NOT_FOUND, msg)

@@ -23,7 +23,7 @@ from vagus.endpoints.log_files import log_files_app
 from vagus.endpoints.routing import RouteTable, mount
 from vagus.errors import Misconfigured
 from vagus.fleet.admission import Admitted, ListenerRules
-from vagus.fleet.enrolment.enrol import Enrolment
+from vagus.fleet.enrolment.enrol import SDC_LABEL, Enrolment
 from vagus.identifiers import DeviceId
 from vagus.policy.plan_files import ListenerKind, PlannedListener
 from vagus.policy.plans import HospitalPlan
@@ -129,7 +129,7 @@ def _est(inputs: ListenerInputs, listener: PlannedListener) -> RouteTable:
         token_repeat=installation.pack.enrolment.token_replay,
     )
 
-    def ca_certificates(_label: str | None, admitted: Admitted | None) -> tuple[bytes, ...]:
+    def ca_certificates(label: str | None, admitted: Admitted | None) -> tuple[bytes, ...]:
         """What a device needs to build its own path and to know our listeners (RFC 7030 4.1.3); of its hospital alone.
 
         A device that is known gets its own compartment alone; a large hospital has more than a device can store.
@@ -139,6 +139,8 @@ def _est(inputs: ListenerInputs, listener: PlannedListener) -> RouteTable:
             units = frozenset({admitted.unit})
         hospital = listener.hospital or ""
         names = {*units, hospital, f"{hospital}/infra", "root"}
+        if label == SDC_LABEL:
+            names.add(f"{hospital}/sdc")
         return inputs.anchors.certificates_of(lambda row: row.name in names)
 
     return est_app(
