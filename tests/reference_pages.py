@@ -117,9 +117,9 @@ def _plan_page() -> str:
             f"The identity name of a device has at most {plans._LONGEST_IDENTITY} characters.",
             "A relay has an `upstream`, and no other listener has one. Only an enrolment listener has "
             "`registration_authorities`. A maker's listeners are of kind `status`.",
-            "Devices that a new plan leaves out stay: decommission them with `vagus device state`. An authority that "
-            "it "
-            "leaves out is retired, and the plan is refused while certificates of that authority live.",
+            "Devices that a new plan leaves out stay as they are, as do those that came by a manifest or `vagus device "
+            "add`. An authority that it leaves out is retired, and the plan is refused while certificates of that "
+            "authority live.",
         ),
     )
 

@@ -12,8 +12,11 @@ from vagus.cli.options import PassphraseOption, add_group, open_installation
 from vagus.cli.output import JsonOption, Output, YesOption, check_confirmed, facts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vagus.fleet.plans.differences import Difference
 
+_MOST_SHOWN = 5
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a TOML file.")]
 
 
@@ -70,7 +73,7 @@ def apply(
                 ceremonies.hold_if_due(actor, advance=lambda _step: advance(1))
         waiting = ceremonies.find_waiting(actor).authorities
         done = facts_of(applied, "authorities", "units", "models", "devices", "retired")
-        output.facts({**done, "waiting": list(waiting)})
+        output.facts({**done, "waiting": list(waiting) if json else _spell_waiting(waiting)})
         if found.difference.is_new_plan:
             output.say("A process that serves takes new authorities by itself, other listeners when it gets SIGHUP.")
         if waiting:
@@ -81,5 +84,19 @@ def apply(
 def _show(output: Output, found: Difference) -> None:
     columns = ("act", "what", "name", "detail")
     output.rows("Changes", columns, [facts_of(change, *columns) for change in found.changes])
+    if found.totals:
+        output.say(f"In all: {', '.join(_spell_total(*what, number) for what, number in found.totals.items())}.")
     for remark in found.remarks:
         output.say(f"Note: {remark}.")
+
+
+def _spell_total(act: str, what: str, number: int) -> str:
+    many = {"authority": "authorities", "batch": "batches"}.get(what, f"{what}s")
+    return f"{act} {number:,} {what if number == 1 else many}"
+
+
+def _spell_waiting(names: Sequence[str]) -> str:
+    """How many, and the first of them: a group of hospitals has dozens."""
+    shown = ", ".join(names[:_MOST_SHOWN])
+    more = f" and {len(names) - _MOST_SHOWN} more: `vagus ceremony --dry-run`" if len(names) > _MOST_SHOWN else ""
+    return f"{len(names)} ({shown}{more})" if names else "0"

@@ -43,6 +43,7 @@ class ExistingDeviceRow:
     profile: str
     host_names: tuple[str, ...]
     state: str
+    origin: str | None
 
 
 def list_existing_authorities(connection: Connection, *, at: int) -> tuple[ExistingAuthorityRow, ...]:
@@ -76,12 +77,10 @@ def _is_live(at: int) -> ColumnElement[bool]:
 def list_existing_devices(connection: Connection) -> tuple[ExistingDeviceRow, ...]:
     """Every device of the inventory, narrow."""
     table = devices.c
-    query = select(
-        table.id, table.unit, table.model, table.maker_serial, table.place, table.profile, table.host_names, table.state
-    )
+    plain = (table.id, table.unit, table.model, table.maker_serial, table.place, table.profile)
     return tuple(
-        ExistingDeviceRow(*row[:-2], tuple(json.loads(row[-2])) if row[-2] else (), row[-1])
-        for row in connection.execute(query)
+        ExistingDeviceRow(*row[:-3], tuple(json.loads(row[-3])) if row[-3] else (), *row[-2:])
+        for row in connection.execute(select(*plain, table.host_names, table.state, table.origin))
     )
 
 

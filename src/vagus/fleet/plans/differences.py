@@ -13,6 +13,7 @@ from vagus.fleet.plans.status_urls import check_status_url
 from vagus.policy.plan_files import PlannedBatch, PlannedModel
 from vagus.policy.plans import HospitalPlan, MakerPlan, Plan, PlannedAuthority, PlannedDevice, PlannedUnit
 from vagus.reasons import Reason
+from vagus.records.devices import FROM_MANIFEST, FROM_OPERATOR, FROM_PLAN
 from vagus.records.models import ModelRow
 from vagus.records.plan_rows import ExistingAuthorityRow, ExistingDeviceRow
 
@@ -84,7 +85,17 @@ class Difference:
         """Whether applying the plan changes nothing."""
         return not self.changes
 
+    @property
+    def totals(self) -> Mapping[tuple[Act, str], int]:
+        """How many things of each kind are added, changed and removed; devices each, the plan itself not."""
+        lines = [(one.act, one.what) for one in self.changes if one.what not in {"device", "devices", "plan"}]
+        totals = Counter(lines)
+        totals[Act.ADD, "device"] = len(self.devices)
+        totals[Act.CHANGE, "device"] = len({one.id for one in self.altered} | {moved for moved, _ in self.moved})
+        return {what: number for what, number in totals.items() if number}
 
+
+_MOST_SHOWN = 5
 _IN_USE = frozenset({"requested", "active"})
 
 
@@ -242,10 +253,28 @@ def _device_changes(
     remarks = []
     if elsewhere:
         remarks.append(f"{elsewhere} devices are in another unit than planned: a plan transfers nothing")
-    beyond = len(existing.devices) + len(new) - sum(group.count for group in plan.devices)
-    if beyond:
-        remarks.append(f"{beyond} devices of the inventory are not in the plan: they stay; decommission them singly")
-    return tuple(new), tuple(moved), tuple(remarks)
+    return tuple(new), tuple(moved), (*remarks, *_remark_others(plan, existing))
+
+
+def _remark_others(plan: HospitalPlan, existing: ExistingState) -> Iterator[str]:
+    """Living devices that the plan does not name, by what added them: most are meant to be outside of it."""
+    planned = {(device.model, device.maker_serial) for device in plan.each_device()}
+    others: dict[str | None, list[str]] = {}
+    for (model, serial), one in existing.devices.items():
+        if (model, serial) not in planned and one.state not in HAS_ENDED:
+            others.setdefault(one.origin, []).append(f"{model} {serial}")
+    if lawful := [*others.get(FROM_MANIFEST, ()), *others.get(FROM_OPERATOR, ())]:
+        number = f"{len(lawful):,}"
+        yield f"devices that came by manifest or `vagus device add`, which no plan need name: {number}; they stay"
+    if dropped := sorted(others.get(FROM_PLAN, ())):
+        more = f" and {len(dropped) - _MOST_SHOWN:,} more" if len(dropped) > _MOST_SHOWN else ""
+        yield (
+            f"devices that a plan added and this one does not name: {len(dropped):,} "
+            f"({', '.join(dropped[:_MOST_SHOWN])}{more}); they stay and work as before. Name them again if they are "
+            "missing by mistake; for a single one that has left, see `vagus device state`"
+        )
+    if unknown := others.get(None):
+        yield f"devices that are not in the plan, and what added them is not on record: {len(unknown):,}; they stay"
 
 
 def _check_host_names(plan: HospitalPlan, existing: ExistingState) -> None:

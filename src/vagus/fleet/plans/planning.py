@@ -50,7 +50,7 @@ _Each = TypeVar("_Each")
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What an apply did."""
+    """What an apply did; `authorities` are those of the plan that were missing, with those left to the ceremony."""
 
     authorities: int
     units: int
@@ -123,7 +123,7 @@ class Planning:
         """
         todo = found.difference
         requested = [one for one in todo.authorities if with_offline or not one.kind.is_offline]
-        done = Applied(len(requested), len(todo.units), len(todo.models), len(todo.devices), len(todo.retired))
+        done = Applied(len(todo.authorities), len(todo.units), len(todo.models), len(todo.devices), len(todo.retired))
         if todo.is_empty:
             return done
         # 1. Add units of existing models before the models change: an interrupted apply then finds which devices are
