@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.simulator.enrolment import Site, new_site, peer
+from tests.simulator.enrolment import Site, new_site, peer, request
 from tests.simulator.installation import BY, GROUP
 from tests.simulator.installation import ICU as PLANNED
 from tests.simulator.refusals import refuses
@@ -17,10 +17,12 @@ from tests.simulator.stock import ER
 from tests.x509 import chains
 from tests.x509.chains import AT, CA_USAGE, CLIENT_AUTH, DAY, Ext, Listed, Made, basic, purposes, san
 from vagus.errors import Conflict, Malformed, VagusError
-from vagus.fleet.admission import Admission, ListenerRules, Validators
+from vagus.fleet.admission import Admission, Admitted, ListenerRules, Validators
 from vagus.fleet.database_status import DatabaseStatus
 from vagus.fleet.device_anchors import device_anchors
 from vagus.fleet.earlier_certificates import TakeInReport, take_in
+from vagus.fleet.enrolment.enrol import EnrolmentRequest, Kind
+from vagus.fleet.enrolment.evidence import CurrentCertificate
 from vagus.fleet.lifecycle import DeviceState
 from vagus.policy.values import Function
 from vagus.reasons import Reason
@@ -28,6 +30,7 @@ from vagus.records.authorities import find_generation, list_authorities
 from vagus.records.devices import DeviceRow, find_device
 from vagus.trust.validation import Validator
 from vagus.wire.openssl_index import IndexLine, decode_index
+from vagus.x509.certificates import decode_certificate
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.pem import encode_certificates
 
@@ -67,19 +70,23 @@ class OldUnit:
         files = [(f"{number}.pem", one.der) for number, one in enumerate(made)]
         return take_in(self.site.stock.writer, row, files, index, at=self.site.stock.clock.now(), by=BY)
 
-    def admit(self, made: Made, rules: ListenerRules = RULES) -> str | Reason:
-        """The device that a gateway admits, or why it refuses."""
+    def admitted(self, made: Made, rules: ListenerRules = RULES) -> Admitted:
+        """The verdict of a listener with the anchors that listeners have."""
         stock = self.site.stock
         status = DatabaseStatus(stock.database, self.site.follower, bound=timedelta(hours=24))
         anchors, known = device_anchors(stock.read(list_authorities), "h1", sorted(rules.units or ()), GROUP)
         validators = Validators(Validator(anchors, status, known=known))
         admission = Admission(stock.database, stock.pack, stock.clock, validators, find_earlier=status.find_earlier)
+        return admission.admit(peer(made.der, self.ca.der, OLD_ROOT.der), rules)
+
+    def admit(self, made: Made, rules: ListenerRules = RULES) -> str | Reason:
+        """The device that a gateway admits, or why it refuses."""
         try:
-            admitted = admission.admit(peer(made.der, self.ca.der, OLD_ROOT.der), rules)
+            device = self.admitted(made, rules).device
         except VagusError as refusal:
             return refusal.reason
-        assert admitted.device is not None
-        return admitted.device.maker_serial
+        assert device is not None
+        return device.maker_serial
 
     def add(self, serial: str, **more: Any) -> DeviceRow:
         return self.site.stock.add(serial, **more)
@@ -119,6 +126,22 @@ def test_a_device_goes_on_by_its_earlier_certificate(old: OldUnit, way: str) -> 
     assert old.admit(twin) is Reason.NOT_ISSUED, "these bytes alone"
     other = ListenerRules(function=Function.TELEMETRY, group_domain=GROUP, units=frozenset({"h1/er"}))
     assert old.admit(made, other) in {Reason.NO_PATH, Reason.WRONG_COMPARTMENT}
+
+
+def test_with_an_earlier_certificate_a_device_enrols_anew_and_does_not_renew(old: OldUnit) -> None:
+    """Its next certificate has other names, and a renewal keeps the names (RFC 7030 4.2.2)."""
+    pump = old.add("SN-1")
+    made = old.issue("CN=SN-1", "pump.old.example")
+    old.import_ca()
+    assert not old.take(made).refused
+    rules = ListenerRules(function=None, group_domain=GROUP, units=frozenset({"h1/icu"}), needs_certificate=False)
+    evidence, at = CurrentCertificate(old.admitted(made, rules)), old.site.stock.clock.now()
+    same = request(subject=made.der, dns_names=("pump.old.example",))
+    with refuses(Reason.NAMES_CHANGED, Conflict):
+        old.site.enrolment.enrol(EnrolmentRequest(csr=same, kind=Kind.RENEW, evidence=evidence, protocol="est"), at)
+    asked = EnrolmentRequest(csr=request(), kind=Kind.ENROL, evidence=evidence, protocol="est")
+    issued = old.site.enrolment.enrol(asked, at)
+    assert decode_certificate(issued.der).names.dns == (old.site.name(pump),)
 
 
 def test_a_revoked_one_is_refused_with_its_reason_and_later_revocations_count(old: OldUnit) -> None:
@@ -209,6 +232,7 @@ def test_an_index_revokes_what_it_revokes_and_names_what_has_no_file(old: OldUni
         f"V\t290101000000Z\t\t{known.parsed.serial:X}\tunknown\t/CN=SN-1\n"
         f"R\t290101000000Z\t260102030405Z,keyCompromise\t{gone.parsed.serial:X}\tunknown\t/CN=SN-3\n"
         "V\t290101000000Z\t\tABCD\tunknown\t/CN=SN-9\n"
+        "E\t250101000000Z\t\tABCE\tunknown\t/CN=SN-10\nV\t250101000000Z\t\tABCF\tunknown\t/CN=SN-11\n"
     )
     old.import_ca()
     report = old.take(known, unknown, gone, index=decode_index(index.encode()))
@@ -241,6 +265,7 @@ def test_an_authority_that_was_made_here_takes_in_nothing(old: OldUnit) -> None:
         "R\t290101000000Z\t260101000000Z,boredom\t01\tunknown\t/CN=a",
         "V\t290101000000Z\t260101000000Z\t01\tunknown\t/CN=a",
         "V 290101000000Z 01 unknown /CN=a",
+        "V\tsome day\t\t01\tunknown\t/CN=a",
     ],
 )
 def test_an_index_with_a_line_that_may_hide_a_revocation_is_refused_whole(line: str) -> None:
@@ -256,6 +281,6 @@ def test_openssl_words_for_reasons_are_read() -> None:
             ("260102030405Z", "260102030405Z,holdInstruction,holdInstructionReject", "20260102030405Z,CAkeyTime,x"), 1
         )
     )
-    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    at, end = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), datetime(2029, 1, 1, tzinfo=UTC)
     expected = (RevocationReason.UNSPECIFIED, RevocationReason.CERTIFICATE_HOLD, RevocationReason.CA_COMPROMISE)
-    assert decode_index(lines.encode()) == tuple(IndexLine(n, at, reason) for n, reason in enumerate(expected, 1))
+    assert decode_index(lines.encode()) == tuple(IndexLine(n, end, at, reason) for n, reason in enumerate(expected, 1))

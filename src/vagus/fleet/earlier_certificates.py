@@ -99,7 +99,8 @@ def take_in(
     for first in range(0, len(good), _PART):
         done += writer.submit(partial(_write_part, issuer, good[first : first + _PART], by)).result()
     present = {one.serial for one in done}
-    missing = [one.serial for one in index or () if one.revoked_at is None and one.serial not in present]
+    living = [one.serial for one in index or () if one.revoked_at is None and one.not_after > at]
+    missing = [serial for serial in living if serial not in present]
     message = "the index names it, and no file has it; add the certificate's file"
     done += [TakenIn("", serial, None, Reason.NOT_FOUND, message) for serial in missing]
     return TakeInReport(tuple(done), revoked)

@@ -24,9 +24,10 @@ _REASONS = {one.spelling.lower(): one for one in RevocationReason} | {
 
 @dataclass(frozen=True, slots=True)
 class IndexLine:
-    """One certificate: its serial, and since when and why it is revoked, if it is."""
+    """One certificate: its serial and end, and since when and why it is revoked, if it is."""
 
     serial: int
+    not_after: datetime
     revoked_at: datetime | None = None
     reason: RevocationReason = RevocationReason.UNSPECIFIED
 
@@ -43,20 +44,26 @@ def _decode_line(line: bytes, number: int) -> IndexLine:
     columns = line.decode("utf-8", "replace").rstrip("\r").split("\t")
     if len(columns) != _COLUMNS:
         _refuse(number, f"{len(columns)} columns, and it has {_COLUMNS} with tabs between them")
-    state, _, revoked, digits, *_ = columns
+    state, end, revoked, digits, *_ = columns
     if not 0 < len(digits) <= 40 or not set(digits) <= set(string.hexdigits):
         _refuse(number, f"{digits[:50]!r} for a serial in hexadecimal")
+    not_after = _moment(end, number)
     if state in {"V", "E"} and not revoked:
-        return IndexLine(int(digits, 16))
+        return IndexLine(int(digits, 16), not_after)
     date, _, words = revoked.partition(",")
     reason = _REASONS.get(words.partition(",")[0].lower())
     if state != "R" or reason in {None, RevocationReason.REMOVE_FROM_CRL}:
         _refuse(number, f"{state!r} and {revoked[:50]!r} for a state (V, E, R) and a date with a reason")
-    tag = der.UTC_TIME if len(date) == len("YYMMDDHHMMSSZ") else der.GENERALIZED_TIME
+    return IndexLine(int(digits, 16), not_after, _moment(date, number), reason)
+
+
+def _moment(text: str, number: int) -> datetime:
+    raw = text.encode()
+    tag = der.UTC_TIME if len(raw) == len("YYMMDDHHMMSSZ") else der.GENERALIZED_TIME
     try:
-        return IndexLine(int(digits, 16), der.time_value(date.encode(), tag, 0, len(date.encode()), "a date"), reason)
+        return der.time_value(raw, tag, 0, len(raw), "a date")
     except Malformed:
-        _refuse(number, f"{date[:50]!r} for the date of a revocation")
+        _refuse(number, f"{text[:50]!r} for a date")
 
 
 def _refuse(number: int, found: str) -> NoReturn:
