@@ -277,3 +277,27 @@ def test_an_import_says_which_profiles_the_ca_can_issue_no_more(
     assert "h1/icu#2 ends too soon for certificates of bedside, " in said.err
     assert "vagus ca roll h1/icu" in said.err
     assert "life-support" not in said.err, "these last a year"
+
+
+@pytest.mark.parametrize(
+    ("extension", "reason"),
+    [
+        ("extendedKeyUsage=emailProtection", "ROLE_FORBIDDEN"),
+        ("nameConstraints=critical,permitted;DNS:old.example", "NAME_CONSTRAINT"),
+        ("extendedKeyUsage=clientAuth", None),
+        ("nameConstraints=critical,permitted;DNS:icu.h1.test.example", None),
+    ],
+)
+def test_a_ca_is_imported_exactly_if_gateways_would_admit_its_devices(
+    fresh: Path, tmp_path: Path, old_unit: tuple[str, ...], extension: str, reason: str | None
+) -> None:
+    (tmp_path / "odd.cnf").write_text(f"{EXTENSIONS}{extension}\n")
+    signed = ("-CA", "root.pem", "-CAkey", "root.key", "-extfile", "odd.cnf", "-extensions", "ca", "-days", "4000")
+    openssl(tmp_path, "x509", "-req", "-in", "ca.csr", *signed, "-out", "odd.pem")
+    words = ("ca", "import", "h1/icu", str(tmp_path / "odd.pem"), *old_unit[2:])
+    if reason is None:
+        assert done(fresh, *words, "--json").facts["authority"] == "h1/icu#2"
+        return
+    denied(fresh, 1, reason, *words, says=("our own gateways would refuse", "have the CA certified anew"))
+    assert "h1/icu#2" not in done(fresh, "ca", "list").out
+    done(fresh, "audit", "verify")
