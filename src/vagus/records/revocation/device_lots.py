@@ -80,7 +80,12 @@ def lot_of(connection: Connection, selection: Selection) -> DeviceLot | None:
     """The devices that a selection names; None for one that names certificates by what only certificates have."""
     by_certificate = selection.leaves or selection.profile or selection.spki_sha256 or selection.issued_from
     is_by_authority = bool(selection.authority_ids) and not selection.of_devices
-    if by_certificate or is_by_authority or not all(one.startswith(_DEVICE) for one in selection.owners):
+    if (
+        by_certificate
+        or selection.owner_ranges
+        or is_by_authority
+        or not all(one.startswith(_DEVICE) for one in selection.owners)
+    ):
         return None
     ids = set(selection.authority_ids)
     return DeviceLot(
