@@ -73,6 +73,8 @@ lock:
 	$(LOCK) pyproject.toml --extra postgres --extra hsm --extra reports -c requirements/development.txt -o requirements/optional.txt
 	$(LOCK) requirements/agent.in -c requirements/development.txt -o requirements/agent.txt
 	$(LOCK) requirements/interop-openssl.in -o requirements/interop-openssl.txt
+	$(LOCK) requirements/interop-java-17.in -o requirements/interop-java-17.txt
+	$(LOCK) requirements/interop-java-25.in -o requirements/interop-java-25.txt
 	$(LOCK) requirements/build.in -o requirements/build.txt
 
 missing:

