@@ -251,7 +251,10 @@ def test_a_list_selects_and_its_faults_are_told_with_file_and_line(line: Line) -
         line.put(serial)
     listed = line.requests / "lot.csv"
     listed.write_bytes(f"\ufeffno;serial\r\n1;{A}\r\n2;{C}\r\n".encode())
-    assert set(states(line.sign("--serials", str(listed)))) == {f"{A}.csr", f"{C}.csr"}
+    found = line.sign("--serials", str(listed))
+    assert (set(states(found)), found["left_alone"]) == ({f"{A}.csr", f"{C}.csr"}, 2), "another device's, and the list"
+    (line.requests / f"{B}.pem").write_bytes(b"not called as a request")
+    assert [line.sign(*words)["left_alone"] for words in (("--batch", "first"), ())] == [2, 2]
     for content, words in ((f"{A}\n{A}\n", "line 2"), ("", "no serial number"), (f"{A}\n{'9' * 70}\n", "1-64")):
         listed.write_text(content)
         says = (f"{listed}: ", words)

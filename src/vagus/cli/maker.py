@@ -120,6 +120,7 @@ def make_idevids(
         "issued": states.count("signed"),
         **{state: states.count(state) for state in ("known", "refused")},
         "without_request": len(chosen) - len({row["serial"] for row in rows if chosen.find(str(row["serial"]))}),
+        "left_alone": 0 if requests is None else len(_list_names(requests) - {row["file"] for row in rows}),
         "folder": str(out),
     }
     _report(rows, facts, is_csv=csv, is_json=json)
@@ -271,6 +272,10 @@ def _find_files(folder: Path, selection: LineSelection, chosen: ChosenSerials) -
     missing = set(selection.serials) - {path.stem for path in meant}
     meant += [folder / f"{one}.csr" for one in sorted(missing)]
     return [LineFile(path.name, path.stem, partial(_load_request, path)) for path in meant]
+
+
+def _list_names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def _load_request(path: Path) -> bytes:

@@ -9,7 +9,6 @@ from itertools import dropwhile, islice
 from typing import TYPE_CHECKING
 
 from vagus.errors import Conflict, LimitExceeded, Malformed
-from vagus.fleet.expiry import shown_state
 from vagus.fleet.line.selection import ChosenSerials, LineSelection, PlannedSerial, owner_of, serial_of
 from vagus.fleet.line.signing import IDevIDLine, model_in
 from vagus.fleet.manifests import MadeDevice, MadeModel, Manifest
@@ -24,7 +23,7 @@ from vagus.records.certificates import HELD, REVOKED, CertificateRow, list_birth
 from vagus.records.plan_rows import list_fingerprints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from vagus.fleet.line.signing import LineFile, LineOutcome
     from vagus.operations.actor import Actor
@@ -59,7 +58,7 @@ class LineDevice:
 
 @dataclass(frozen=True, slots=True)
 class LotCount:
-    """A batch of the plan, and how many of its devices are certified; `states` are those of newest certificates."""
+    """A batch of the plan: how many of its devices are certified, and of how many the newest one is revoked or held."""
 
     lot: str
     model: str
@@ -67,22 +66,9 @@ class LotCount:
     last: str
     devices: int
     certified: int
-    states: Mapping[str, int]
-
-    @property
-    def revoked(self) -> int:
-        """Devices whose newest certificate is revoked."""
-        return self.states.get(REVOKED, 0)
-
-    @property
-    def held(self) -> int:
-        """Devices whose newest certificate is on hold."""
-        return self.states.get(HELD, 0)
-
-    @property
-    def without_certificate(self) -> int:
-        """Devices that have none yet."""
-        return self.devices - self.certified
+    revoked: int
+    held: int
+    without_certificate: int
 
 
 class MakerLine(Acts):
@@ -145,14 +131,14 @@ class MakerLine(Acts):
         """How far these batches of the plan are, all of them where none is named. Raises as `choose`."""
         check_may(actor, Act.READ_IDEVIDS)
         plan = self._plan()
-        chosen, at = ChosenSerials(plan, LineSelection(lots=lots)), int(self.components.clock.now().timestamp())
-        found = []
+        chosen, found = ChosenSerials(plan, LineSelection(lots=lots)), []
         with self.components.database.reading() as connection:
             for lot in chosen.lots:
                 births = list_births(connection, [owner_of(one) for one in plan.serials(lot)])
-                states = Counter(shown_state(rows[-1].state, rows[-1].not_after, at=at) for rows in births.values())
+                states = Counter(rows[-1].state for rows in births.values())
                 first, last = plan.serial(lot, lot.first), plan.serial(lot, lot.first + lot.count - 1)
-                found.append(LotCount(lot.name, lot.model, first, last, lot.count, len(births), states))
+                counts = (len(births), states[REVOKED], states[HELD], lot.count - len(births))
+                found.append(LotCount(lot.name, lot.model, first, last, lot.count, *counts))
         return tuple(found)
 
     def find_targets(self, actor: Actor, selection: LineSelection) -> tuple[RevocationTarget, int]:
