@@ -169,7 +169,7 @@ class Maker:
         requests, out = self.folder / f"requests-{serial}", self.folder / f"out-{serial}"
         requests.mkdir()
         (requests / f"{serial}.csr").write_bytes(request)
-        words = ("--requests", str(requests), "--out", str(out), "--serial", serial)
+        words = ("--requests", str(requests), "--out", str(out), "--serial", serial, "--ignore-names")
         outcome = run(self.folder / "maker", "maker", "make-idevids", *words)
         certificate = out / serial / "certificate.pem"
         return outcome, certificate.read_bytes() if certificate.is_file() else None
