@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from vagus.durable_files import PRIVATE_FOLDER, replace_durably
 from vagus.errors import Conflict, IntegrityFailure, Malformed, Misconfigured, NotTrusted, Unavailable, VagusError
 from vagus.reasons import Reason
+from vagus.texts import decode_text
 from vagus_agent.keys import DeviceKeyAlgorithm, build_idevid_request, decode_key, make_key
 from vagus_agent.outcomes import Exit
 from vagus_agent.renewal import renewal_moment, retry_wait
@@ -271,11 +272,11 @@ def _load_token(source: str | None) -> Token | None:
         match kind:
             case "fd":
                 with os.fdopen(int(where), "rb") as file:
-                    text = file.read(_MAX_TOKEN + 1).decode("ascii").strip()
+                    text = decode_text(file.read(_MAX_TOKEN + 1)).strip()
             case "file":
                 with Path(where).open("rb") as file:
                     _check_private(file.fileno(), where)
-                    text = file.read(_MAX_TOKEN + 1).decode("ascii").strip()
+                    text = decode_text(file.read(_MAX_TOKEN + 1)).strip()
             case "env":
                 text = os.environ.pop(where)
             case _:
@@ -283,7 +284,7 @@ def _load_token(source: str | None) -> Token | None:
     except (OSError, ValueError, KeyError):
         msg = "--token names a source (fd:3, file:/path or env:NAME) that holds no token; write the token there"
         raise Misconfigured(Reason.BAD_ARGUMENT, msg) from None
-    if not 0 < len(text) <= _MAX_TOKEN or not text.isprintable():
+    if not 0 < len(text) <= _MAX_TOKEN or not (text.isascii() and text.isprintable()):
         msg = f"the enrolment token has {len(text)} characters; 1-{_MAX_TOKEN} printable ones are possible"
         raise Misconfigured(Reason.BAD_ARGUMENT, msg)
     return Token(text)

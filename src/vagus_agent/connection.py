@@ -103,7 +103,7 @@ class Channel:
 
         Raises what HttpExchange, `send` and `receive` raise.
         """
-        exchange = HttpExchange(method, path, self.route.name, headers=headers, body=body)
+        exchange = HttpExchange(method, path, self.route.host, headers=headers, body=body)
         self.send(exchange.request)
         deadline = time.monotonic() + self._patience.response
         self.is_reusable = False

@@ -28,7 +28,7 @@ class PlainExchange:
     ) -> Response:
         """The response. Raises Unavailable(UPSTREAM_UNREACHABLE, TIME_OUT) and what HttpExchange raises."""
         fields = {**(headers or {}), "Connection": "close"}
-        exchange = HttpExchange(method, path, self._route.name, headers=fields, body=body)
+        exchange = HttpExchange(method, path, self._route.host, headers=fields, body=body)
         deadline = time.monotonic() + self._patience.response
         address = (self._route.address, self._route.port)
         with (

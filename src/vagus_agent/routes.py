@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vagus.addresses import join_address, spell_host, split_address
 from vagus.errors import Malformed, Unavailable
 from vagus.reasons import Reason
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROUTE = re.compile(
-    r"(?:(?P<scheme>https|tcp)://)?(?P<name>[a-z0-9.-]{1,253}|\[[0-9a-f:]{2,39}\])"
-    r"(?:=(?P<address>[A-Za-z0-9.-]{1,253}|\[[0-9a-f:]{2,39}\]))?:(?P<port>[0-9]{1,5})\Z"
+    r"(?:(?P<scheme>https|tcp)://)?(?P<name>[a-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?:=(?P<address>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]))?:(?P<port>[0-9]{1,5})\Z"
 )
 
 
@@ -35,15 +36,28 @@ class Route:
         Raises Malformed(BAD_ARGUMENT).
         """
         match = _ROUTE.match(text.strip())
-        if match is None or not 0 < int(match["port"]) < 65536:
+        try:
+            if match is None or not (port := int(match["port"])):
+                raise ValueError(text)
+            name, _ = split_address(f"{match['name']}:{port}")
+            # the dot of the DNS root is spelling, and in no certificate
+            name = name.removesuffix(".")
+            address = split_address(f"{match['address']}:{port}")[0] if match["address"] else name
+        except ValueError as fault:
             msg = f"server address {text!r} is not [https://|tcp://]name[=address]:port, as in enrol.h1.example:8443"
-            raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
-        name = match["name"].strip("[]").removesuffix(".")  # the dot of the DNS root is spelling, and in no certificate
-        return cls(name, (match["address"] or name).strip("[]"), int(match["port"]), match["scheme"] == "tcp")
+            msg = f"{msg} or enrol.h1.example=[2001:db8::7]:8443"
+            raise Malformed(Reason.BAD_ARGUMENT, msg, value=text) from fault
+        return cls(name, address, port, match["scheme"] == "tcp")
+
+    @property
+    def host(self) -> str:
+        """What a Host field names (RFC 9110 7.2), an IPv6 address in brackets."""
+        return spell_host(self.name)
 
     def __str__(self) -> str:
-        where = self.name if self.name == self.address else f"{self.name}={self.address}"
-        return f"{'tcp://' if self.is_raw else ''}{where}:{self.port}"
+        """As `parse` reads it back."""
+        named = "" if self.name == self.address else f"{self.host}="
+        return f"{'tcp://' if self.is_raw else ''}{named}{join_address(self.address, self.port)}"
 
     @contextmanager
     def reaching(self) -> Iterator[None]:

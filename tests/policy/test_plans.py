@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,33 @@ def test_a_maker_plan_serves_status_alone() -> None:
     text = (EXAMPLES / "maker.toml").read_text().replace('kind = "status"', 'kind = "enrolment"')
     with pytest.raises(Misconfigured, match="status alone"):
         decode(text)
+
+
+@pytest.mark.parametrize("key", ['"Test Group"', '"First"', '"Emergency"', '"Maker"'])
+@pytest.mark.parametrize("unseen", [r"\u202e", r"\u200f", r"\u00ad", r"\u00a0", r"\u0085", r"\u3164", r"\u2028"])
+def test_a_title_with_a_character_that_is_not_visible_is_refused_unless_it_is_in_force(key: str, unseen: str) -> None:
+    text = SMALL.replace(key, f'{key[:-1]}{unseen}x"')
+    with refuses(Reason.BAD_PLAN, match=re.escape(f"U+{unseen[2:].upper()}")):
+        decode(text)
+    decode_plan(text.encode(), "plan.toml", is_adopted=True)
+    decode(SMALL.replace(key, f'{key[:-1]} é 病院 مستشفى"'))
+
+
+@pytest.mark.parametrize("title", [" First", "First ", "", "x" * 65])
+def test_a_title_that_no_subject_can_have_is_refused(title: str) -> None:
+    with refuses(Reason.BAD_PLAN, match=r"hospitals\[0\]\.title"):
+        decode(SMALL.replace('"First"', f'"{title}"'))
+
+
+def test_a_byte_order_mark_is_passed_over_and_utf_16_is_named() -> None:
+    plan = decode_plan(b"\xef\xbb\xbf" + SMALL.encode(), "plan.toml")
+    assert plan.listeners == small().listeners
+    with refuses(Reason.BAD_PLAN, match="it is UTF-16; save the file as UTF-8"):
+        decode_plan(SMALL.encode("utf-16"), "plan.toml")
+
+
+def test_a_status_url_may_name_an_ipv6_address_in_brackets() -> None:
+    named = "http://status.test.example:8080/pki"
+    assert decode(SMALL.replace(named, "http://[2001:db8::1]:8080/pki")).status_url == "http://[2001:db8::1]:8080/pki"
+    for odd in ("http://[2001:db8:::1]", "http://2001:db8::1", "http://[status]", "http://[::1"):
+        assert reason_of(decode, SMALL.replace(named, odd), error=Misconfigured) is Reason.BAD_PLAN

@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from vagus.addresses import split_address
+
 _ROOT = Path(__file__).parents[2]
 SOURCES = [str(_ROOT / "src"), str(_ROOT)]
 PATIENCE = 60
@@ -40,8 +42,7 @@ class Served:
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
         """Host and port of each listener."""
-        found = {name: address.rpartition(":") for name, address in self.ready["listeners"].items()}
-        return {name: (host, int(port)) for name, (host, _, port) in found.items()}
+        return {name: split_address(address) for name, address in self.ready["listeners"].items()}
 
     @property
     def issuers(self) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
+from vagus.addresses import split_address
 from vagus.errors import Malformed
 from vagus.reasons import Reason
 
@@ -75,11 +77,12 @@ def open_installation(context: typer.Context, sources: Sequence[str] | None = No
 
 def decode_address(text: str) -> tuple[str, int]:
     """HOST:PORT as a pair. Raises Malformed(BAD_ARGUMENT)."""
-    host, _, port = text.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        msg = f"{text!r} is no address; write HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080"
-        raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
-    return host.strip("[]"), int(port)
+    with suppress(ValueError):
+        host, port = split_address(text)
+        if port:
+            return host, port
+    msg = f"{text!r} is no address; write HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080"
+    raise Malformed(Reason.BAD_ARGUMENT, msg, value=text)
 
 
 def decode_moment(text: str, option: str) -> datetime:

@@ -29,6 +29,7 @@ from vagus.records.models import find_model
 from vagus.records.revocation.device_lots import list_lot_locks
 from vagus.records.tokens import expire_tokens_of
 from vagus.records.units import find_unit
+from vagus.texts import find_unseen
 from vagus.x509.crls.building import RevocationReason
 from vagus.x509.paths.identity import decode_host
 
@@ -176,7 +177,7 @@ def add_device(batch: Batch, new: NewDevice, device_id: DeviceId, *, by: str) ->
         msg = f"device model {new.model!r} is not in the inventory; add it to the plan and apply the plan"
         raise Malformed(Reason.BAD_ARGUMENT, msg, model=new.model)
     check_unit(connection, new.unit)
-    if not 0 < len(new.maker_serial) <= _LONGEST_SERIAL or not new.maker_serial.isprintable():
+    if not 0 < len(new.maker_serial) <= _LONGEST_SERIAL or find_unseen(new.maker_serial):
         msg = f"maker serial {new.maker_serial!r} is not 1-{_LONGEST_SERIAL} printable characters; correct it"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
     _check_text("place", new.place)
@@ -242,7 +243,7 @@ def _log_hold(batch: Batch, device_id: DeviceId, *, is_held: bool, by: str) -> N
 
 def _check_text(what: str, text: str | None) -> None:
     """Raises Malformed(BAD_ARGUMENT): stored text is shown on terminals, so it has no control characters."""
-    if text is not None and not (len(text) <= _LONGEST_PLACE and text.isprintable()):
+    if text is not None and not (len(text) <= _LONGEST_PLACE and find_unseen(text) is None):
         msg = f"{what} {text[:40]!r} is not up to {_LONGEST_PLACE} printable characters; correct it"
         raise Malformed(Reason.BAD_ARGUMENT, msg)
 

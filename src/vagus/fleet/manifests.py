@@ -25,6 +25,7 @@ from vagus.records.devices import FROM_MANIFEST, DeviceRow
 from vagus.records.engine.writer import Batch
 from vagus.records.models import MakerAnchorRow, ModelRow, find_model, put_maker_anchor
 from vagus.records.plan_rows import list_known_serials
+from vagus.texts import find_unseen
 
 FORMAT = 1
 KIND = "vagus-manifest"
@@ -228,7 +229,7 @@ class ManifestImport:
 
 
 def _word(value: object) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= 80 or not value.isprintable():
+    if not isinstance(value, str) or not 0 < len(value) <= 80 or find_unseen(value):
         raise _bad(f"value {value!r:.100} of the manifest is not 1-80 printable characters")
     return value
 

@@ -30,6 +30,7 @@ from urllib.parse import quote
 
 from vagus.errors import Malformed, Misconfigured
 from vagus.reasons import Reason
+from vagus.texts import without_mark
 
 _PROGRAM = "vagus"
 _EXTRAS = frozenset({"postgres", "hsm", "reports"})
@@ -57,7 +58,7 @@ def decode_lock(raw: bytes) -> Lock:
 
     Raises Malformed(BAD_ARGUMENT) for a file without any.
     """
-    lines = raw.decode("utf-8", "replace").replace("\\\r\n", " ").replace("\\\n", " ").splitlines()
+    lines = without_mark(raw).decode("utf-8", "replace").replace("\\\r\n", " ").replace("\\\n", " ").splitlines()
     found = ((_PIN.match(line), tuple(sorted(_HASH.findall(line)))) for line in lines)
     lock = {_normal(pin[1]): (pin[2], hashes) for pin, hashes in found if pin is not None and hashes}
     if not lock:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
+from vagus.texts import decode_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,20 +63,26 @@ def decode_tables(raw: bytes, file: str, reason: Reason) -> dict[str, object]:
         msg = f"{file}: a key has more than {_MOST_PARTS} parts with dots between; no file here needs more than three"
         raise Misconfigured(reason, msg, file=file)
     try:
-        return tomllib.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError as fault:
-        msg = f"{file}: byte {fault.start} is not UTF-8; save the file as UTF-8"
-        raise Misconfigured(reason, msg, file=file) from fault
+        text = decode_text(raw)
+    except ValueError as fault:
+        raise Misconfigured(reason, f"{file}: {fault}", file=file) from fault
+    try:
+        return tomllib.loads(text)
     # tomllib raises a plain ValueError for an integer of more than 4,300 digits.
     except (ValueError, RecursionError) as fault:
         msg = f"{file}: not TOML: {fault or 'nested too deeply'}; correct the line"
         raise Misconfigured(reason, msg, file=file) from fault
 
 
-def check_tables(tables: dict[str, object], file: str, model: type[Model], reason: Reason) -> Model:
-    """Plain tables as a checked model. Raises Misconfigured(reason) with every finding."""
+def check_tables(
+    tables: dict[str, object], file: str, model: type[Model], reason: Reason, *, is_adopted: bool = False
+) -> Model:
+    """Plain tables as a checked model. Raises Misconfigured(reason) with every finding.
+
+    `is_adopted`: an earlier release may have accepted the file, so its words are not judged again.
+    """
     try:
-        return model.model_validate(tables)
+        return model.model_validate(tables, context=not is_adopted)
     except ValidationError as fault:
         raise _misconfigured(fault, file, reason) from fault
 

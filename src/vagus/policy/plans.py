@@ -214,20 +214,26 @@ def _counter_of(serial: str) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else -1
 
 
-def load_plan(path: Path) -> Plan:
+def load_plan(path: Path, *, is_adopted: bool = False) -> Plan:
     """The plan in a TOML file. Raises Misconfigured(BAD_PLAN) naming file, key and remedy."""
-    return decode_plan(read_document(path, Reason.BAD_PLAN), str(path))
+    return decode_plan(read_document(path, Reason.BAD_PLAN), str(path), is_adopted=is_adopted)
 
 
-def decode_plan(raw: bytes, file: str) -> Plan:
-    """The plan in the bytes of a TOML file, which messages call `file`. Raises Misconfigured(BAD_PLAN)."""
+def decode_plan(raw: bytes, file: str, *, is_adopted: bool = False) -> Plan:
+    """The plan in the bytes of a TOML file, which messages call `file`. Raises Misconfigured(BAD_PLAN).
+
+    `is_adopted`: it is in force, maybe since an earlier release. Its words are not judged again, because a process must
+    start with it.
+    """
     tables = decode_tables(raw, file, Reason.BAD_PLAN)
     digest = hashlib.sha256(raw).digest()
     match tables.get("kind"):
         case "hospital":
-            return _HospitalReader(file).read(check_tables(tables, file, HospitalFile, Reason.BAD_PLAN), digest)
+            found = check_tables(tables, file, HospitalFile, Reason.BAD_PLAN, is_adopted=is_adopted)
+            return _HospitalReader(file).read(found, digest)
         case "maker":
-            return _MakerReader(file).read(check_tables(tables, file, MakerFile, Reason.BAD_PLAN), digest)
+            made = check_tables(tables, file, MakerFile, Reason.BAD_PLAN, is_adopted=is_adopted)
+            return _MakerReader(file).read(made, digest)
         case other:
             msg = f"{file}: kind: {other!r} is not 'hospital' or 'maker'; say which plan this is"
             raise Misconfigured(Reason.BAD_PLAN, msg, file=file, key="kind")

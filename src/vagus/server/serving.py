@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from vagus.addresses import join_address, split_address
 from vagus.authority.crls.files import CrlFiles
 from vagus.authority.crls.published import FRESH_SECONDS, PublishedCrls
 from vagus.authority.ocsp.responders import OCSP_KEYSTORE, open_responders
@@ -28,7 +29,6 @@ from vagus.events.log import EventLog
 from vagus.jobs.kinds import work_part
 from vagus.jobs.part import Parts
 from vagus.ledger.gateway_lines import FOLDER
-from vagus.policy.plan_files import split_address
 from vagus.reasons import Reason
 from vagus.server.certificate_ends import CertificateEnds
 from vagus.server.certificate_renewal import CertificateRenewal, make_responder_renewal, renew_responders
@@ -118,7 +118,7 @@ def serve(
             raise Conflict(Reason.BAD_PLAN, msg)
 
         def announce() -> None:
-            bound = {name: f"{host}:{port}" for name, (host, port) in listeners.addresses.items()}
+            bound = {name: join_address(*address) for name, address in listeners.addresses.items()}
             ready({"ready": True, "listeners": bound, "issuers": sorted(one.reference for one in issuers.every())})
             notify("READY=1")
 

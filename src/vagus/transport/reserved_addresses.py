@@ -6,6 +6,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Self
 
+from vagus.addresses import join_address
 from vagus.errors import Misconfigured
 from vagus.reasons import Reason
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def not_bound(name: str, address: tuple[str, int], error: OSError) -> Misconfigured:
     """What is raised for a listener whose address cannot be bound."""
-    msg = f"listener {name} cannot listen on {address[0]}:{address[1]} ({error.strerror or error})"
+    msg = f"listener {name} cannot listen on {join_address(*address)} ({error.strerror or error})"
     if error.errno == errno.EADDRINUSE:
         msg = f"{msg}; end another `vagus serve` on this address, or choose a free address"
     where = "its address is in the plan, or under [serve] in vagus.toml"

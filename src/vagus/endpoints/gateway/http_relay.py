@@ -267,9 +267,8 @@ class _Exchange:
             await asyncio.gather(coming, sent, return_exceptions=True)
 
     def _late(self, what: str, seconds: float) -> Unavailable:
-        where = f"{self._upstream.host}:{self._upstream.port}"
         return Unavailable(
-            Reason.UPSTREAM_TIME_OUT, f"{where} behind this gateway did not send {what} within {seconds:g} s"
+            Reason.UPSTREAM_TIME_OUT, f"{self._upstream} behind this gateway did not send {what} within {seconds:g} s"
         )
 
 

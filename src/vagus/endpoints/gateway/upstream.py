@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import httptools
 
+from vagus.addresses import join_address
 from vagus.errors import Unavailable
 from vagus.reasons import Reason
 
@@ -33,13 +34,16 @@ class Upstream:
     idle_per_peer: int = 2
     """For HTTP: connections kept for the next request of the same peer; never shared between peers."""
 
+    def __str__(self) -> str:
+        return join_address(self.host, self.port)
+
 
 def unreachable(upstream: Upstream, error: Exception) -> Unavailable:
     """The error for an upstream that took no connection."""
     what = "no response" if isinstance(error, TimeoutError) else str(getattr(error, "strerror", None) or error)
     return Unavailable(
         Reason.UPSTREAM_UNREACHABLE,
-        f"{upstream.host}:{upstream.port} behind this gateway takes no connection ({what}); try again later",
+        f"{upstream} behind this gateway takes no connection ({what}); try again later",
     )
 
 

@@ -163,7 +163,7 @@ class Planning:
                     msg = f"plan file {self._adopted} is missing here, though a plan is in force"
                     msg = f"{msg}; copy it from the host that applied it"
             raise Conflict(Reason.CEREMONY_NEEDED, msg)
-        return load_plan(self._adopted)
+        return load_plan(self._adopted, is_adopted=True)
 
     def load_served(self) -> Plan:
         """The plan in force, to sign and serve by.

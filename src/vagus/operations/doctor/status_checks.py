@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vagus.addresses import join_address
 from vagus.components import Components
 from vagus.monitoring.http_fetch import HttpFetch
 from vagus.monitoring.prober import Prober
@@ -48,12 +49,12 @@ def check_published(components: Components, connect_to: tuple[str, int] | None) 
         status_url=url,
         writer=None,
     )
-    asked = url if connect_to is None else f"{_spell_address(*connect_to)} for {url}"
+    asked = url if connect_to is None else f"{join_address(*connect_to)} for {url}"
     if not prober.is_reachable():
         finding = f"no server responds at {url}, where certificates say that CRLs and OCSP responses are"
         remedy = "vagus serve; or name its address: --status-address"
         if connect_to is not None:
-            finding = f"no server responds at {_spell_address(*connect_to)}, which was asked in place of {url}"
+            finding = f"no server responds at {join_address(*connect_to)}, which was asked in place of {url}"
             remedy = "vagus serve; --status-address names where it serves status over plain HTTP"
         yield Finding("published", State.WARNING, finding, remedy)
         return
@@ -71,7 +72,3 @@ def check_published(components: Components, connect_to: tuple[str, int] | None) 
             f"{report.crls} CRLs and {report.responses} OCSP responses fetched from {asked} agree with the database"
         )
         yield Finding("published", State.WELL, finding)
-
-
-def _spell_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from vagus.addresses import split_address
 from vagus.authority.issuers import OpenIssuers
 from vagus.endpoints.gateway.decisions import Record
 from vagus.endpoints.http import ASGIApp
@@ -14,7 +15,7 @@ from vagus.fleet.admission import Admission, Admitted, PeerCredential, Validator
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
 from vagus.fleet.device_cache import DeviceCache
 from vagus.fleet.lifecycle import HAS_ENDED
-from vagus.policy.plan_files import PlannedListener, split_address
+from vagus.policy.plan_files import PlannedListener
 from vagus.policy.plans import HospitalPlan
 from vagus.policy.values import Function
 from vagus.reasons import Reason

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vagus.addresses import join_address
 from vagus.durable_files import GROUP_FILE, remove_folder, replace_durably, write_new
 from vagus.errors import Conflict, Malformed, Misconfigured, Unavailable
 from vagus.policy.plan_files import ListenerKind
@@ -80,9 +81,11 @@ class Ward:
         by_kind = {one.kind: one for one in self.plan().listeners}
         status, enrol = by_kind[ListenerKind.STATUS], by_kind[ListenerKind.ENROLMENT]
         gateway = by_kind[ListenerKind.RELAY_HTTP]
-        routes = {name: f"{one.host_names[0]}={_spell(one.address)}" for name, one in (("e", enrol), ("g", gateway))}
+        routes = {
+            name: f"{one.host_names[0]}={join_address(*one.address)}" for name, one in (("e", enrol), ("g", gateway))
+        }
         state = ("--state", str(self.folder / "device"))
-        where = ("--server", routes["e"], "--relay", routes["g"], "--status", _spell(status.address))
+        where = ("--server", routes["e"], "--relay", routes["g"], "--status", join_address(*status.address))
         proof = ("--anchors", str(self.folder / "anchor.pem"), "--token", f"file:{self.folder / 'token'}")
         vagus = ("vagus", "--dir", str(self.installation))
         store = (sys.executable, "-m", TelemetryStore.__module__, str(self.store_port()))
@@ -246,7 +249,3 @@ def _try_port(port: int) -> OSError | None:
         except OSError as fault:
             return fault
     return None
-
-
-def _spell(address: tuple[str, int]) -> str:
-    return f"{address[0]}:{address[1]}"
