@@ -54,7 +54,18 @@ def test_a_status_node_lacks_nothing_that_it_has_no_use_for(node: Path) -> None:
     assert said["status"] == "well", said
     assert set(said) == {"status", "sequence", "work", "listeners", "answers", "published"}
     assert set(said["work"]) == {
-        *("lists", "files", "responders", "answers", "gates", "plan", "newest-lists", "list-ages", "events"),
+        *(
+            "lists",
+            "files",
+            "responders",
+            "answers",
+            "gates",
+            "plan",
+            "newest-lists",
+            "list-ages",
+            "events",
+            "unsigned",
+        ),
     }
     assert "checkpoint" not in served.log()
     found = findings(node)

@@ -29,10 +29,13 @@ def built(tmp_path: Path) -> Iterator[Installation]:
 class Server:
     """The part of one process, its clock set by hand."""
 
-    def __init__(self, built: Installation, issuers: OpenIssuers, *, may_settle: bool = True) -> None:
+    def __init__(
+        self, built: Installation, issuers: OpenIssuers, *, may_settle: bool = True, is_status_node: bool = False
+    ) -> None:
         self.now, self.issuance = 1000.0, built.issuance()
+        issuance = None if is_status_node else self.issuance
         self.watch = UnsignedCertificates(
-            built.database, self.issuance, issuers, lambda: may_settle, seconds=lambda: self.now
+            built.database, issuance, issuers, lambda: may_settle, seconds=lambda: self.now
         )
         self.health = Health(Parts(self.watch.parts()))
 
@@ -70,7 +73,11 @@ def test_a_server_that_has_the_key_settles_it_and_stays_well(built: Installation
 
 
 def test_what_no_process_can_settle_degrades_each_of_them_until_it_is_signed(built: Installation) -> None:
-    servers = [Server(built, OpenIssuers(())), Server(built, built.units, may_settle=False)]
+    servers = [
+        Server(built, OpenIssuers(())),
+        Server(built, built.units, may_settle=False),
+        Server(built, OpenIssuers(()), is_status_node=True),
+    ]
     leaf = intend(built)
     for server in servers:
         assert [server.check_after(0), server.check_after(60)] == ["well", "well"]
@@ -81,7 +88,7 @@ def test_what_no_process_can_settle_degrades_each_of_them_until_it_is_signed(bui
         assert server.measured("vagus_certificates_unsigned ") == "1.0"
     built.issuance().settle(built.units)
     assert state(built, leaf) == rows.ISSUED
-    assert [server.check_after(10) for server in servers] == ["well", "well"]
+    assert [server.check_after(10) for server in servers] == ["well"] * 3
     assert servers[0].measured("vagus_certificates_unsigned ") == "0.0"
 
 

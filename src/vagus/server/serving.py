@@ -233,8 +233,8 @@ def _prepare(
     parts += [ledger_part(installation, setback_watch.is_settled_now, is_status_only=is_status_only)]
     parts += [crl_cache_part(crls), status_part(installation, listeners, crls.state)]
     parts += [statistics_part(installation.database)]
-    may_settle = setback_watch.is_settled_now if renewal is not None else lambda: False
-    parts += UnsignedCertificates(installation.database, installation.issuance, issuers, may_settle).parts()
+    issuance = None if renewal is None else installation.issuance
+    parts += UnsignedCertificates(installation.database, issuance, issuers, setback_watch.is_settled_now).parts()
     if not is_status_only:
         parts += [work_part(installation), CertificateEnds(installation.database, installation.clock).part()]
     return listeners, Parts(parts)

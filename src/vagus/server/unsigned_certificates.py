@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import GaugeMetricFamily
@@ -39,10 +40,11 @@ class UnsignedCertificates:
     """Watches the open intents of every process. `check` is called by one thread, `write_rows` by another."""
 
     database: Database
-    issuance: Issuance
+    issuance: Issuance | None
+    """None on a status node, which signs nothing."""
     issuers: OpenIssuers
     may_settle: Callable[[], bool]
-    """False where nothing may be written: on a status node, and after the database was set back."""
+    """False where nothing may be written: after the database was set back."""
     seconds: Callable[[], float] = time.monotonic
     lacks: dict[str, str] = field(default_factory=dict)
     count: int = 0
@@ -50,14 +52,16 @@ class UnsignedCertificates:
     _seen: dict[int, float] = field(default_factory=dict)
     # by leaf: when this process first saw it open
 
-    def parts(self) -> tuple[Part, Part]:
+    def parts(self) -> list[Part]:
         """As the server runs it. Retries have a thread of their own: signing every CRL delays none."""
-        retry = Task("signature-rows", _RETRY_SECONDS, self.issuance.write_rows, runs_first=False)
         check = Task("unsigned", _CHECK_SECONDS, self.check, UPKEEP_SECONDS)
         health = Part(
             "unsigned", [check], UPKEEP, health=lambda: PartHealth(lacks=dict(self.lacks)), metrics=self.measure
         )
-        return Part("signature-rows", [retry]), health
+        if self.issuance is None:
+            return [health]
+        retry = Task("signature-rows", _RETRY_SECONDS, self.issuance.write_rows, runs_first=False)
+        return [Part("signature-rows", [retry]), health]
 
     def check(self) -> None:
         """Settle what is open too long and can be signed here; report the rest. Raises an ExceptionGroup."""
@@ -70,19 +74,20 @@ class UnsignedCertificates:
             note[_SUBJECT] = f"{found.describe(old)}; {remedy}"
         self.count = len(old)
         replace_notes(self.lacks, note, _LOG)
-        if self.may_settle():
+        if self.issuance is not None and self.may_settle():
             due = [row for row in found.rows if now - self._seen[row.leaf_index] >= _SETTLE_SECONDS]
-            attempt_each("unsigned certificates", due, self._settle)
+            attempt_each("unsigned certificates", due, partial(self._settle, self.issuance))
 
     def measure(self) -> Iterable[Metric]:
         """For Prometheus."""
         text = "Certificates without a signature in the database for over a minute, in all processes."
         yield GaugeMetricFamily("vagus_certificates_unsigned", text, self.count)
         text = "Signatures of this process whose rows the database has not taken yet."
-        yield GaugeMetricFamily("vagus_signature_rows_waiting", text, self.issuance.unwritten)
+        waiting = 0 if self.issuance is None else self.issuance.unwritten
+        yield GaugeMetricFamily("vagus_signature_rows_waiting", text, waiting)
 
-    def _settle(self, row: CertificateRow) -> None:
-        report = self.issuance.settle_rows([row], self.issuers)
+    def _settle(self, issuance: Issuance, row: CertificateRow) -> None:
+        report = issuance.settle_rows([row], self.issuers)
         if report.signed or report.revoked:
             what = "signed" if report.signed else "revoked"
             _LOG.warning("an open intent was %s: log leaf %d", what, row.leaf_index)
