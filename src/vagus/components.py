@@ -22,6 +22,7 @@ from vagus.policy.values import PolicyPack
 from vagus.reasons import Reason
 from vagus.records.authorities import slug_of
 from vagus.records.engine.database import Database, open_database
+from vagus.records.engine.moving import check_not_empty
 from vagus.records.engine.writer import Writer
 from vagus.records.installation import InstallationRow, load_installation
 
@@ -72,6 +73,7 @@ class Components:
         self.sources = sources
         self.clock = RealClock()
         self.entropy = real_entropy
+        self.may_begin = False  # `create` begins an installation in an empty database
         self.kill_points: Callable[[str], None] | None = None  # durability tests end the process at the named points
         self._closers: list[Callable[[], None]] = []
         self._keystores: dict[str, SoftwareKeystore] = {}
@@ -84,9 +86,14 @@ class Components:
 
     @cached_property
     def database(self) -> Database:
-        """The database; its schema is checked by the writer, and not while it is being created."""
+        """The database; its schema is checked by the writer, and not while it is being created.
+
+        Raises Misconfigured(SCHEMA_MISMATCH) for an empty one: settings name it by mistake.
+        """
         database = open_database(self.settings.database_url)
         self._closers.append(database.close)
+        if not self.may_begin:
+            check_not_empty(database)
         return database
 
     @cached_property

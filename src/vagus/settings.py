@@ -21,6 +21,7 @@ FILE_NAME = "vagus.toml"
 
 _ORIGIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,120}(?:/[a-z0-9._-]{1,60})*\Z")
 _ORIGIN_LINE = re.compile(r"""(?m)^(\s*origin\s*=\s*)(?:"[^"\n]*"|'[^'\n]*')""")
+_DATABASE_LINE = re.compile(r"""(?m)^(\s*database\s*=\s*)(?:"[^"\n]*"|'[^'\n]*')""")
 _DATABASE = re.compile(r"(?:sqlite:///[^?#]+|postgresql\+psycopg://\S+)\Z")
 
 
@@ -262,12 +263,27 @@ def rename_log(settings: Settings, origin: str) -> None:
 
     Raises Misconfigured(BAD_SETTINGS) for a name that settings do not allow.
     """
+    replace_durably(settings.folder / FILE_NAME, _with_line(settings, "origin", _ORIGIN_LINE, origin)[0])
+
+
+def encode_with_database(settings: Settings, database: str) -> tuple[bytes, Settings]:
+    """The settings' file with another database and otherwise as it is, and what it says then; writes nothing.
+
+    Raises Misconfigured(BAD_SETTINGS) for a database that settings do not allow.
+    """
+    return _with_line(settings, "database", _DATABASE_LINE, database)
+
+
+def _with_line(settings: Settings, key: str, line: re.Pattern[str], value: str) -> tuple[bytes, Settings]:
     file = settings.folder / FILE_NAME
-    text = _ORIGIN_LINE.sub(lambda found: found[1] + _quoted(origin), file.read_text("utf-8"), count=1)
-    if decode_settings(text.encode(), settings.folder).origin != origin:
-        msg = f"{file}: installation.origin is written in a form that is not replaced; set it to {origin} by hand"
-        raise Misconfigured(Reason.BAD_SETTINGS, msg, file=str(file), key="installation.origin")
-    replace_durably(file, text.encode())
+    before = file.read_text("utf-8")
+    raw = line.sub(lambda found: found[1] + _quoted(value), before, count=1).encode()
+    changed = decode_settings(raw, settings.folder)
+    wanted = value if key == "origin" else _absolute(value, settings.folder)
+    if (changed.origin if key == "origin" else changed.database_url) != wanted:
+        msg = f"{file}: installation.{key} is written in a form that is not replaced; set it to {value} by hand"
+        raise Misconfigured(Reason.BAD_SETTINGS, msg, file=str(file), key=f"installation.{key}")
+    return raw, changed
 
 
 def _quoted(text: str) -> str:

@@ -139,6 +139,7 @@ class Installation(Components):
             unsafe_fast_kdf=unsafe_fast_kdf,
         )
         installation = cls(written, sources)
+        installation.may_begin = True
         try:
             installation.operations.installation.begin(installation.actor)
         except BaseException:

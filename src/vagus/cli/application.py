@@ -64,6 +64,7 @@ for part in (
     "reports.gateway",
     "archive",
     "custody.keystores",
+    "custody.database",
     "doctor",
     "maker",
     "snapshots",

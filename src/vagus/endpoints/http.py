@@ -138,6 +138,7 @@ _OUR_FAULT: Final = (
     Reason.PERMISSIONS_TOO_OPEN,
     Reason.DURABILITY_WEAK,
     Reason.SCHEMA_MISMATCH,
+    Reason.DATABASE_IN_USE,
     Reason.LOG_TAMPERED,
     Reason.LOG_TRUNCATED,
     Reason.CHECKPOINT_INVALID,

@@ -69,6 +69,7 @@ class Act(Enum):
     TAKE_BACKUP = "take a backup", {_ADMINISTRATOR}
     RESTORE = "restore a backup", {_ADMINISTRATOR}
     CLOSE_GAP = "close the gap after a restore", {_ADMINISTRATOR}
+    MOVE_DATABASE = "move the database", {_ADMINISTRATOR}
     CHECK_KEYSTORES = "check keystores", {_ADMINISTRATOR, _PKI}
     CHANGE_PASSPHRASE = "change the passphrase of a keystore", {_ADMINISTRATOR, _PKI}
     DIAGNOSE = "diagnose the installation", _PEOPLE

@@ -26,6 +26,7 @@ class Doctor(Acts):
         `connect_to` (host, port) is asked for what is published in place of the status URL's own host.
         """
         check_may(actor, Act.DIAGNOSE)
+        _ = self.components.database  # an empty database is refused, and no check could say more of it
         return _run(self.components, connect_to)
 
 

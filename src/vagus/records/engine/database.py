@@ -298,9 +298,7 @@ class Database:
     def _create_if_empty(self) -> None:
         with self.writing() as connection:
             if self._read_schema(connection) is None:
-                metadata.create_all(connection)
-                connection.execute(text(_VERSION_TABLE))
-                connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA})
+                create_tables(connection)
                 insert_empty_head(connection)
 
     def _read_schema(self, connection: Connection) -> str | None:
@@ -375,6 +373,13 @@ def _is_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def create_tables(connection: Connection) -> None:
+    """Every table of `tables.py` without a row, and the schema version."""
+    metadata.create_all(connection)
+    connection.execute(text(_VERSION_TABLE))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA})
 
 
 def insert_empty_head(connection: Connection) -> None:
