@@ -20,6 +20,7 @@ import pytest
 from tests.simulator import plans
 from tests.simulator.issuing import device_name, write_credential
 from tests.simulator.processes import PATIENCE, Served, agent, connect, environment, serving
+from tests.simulator.proxy_headers import read_proxy_header
 from tests.simulator.running import PLAN, denied, done, findings, run
 from tests.simulator.upstreams import Seen, http_upstream, raw_upstream
 from tests.simulator.waiting import wait_until
@@ -34,6 +35,7 @@ def relays(upstream: int, echo: int) -> str:
     """Listeners that relay to these ports: telemetry, control, and control over raw lines."""
     rows = [("telemetry", "relay-http", upstream, {}), ("control", "relay-http", upstream, {"function": "control"})]
     rows.append(("lines", "relay-tcp", echo, {"function": "control"}))
+    rows.append(("named", "relay-tcp", echo, {"proxy_protocol": "v2"}))
     listeners = (
         plans.listener(name, kind, f"{name}.h1.test.example", port, hospital="h1", **more)
         for name, kind, port, more in rows
@@ -154,6 +156,27 @@ def test_raw_lines_are_relayed_both_ways_and_a_stranger_gets_none(hospital: Hosp
     with contextlib.suppress(ssl.SSLError, ConnectionError), hospital.connect("lines", None) as stranger:
         stranger.sendall(b"one\n")
         assert stranger.recv(10) == b""
+
+
+def test_an_upstream_learns_the_device_where_the_plan_says_so(hospital: Hospital, tmp_path: Path) -> None:
+    credential = write_credential(hospital.folder, 11, tmp_path / "named.pem")
+    device = done(hospital.folder, "device", "show", device_name(11), "--json").facts["device"]["id"]
+    with hospital.connect("named", credential) as named:
+        named.sendall(b"hello\n")
+        got = b""
+        while not got.endswith(b"hello\n"):
+            got += named.recv(65_536)
+        header = read_proxy_header(got)  # this upstream gives back all that it gets
+        assert (header.source, header.rest) == (named.getsockname(), b"hello\n")
+        assert header.destination == named.getpeername()
+    assert (header.tls[0x22].decode(), header.values[0xE1], header.values[0xE2]) == (device, b"h1/icu", b"AIP3-000011")
+    with hospital.connect("telemetry", credential) as asking:
+        forged = b"x_vagus-device: forged\r\nX-VAGUS-UNIT: forged\r\n"
+        asking.sendall(b"GET /1 HTTP/1.1\r\nhost: gate\r\n" + forged + b"\r\n")
+        assert b"200 OK" in asking.recv(65_536)
+    seen = {name.lower(): value for name, value in hospital.seen.headers[-1] if "vagus" in name.lower()}
+    assert seen.pop("via", "1.1 vagus") == "1.1 vagus"
+    assert seen == {"x-vagus-device": device, "x-vagus-unit": "h1/icu", "x-vagus-serial": "AIP3-000011"}
 
 
 @pytest.mark.parametrize(

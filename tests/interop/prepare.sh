@@ -52,9 +52,9 @@ bring_java() {
 }
 
 wanted=(openssl curl postgresql nginx-light haproxy mosquitto mosquitto-clients gnutls-bin freeradius eapoltest wrk strace mmdebstrap podman runc varnish strongswan-pki
-  libstrongswan-extra-plugins default-jdk-headless)
+  libstrongswan-extra-plugins libstrongswan-standard-plugins default-jdk-headless)
 programs=(openssl curl /usr/lib/postgresql nginx haproxy mosquitto mosquitto_pub certtool freeradius eapol_test wrk strace mmdebstrap podman runc varnishd pki
-  /usr/lib/ipsec/plugins/libstrongswan-curl.so javac)
+  /usr/lib/ipsec/plugins/libstrongswan-curl.so /usr/lib/ipsec/plugins/libstrongswan-openssl.so javac)
 missing=()
 for at in "${!wanted[@]}"; do
   program=${programs[$at]}

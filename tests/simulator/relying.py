@@ -23,7 +23,7 @@ from tests.simulator.clients import ListenerConnection, Wish, enrol
 from tests.simulator.commands import ENVIRONMENT, PASSPHRASE, SOURCE, found_hospital, vagus
 from tests.simulator.orders import key_pem, new_key, order_for, public_key_of
 from tests.simulator.processes import Served, serving
-from tests.simulator.upstreams import Seen, http_upstream
+from tests.simulator.upstreams import Seen, http_upstream, pass_on, raw_upstream
 from tests.simulator.waiting import wait_until
 from vagus.authority.shards import SHARD_PLACES
 from vagus.identifiers import DeviceId, DeviceName
@@ -38,8 +38,8 @@ SERVER_NAMES = ("web.test.example", "broker.test.example", "radius.test.example"
 """What the gateway in the ICU may show as a server; nginx, HAProxy, mosquitto and FreeRADIUS show it here."""
 
 
-def plan(upstream: int) -> str:
-    """One hospital with a relay for each kind of device."""
+def plan(upstream: int, lines: int) -> str:
+    """One hospital with a relay for each kind of device, and one for raw streams."""
     h1: dict[str, Any] = {"hospital": "h1", "upstream": upstream}
     return plans.hospital_plan(
         plans.hospital(
@@ -68,9 +68,15 @@ def plan(upstream: int) -> str:
                 tls_minimum="1.2",
                 base64="wrapped",
             ),
+            plans.listener(
+                "enrol-12", "enrolment", "enrol-12.test.example", hospital="h1", units=["er"], tls_minimum="1.2"
+            ),
             plans.listener("control", "relay-http", "control.test.example", units=["icu"], function="control", **h1),
             plans.listener("home", "relay-http", "home.test.example", units=["remote-care"], **h1),
             plans.listener("legacy", "relay-http", "legacy.test.example", units=["er"], tls_minimum="1.2", **h1),
+            plans.listener(
+                "lines", "relay-tcp", "lines.test.example", lines, hospital="h1", units=["icu"], proxy_protocol="v2"
+            ),
         ],
     )
 
@@ -107,15 +113,17 @@ class Hospital:
         self.files.mkdir(parents=True)
         self.seen = seen
         self.served: Served
+        self.behind_lines = 0
+        """The port of the server that stands behind the relay of raw streams."""
         self._devices: dict[str, list[str]] = {}
         self._tokens: dict[str, str] = {}
         self._bearers: dict[str, Bearer] = {}
 
     # making it
 
-    def found(self, upstream: int, *options: str) -> None:
+    def found(self, upstream: int, lines: int, *options: str) -> None:
         """Plan, hierarchy, inventory, and the first shard of the ICU declared full."""
-        found_hospital(self.folder, plan(upstream), *options)
+        found_hospital(self.folder, plan(upstream, lines), *options)
         for row in json.loads(self.vagus("device", "list", "--limit", "1000", "--json")):
             kind = row["unit"] + ("/gate" if row["model"] == "Keystone Gateway" else "")
             self._devices.setdefault(kind, []).append(row["id"])
@@ -245,9 +253,9 @@ class Hospital:
 @contextmanager
 def hospital(folder: Path, database: str | None = None) -> Iterator[Hospital]:
     """A hospital that serves while the block lasts."""
-    with http_upstream() as (upstream, seen):
+    with http_upstream() as (upstream, seen), raw_upstream(lambda stream: pass_on(stream, made.behind_lines)) as lines:
         made = Hospital(folder, seen)
-        made.found(upstream, *(("--database", database) if database else ()))
+        made.found(upstream, lines, *(("--database", database) if database else ()))
         more = ("--issue-for", "all", "--passphrase-source", SOURCE)
         with serving(made.folder, *more, around=ENVIRONMENT) as made.served:
             yield made

@@ -169,6 +169,23 @@ def raw_upstream(act: Callable[[socket.socket], None], listener: socket.socket |
         thread.join(PATIENCE)
 
 
+def pass_on(connection: socket.socket, port: int) -> None:
+    """Carry every byte of a connection to a port of this machine and back, until one side ends."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as onward:
+        back = threading.Thread(target=_copy, args=(onward, connection), daemon=True)
+        back.start()
+        _copy(connection, onward)
+        back.join(PATIENCE)
+
+
+def _copy(source: socket.socket, to: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            to.sendall(data)
+    with suppress(OSError):
+        to.shutdown(socket.SHUT_WR)
+
+
 def reset_at_close(connection: socket.socket) -> None:
     """Make the next close an RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
