@@ -18,6 +18,7 @@ from tests.simulator import plans
 from tests.simulator.issuing import publish
 from tests.simulator.orders import common_name, new_key, signing_request
 from tests.simulator.running import denied, done, run
+from vagus.fleet.line import signing
 from vagus.fleet.line.signing import IDevIDLine
 from vagus.x509.pem import encode_block
 
@@ -241,6 +242,19 @@ def test_a_new_board_needs_the_option_once_and_is_known_from_then_on(line: Line)
     shown = done(line.maker, "audit", "show", "--kind", "operator-act", "--json").facts
     assert len([one for one in shown if "idevid-again" in one["facts"]]) == 1
     assert len(done(line.maker, "maker", "show", "--serial", A, "--json").facts["certificates"]) == 2
+
+
+def test_of_two_processes_that_certify_one_device_the_second_is_refused(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.put(A)
+    line.sign()
+    line.put(A)
+    with monkeypatch.context() as stale:
+        stale.setattr(signing, "list_births", lambda *_: {})  # read before the other process committed
+        refused = line.sign(code=1)["files"][f"{A}.csr"]
+    assert (refused["reason"], "at the same time" in refused["message"]) == ("ALREADY_EXISTS", True)
+    assert len(done(line.maker, "maker", "show", "--serial", A, "--json").facts["certificates"]) == 1
 
 
 # selections and lists

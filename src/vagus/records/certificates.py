@@ -48,6 +48,9 @@ IS_BIRTH = literal_column("profile || ''") == literal_column("'idevid'")
 A literal and no parameter: a partial index holds these rows alone, and a planner uses it only for the literal.
 """
 
+_BIRTHS = Statement(
+    select(func.count()).select_from(certificates).where(IS_BIRTH, certificates.c.owner == bindparam("owner"))
+)
 _OWNERS = 500
 _MOST_EVERYWHERE = 9_000
 """How many places of a new shard such certificates take at most: half of it, or no others would have room."""
@@ -253,6 +256,12 @@ def list_births(connection: Connection, owners: Sequence[str]) -> dict[str, tupl
         for row in sorted(CERTIFICATE.list(connection, query), key=lambda row: row.leaf_index):
             found[row.owner] = (*found.get(row.owner, ()), row)
     return found
+
+
+def count_births(connection: Connection, owner: str) -> int:
+    """How many birth certificates an owner has."""
+    found = _BIRTHS.find(connection, owner=owner)
+    return 0 if found is None else int(found[0])
 
 
 def list_born(connection: Connection, *, after: str, limit: int) -> tuple[str, ...]:

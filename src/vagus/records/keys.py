@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, insert, select, update
 
 from vagus.records.engine.database import Connection
+from vagus.records.engine.query_hints import is_among
 from vagus.records.engine.row_forms import RowForm
 from vagus.records.engine.statements import Statement, Write, write_together
 from vagus.records.engine.tables import keys
@@ -43,6 +45,12 @@ _INSERT = Statement(insert(keys), *_KEY.names)
 def find_key(connection: Connection, spki_sha256: bytes) -> KeyRow | None:
     """The key of this hash, if one was ever presented."""
     return _KEY.read_optional(_FIND.find(connection, spki=spki_sha256))
+
+
+def list_owners(connection: Connection, hashes: Sequence[bytes]) -> dict[bytes, str]:
+    """The owners of those of some hundred keys that were ever presented, by the hash of the key."""
+    query = select(keys.c.spki_sha256, keys.c.owner).where(is_among(connection, keys.c.spki_sha256, hashes))
+    return {bytes(row.spki_sha256): row.owner for row in connection.execute(query)}
 
 
 def insert_key(connection: Connection, spki_sha256: bytes, owner: str, *, at: int) -> None:

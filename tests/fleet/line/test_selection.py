@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulator import plans
@@ -104,6 +104,7 @@ def test_a_list_with_a_fault_is_refused_with_its_line(how: str) -> None:
         decode_serials(raw)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.from_regex(r"\A[A-Z][0-9]{1,8}\Z"), min_size=1, unique=True), st.sampled_from([",", ";", "\t"]))
 def test_every_serial_number_of_a_list_is_read_in_order(named: list[str], separator: str) -> None:
     text = "".join(f"{at}{separator}{one}\r\n" for at, one in enumerate(named))

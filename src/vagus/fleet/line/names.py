@@ -54,12 +54,11 @@ class LineNames:
         for text in found.others:
             self._check_other(text, device, is_whole=True)
         # 2. Find the fields that should name the device and do not: serial numbers, each by itself ...
-        own = _pattern_of(device.serial)
         serials = [one for one in found.serials if _says_something(one, device)]
         names = [one for one in found.names if _says_something(one, device)]
-        missing = [one for one in serials if not own.search(fold_text(one))]
+        missing = [one for one in serials if not _names(one, device)]
         # 3. ... and other names, unless one field has the serial number.
-        if not any(own.search(fold_text(one)) for one in (*serials, *names)):
+        if not any(_names(one, device) for one in (*serials, *names)):
             missing += names
         if missing and not ignores_text:
             msg = f"the request names {missing[0][:80]!r}, and the file is for {device.serial}; correct one of them"
@@ -70,10 +69,10 @@ class LineNames:
     def _check_other(self, text: str, device: Named, *, is_whole: bool) -> None:
         """Refuse a serial number or model of another device; with `is_whole`, where the text is nothing else."""
         folded = fold_text(text)
-        rest = _pattern_of(device.serial).sub(" ", folded)
-        counted = self._counted.fullmatch(rest) if is_whole else self._counted.search(rest)
-        tokens = (rest.strip(),) if is_whole else (rest.strip(), *_TOKEN.findall(rest))
-        if counted is not None or not self._listed.isdisjoint(tokens):
+        if self._has_serial(folded, is_whole=is_whole) and not _is_own(folded, device):
+            rest = _pattern_of(device.serial).sub(" ", folded)
+            if not self._has_serial(rest, is_whole=is_whole):
+                return
             named = repr(text[:80])
         elif self._models.get(folded, device.model) != device.model:
             named = f"model {text[:80]!r}"
@@ -82,6 +81,21 @@ class LineNames:
         msg = f"the request names {named}, and the file is for {device.serial} of model {device.model}"
         msg = f"{msg}; put each request into the file of its own device"
         raise PolicyRefusal(Reason.NAME_MISMATCH, msg, serial=device.serial, named=text[:80])
+
+    def _has_serial(self, folded: str, *, is_whole: bool) -> bool:
+        tokens = (folded.strip(),) if is_whole else (folded.strip(), *_TOKEN.findall(folded))
+        counted = self._counted.fullmatch(folded) if is_whole else self._counted.search(folded)
+        return counted is not None or not self._listed.isdisjoint(tokens)
+
+
+def _is_own(folded: str, device: Named) -> bool:
+    """Whether a text is the serial number as it is: the usual case, which needs no pattern."""
+    return folded == fold_text(device.serial)
+
+
+def _names(text: str, device: Named) -> bool:
+    folded = fold_text(text)
+    return _is_own(folded, device) or _pattern_of(device.serial).search(folded) is not None
 
 
 @lru_cache(maxsize=1024)

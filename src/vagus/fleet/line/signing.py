@@ -20,10 +20,10 @@ from vagus.ledger.entries import OperatorAct
 from vagus.policy.plans import MakerPlan
 from vagus.reasons import Reason
 from vagus.records.authorities import list_authorities
-from vagus.records.certificates import HELD, REVOKED, CertificateRow, list_births, load_bytes
+from vagus.records.certificates import HELD, REVOKED, CertificateRow, count_births, list_births, load_bytes
 from vagus.records.engine.database import Connection, Database
 from vagus.records.engine.writer import Batch, Writer
-from vagus.records.keys import find_key
+from vagus.records.keys import find_key, list_owners
 from vagus.records.revocation.plans import list_recalls
 from vagus.records.revocation.selections import is_in_ranges
 from vagus.x509.keys import PublicKey
@@ -164,45 +164,49 @@ class IDevIDLine:
         begun: list[tuple[_Offer, Future[IssuanceToken | IssuedCertificate]]] = []
         with self._database.reading() as connection:
             births = list_births(connection, [owner_of(one.device.serial) for one in offers])
+            owners = list_owners(connection, [one.key.spki_sha256 for one in offers])
+            recalls = list_recalls(connection)
             issuers = {one.id: one.certificate_der for one in list_authorities(connection)}
             known: list[LineOutcome] = []
             for one in offers:
+                had = births.get(owner_of(one.device.serial), ())
                 try:
                     # 1. Give the certificate again that the device has for this key.
-                    chain = _find_known(connection, one, births.get(owner_of(one.device.serial), ()), issuers)
+                    chain = _find_known(connection, one, had, issuers)
                     if chain:
                         state = LineState.KNOWN
                         known.append(
                             LineOutcome(file=one.file.name, serial=one.device.serial, state=state, chain=chain)
                         )
                         continue
-                    # 2. Check the key's owner, apply the policy, build the TBSCertificate and run the lints.
-                    _check_key(connection, one)
+                    # 2. Check the key's owner. A further board, or a device that was made anew, needs `is_again`.
+                    _check_key(one, owners.get(one.key.spki_sha256, ""))
+                    refusal = _find_refusal(one, had, recalls)
+                    if refusal is not None and not is_again:
+                        raise refusal
+                    # 3. Apply the policy, build the TBSCertificate and run the lints.
                     prepared = self._issuance.prepare(self._order(one), self._issuer)
                 except (Malformed, LimitExceeded, Refused) as fault:
                     known.append(_refused(one.file, fault))
                 else:
-                    # 3. Commit the intent. The act checks again what may have changed meanwhile.
-                    act = partial(self._record, offer=one, prepared=prepared, is_again=is_again, by=by)
+                    # 4. Commit the intent with the entries that say what the operator decided.
+                    notes = ["idevid-again"] * (refusal is not None) + ["idevid-names-ignored"] * bool(one.ignored)
+                    act = partial(self._record, offer=one, prepared=prepared, had=len(had), notes=notes, by=by)
                     begun.append((one, self._writer.submit(act)))
         yield from known
         for one, future in begun:
             yield self._finish(one, future)
 
     def _record(
-        self, batch: Batch, *, offer: _Offer, prepared: Prepared, is_again: bool, by: str
+        self, batch: Batch, *, offer: _Offer, prepared: Prepared, had: int, notes: Sequence[str], by: str
     ) -> IssuanceToken | IssuedCertificate:
-        """The one transaction. With `is_again` a device has another board, or was made anew after a recall."""
-        owner, key = owner_of(offer.device.serial), offer.key.spki_sha256
-        births = list_births(batch.connection, [owner]).get(owner, ())
-        if key not in {row.spki_sha256 for row in births}:
-            refusal = _find_refusal(batch.connection, offer.device.serial, has_other=bool(births))
-            if refusal is not None and not is_again:
-                raise refusal
-            if refusal is not None:
-                append(batch, OperatorAct("idevid-again", by, subject=owner, detail_sha256=key))
-        if offer.ignored:
-            append(batch, OperatorAct("idevid-names-ignored", by, subject=owner, detail_sha256=key))
+        """The one transaction. Another process may have certified the device with another key since it was read."""
+        owner, serial = owner_of(offer.device.serial), offer.device.serial
+        if count_births(batch.connection, owner) != had:
+            msg = f"another process certified {serial} at the same time; run the command again"
+            raise Conflict(Reason.ALREADY_EXISTS, msg, serial=serial)
+        for act in notes:
+            append(batch, OperatorAct(act, by, subject=owner, detail_sha256=offer.key.spki_sha256))
         return self._issuance.record(prepared, batch)
 
     def _finish(self, offer: _Offer, future: Future[IssuanceToken | IssuedCertificate]) -> LineOutcome:
@@ -264,24 +268,27 @@ def _find_known(
     return () if der is None or issuer is None else (der, issuer)
 
 
-def _find_refusal(connection: Connection, serial: str, *, has_other: bool) -> Conflict | None:
+def _find_refusal(
+    offer: _Offer, births: Sequence[CertificateRow], recalls: Mapping[int, tuple[tuple[str, str], ...]]
+) -> Conflict | None:
     """Why a device gets no certificate for a new key unless the operator says so."""
-    if has_other:
+    serial = offer.device.serial
+    if any(one.spki_sha256 == offer.key.spki_sha256 for one in births):
+        return None  # it has an intent for this key, which is signed now
+    if births:
         msg = f"{serial} has a birth certificate for another key; leave the file out, or give --again where the board"
         return Conflict(Reason.ALREADY_EXISTS, f"{msg} was replaced", serial=serial)
-    recalls = list_recalls(connection).items()
-    plan = next((one for one, ranges in recalls if is_in_ranges(owner_of(serial), ranges)), None)
+    plan = next((one for one, ranges in recalls.items() if is_in_ranges(owner_of(serial), ranges)), None)
     if plan is None:
         return None
     msg = f"the lot of {serial} was recalled by revocation plan {plan}; leave the file out, or give --again where the"
     return Conflict(Reason.REVOKED, f"{msg} device was made anew", serial=serial)
 
 
-def _check_key(connection: Connection, offer: _Offer) -> None:
+def _check_key(offer: _Offer, owner: str) -> None:
     """Raises Conflict(KEY_REUSE) for a key that another device of the line has; issuance refuses any other owner."""
-    row = find_key(connection, offer.key.spki_sha256)
-    if row is not None and row.owner.startswith(BIRTH) and row.owner != owner_of(offer.device.serial):
-        other = serial_of(row.owner)
+    if owner.startswith(BIRTH) and owner != owner_of(offer.device.serial):
+        other = serial_of(owner)
         msg = f"has the key that was certified for {other}; make a key on each device, and give each its own file"
         raise Conflict(Reason.KEY_REUSE, msg, serial=offer.device.serial, other=other)
 
