@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from vagus.keystore.private_keys import SoftwareSigningKey
     from vagus.keystore.sealing import Derivation
     from vagus.keystore.sources import PassphraseSources
+    from vagus.policy.plans import Plan
     from vagus.settings import Settings
 
 LOG_KEYSTORE = "log"
@@ -263,7 +264,24 @@ class Components:
             profile_of=self.pack.profile_of_category,
             request_authority=lambda planned, by: self.hierarchy.request_planned(planned, by=by),
             adopted=self.settings.plan,
+            check_served=self.check_served,
         )
+
+    def find_listener_faults(self, plan: Plan, *, asks_inventory: bool = True) -> dict[str, str]:
+        """The listeners of a plan that cannot be served here, each with the reason and the remedy."""
+        from vagus.fleet.plans.listener_faults import find_faults
+
+        return find_faults(plan, self.pack, self.database, self._addresses(), asks_inventory=asks_inventory)
+
+    def check_served(self, plan: Plan) -> None:
+        """Raises Misconfigured(BAD_PLAN) with every listener of the plan that cannot be served here."""
+        from vagus.fleet.plans.listener_faults import check_served
+
+        check_served(plan, self.pack, self.database, self._addresses())
+
+    def _addresses(self) -> dict[str, str]:
+        serve = self.settings.serve
+        return {**serve.addresses, **({"health": serve.health} if serve.health is not None else {})}
 
     @property
     def status_url(self) -> str:

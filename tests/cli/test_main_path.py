@@ -237,7 +237,18 @@ def test_the_names_on_health_and_in_the_metrics_are_those_that_operators_watch(h
     assert set(facts["sequence"]) == {"position", "is_lost", "bound_seconds", "seen_at"}
     assert set(facts["work"]) == {
         *("lists", "files", "clock", "responders", "answers", "gates", "certificates", "anchors", "plan"),
-        *("ledger", "newest-lists", "list-ages", "probe", "work", "events", "certificate-ends", "contacts"),
+        *(
+            "ledger",
+            "newest-lists",
+            "list-ages",
+            "probe",
+            "work",
+            "events",
+            "certificate-ends",
+            "contacts",
+            "signature-rows",
+            "unsigned",
+        ),
     }
     assert set(facts["work"]["lists"]) == {"runs", "failures", "last_error"}
     assert facts["listeners"]["status"] == {"open": 0, "turned_away": 0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cli.conftest import fresh_once, hospital, hospital_once, passphrase
+from tests.cli.conftest import fresh, fresh_once, hospital, hospital_once, passphrase
 from tests.simulator.publishing import clinic, template
 
-__all__ = ["clinic", "fresh_once", "hospital", "hospital_once", "passphrase", "template"]
+__all__ = ["clinic", "fresh", "fresh_once", "hospital", "hospital_once", "passphrase", "template"]

@@ -24,7 +24,7 @@ from vagus.components import LOG_KEYSTORE
 from vagus.endpoints.log_files import log_files_app
 from vagus.endpoints.revocation_status import OcspReplies, status_app
 from vagus.endpoints.routing import mount, under_prefix
-from vagus.errors import Conflict
+from vagus.errors import Conflict, Misconfigured
 from vagus.events.log import EventLog
 from vagus.jobs.kinds import work_part
 from vagus.jobs.part import Parts
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from vagus.endpoints.gateway.decisions import ConnectionDecision
     from vagus.endpoints.http import ASGIApp
     from vagus.keystore.software import SoftwareKeystore
+    from vagus.policy.plan_files import PlannedListener
     from vagus.policy.plans import Plan
     from vagus.wiring import Installation
 
@@ -86,7 +87,9 @@ def serve(
     """
     # 1. Bind the addresses of the plan in force.
     plan = installation.planning.load_served()
-    addresses = {one.name: address_of(installation, one) for one in list_served(plan, is_status_only=is_status_only)}
+    served = list_served(plan, is_status_only=is_status_only)
+    faults = _find_faults(installation, plan, served, say)
+    addresses = {one.name: address_of(installation, one) for one in served if one.name not in faults}
     if (health := installation.settings.serve.health) is not None:
         addresses["health"] = split_address(health)
     with ReservedAddresses(addresses) as reserved:
@@ -112,7 +115,10 @@ def serve(
         )
         parts.take_first_turns()
         # 6. Build the TLS listeners of the plan, and serve.
+        listeners.faults = faults
         specs = listeners.build() + _health_specs(installation, parts)
+        for name in listeners.faults.keys() - faults.keys():
+            _LOG.error("listener %s is not opened: %s", name, listeners.faults[name])
         if not specs:
             msg = "the plan has no listener that this process can open; add one under [[listeners]] and apply the plan"
             raise Conflict(Reason.BAD_PLAN, msg)
@@ -123,6 +129,20 @@ def serve(
             notify("READY=1")
 
         _run(installation, specs, listeners, parts, announce=announce, release=reserved.release)
+
+
+def _find_faults(
+    installation: Installation, plan: Plan, served: Sequence[PlannedListener], say: Say
+) -> Mapping[str, str]:
+    """The listeners that stay shut, so that the others open all the same. Raises Misconfigured(BAD_PLAN) if all do."""
+    found = installation.find_listener_faults(plan, asks_inventory=False)
+    faults = {one.name: found[one.name] for one in served if one.name in found}
+    if faults and len(faults) == len(served):
+        raise Misconfigured(Reason.BAD_PLAN, "\n".join(faults.values()), listener=", ".join(faults))
+    for name, why in faults.items():
+        _LOG.error("listener %s is not opened: %s", name, why)
+        say(f"listener {name} is not opened: {why}")
+    return faults
 
 
 def _run(

@@ -37,6 +37,7 @@ from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import load_installation
 from vagus.records.models import MakerAnchorRow, ModelRow, find_model, list_models, put_maker_anchor
 from vagus.records.units import UnitRow, list_units, put_unit
+from vagus.x509.names.distinguished import SubjectFields, encode_subject
 from vagus.x509.pem import CERTIFICATE, decode_one
 
 PART = 250
@@ -83,8 +84,12 @@ class Planning:
         profile_of: differences.ProfileOf,
         request_authority: RequestAuthority,
         adopted: Path,
+        check_served: Callable[[Plan], None] = lambda _plan: None,
     ) -> None:
-        """`kind` is the installation's ("hospital", "maker"), `adopted` the file that holds the plan in force."""
+        """`kind` is the installation's ("hospital", "maker"), `adopted` the file that holds the plan in force.
+
+        `check_served` raises Misconfigured(BAD_PLAN) for a plan whose listeners cannot all be served.
+        """
         self._database = database
         self._writer = writer
         self._clock = clock
@@ -93,6 +98,7 @@ class Planning:
         self._profile_of = profile_of
         self._request_authority = request_authority
         self._adopted = adopted
+        self._check_served = check_served
 
     def compare(self, file: Path) -> Comparison:
         """What applying the plan in `file` would change.
@@ -108,7 +114,10 @@ class Planning:
         models = plan.models if isinstance(plan, HospitalPlan) else ()
         anchors = {model.name: _load_anchor(file, model) for model in models if model.anchor}
         digests = {model: hashlib.sha256(der).digest() for model, der in anchors.items()}
-        return Comparison(plan, raw, differences.difference(plan, self._existing(), self._profile_of, digests), anchors)
+        found = differences.difference(plan, self._existing(), self._profile_of, digests)
+        _check_subjects(found.authorities)
+        self._check_served(plan)
+        return Comparison(plan, raw, found, anchors)
 
     def steps(self, found: Comparison) -> int:
         """How many steps `apply` will report to `advance`."""
@@ -255,6 +264,16 @@ class Planning:
             if device.maker_serial not in known[device.model]
         ]
         insert_arriving(batch, rows, by=by)
+
+
+def _check_subjects(new: Sequence[PlannedAuthority]) -> None:
+    """Every new authority's subject can be encoded; to find that out halfway through `apply` would be too late."""
+    for one in new:
+        try:
+            encode_subject(SubjectFields(one.organisation, one.unit, one.common_name, one.country))
+        except Malformed as fault:
+            msg = f"authority {one.name}, whose name comes from a title: {fault.message}"
+            raise Misconfigured(Reason.BAD_PLAN, msg, key="title", authority=one.name) from fault
 
 
 def _retire(batch: Batch, gone: plan_rows.ExistingAuthorityRow, *, by: str) -> None:

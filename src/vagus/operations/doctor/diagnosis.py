@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vagus.errors import VagusError
 from vagus.operations.acts import Acts
-from vagus.operations.doctor import device_checks, host_checks, record_checks, status_checks
+from vagus.operations.doctor import device_checks, host_checks, plan_checks, record_checks, status_checks
 from vagus.operations.doctor.findings import Finding, State
 from vagus.operations.roles import Act, check_may
 
@@ -44,6 +44,7 @@ def _run(components: Components, connect_to: tuple[str, int] | None) -> Iterator
         ("ceremony", record_checks.check_ceremonies),
         ("authorities", record_checks.check_authorities),
         ("signatures", record_checks.check_unsigned),
+        ("plan", plan_checks.check_plan),
         ("devices", device_checks.check_expiry),
         ("makers' lists", record_checks.check_makers),
         ("work", record_checks.check_work),

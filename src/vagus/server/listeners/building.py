@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from types import MappingProxyType
 
 from vagus.addresses import split_address
 from vagus.authority.issuers import OpenIssuers
 from vagus.endpoints.gateway.decisions import Record
 from vagus.endpoints.http import ASGIApp
-from vagus.errors import Misconfigured
+from vagus.errors import Malformed, Misconfigured, PolicyRefusal
 from vagus.fleet.admission import Admission, Admitted, PeerCredential, Validators
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
 from vagus.fleet.device_cache import DeviceCache
-from vagus.fleet.lifecycle import HAS_ENDED
 from vagus.policy.plan_files import PlannedListener
 from vagus.policy.plans import HospitalPlan
 from vagus.policy.values import Function
-from vagus.reasons import Reason
-from vagus.records.devices import list_profiles_in
 from vagus.server.listeners.anchors import Anchors
 from vagus.server.listeners.certificates import ListenerCertificate, ListenerCertificates
 from vagus.server.listeners.kinds import LISTENER_KINDS, KindOfListener, ListenerInputs
@@ -77,6 +75,8 @@ class ListenerBuilder:
         self.anchors = Anchors(installation)
         self.warnings: dict[str, str] = {}
         """What an operator should know of the listeners that were built, by listener."""
+        self.shut: Mapping[str, str] = {}
+        """The listeners that were not built, and why."""
         self._installation = installation
         certificates = ListenerCertificates(installation, plan, issuers)
         self._inputs = ListenerInputs(installation, plan, issuers, record, self.anchors, certificates)
@@ -87,32 +87,37 @@ class ListenerBuilder:
         # of devices.
         self._statuses: dict[Function | None, DatabaseStatus] = {}
 
-    def build(self) -> BuiltListeners:
-        """Every TLS listener of the plan in force. Raises Misconfigured(BAD_PLAN), Unavailable(KEY_NOT_OPEN).
+    def build(self, faults: Mapping[str, str] = MappingProxyType({})) -> BuiltListeners:
+        """Every TLS listener of the plan in force beside those with `faults`. Raises Unavailable(KEY_NOT_OPEN).
 
-        A device of the inventory that no plan names must not keep a hospital from starting: `warnings` names it, and
-        admission refuses that device alone below its TLS minimum.
+        What no check foresaw keeps that listener shut and no other one; `shut` says why. A device of the inventory that
+        no plan names must not keep a hospital from starting: `warnings` names it, and admission refuses that device
+        alone below its TLS minimum.
         """
         built = BuiltListeners()
+        self.shut = dict(faults)
         for listener in tls_listeners(self._inputs.plan).values():
-            check_tls_minimum(self._inputs, listener, asks_inventory=False)
-            self._add(built, self._inputs, listener)
+            if listener.name in faults:
+                continue
             try:
-                check_tls_minimum(self._inputs, listener)
-            except Misconfigured as warning:
-                self.warnings[f"listener {listener.name}"] = warning.message
+                self._add(built, self._inputs, listener)
+            except (Misconfigured, PolicyRefusal, Malformed) as error:
+                self.shut[listener.name] = error.message
+        for name, warning in self._installation.find_listener_faults(self._inputs.plan).items():
+            if name not in self.shut:
+                self.warnings[f"listener {name}"] = warning
         return built
 
     def prepare(self, plan: HospitalPlan, current: BuiltListeners) -> PreparedListeners:
         """What another plan makes of `current`, which stay in force until `adopt`. Raises as `build`."""
         certificates = ListenerCertificates(self._installation, plan, self._inputs.issuers)
         inputs = replace(self._inputs, plan=plan, certificates=certificates)
+        # check unchanged listeners too: the plan may have given them devices of another profile
+        self._installation.check_served(plan)
         wanted = tls_listeners(plan)
         kept = {one.listener.name for one in current.tls if wanted.get(one.listener.name) == one.listener}
         fresh = BuiltListeners()
         for listener in wanted.values():
-            # check unchanged listeners too: the plan may have given them devices of another profile
-            check_tls_minimum(inputs, listener)
             if listener.name not in kept:
                 self._add(fresh, inputs, listener)
         after = BuiltListeners(
@@ -221,34 +226,6 @@ class ListenerBuilder:
 def tls_listeners(plan: HospitalPlan) -> dict[str, PlannedListener]:
     """The listeners of a plan that have TLS, by name."""
     return {one.name: one for one in plan.listeners if one.kind in LISTENER_KINDS}
-
-
-def check_tls_minimum(inputs: ListenerInputs, listener: PlannedListener, *, asks_inventory: bool = True) -> None:
-    """TLS 1.2 shows the client's certificate in clear: never where implants or home devices connect.
-
-    Both are asked: the plan, whose devices may still come, and the inventory, which is filled by others too.
-    Raises Misconfigured(BAD_PLAN).
-    """
-    if listener.tls_minimum != "1.2":
-        return
-    installation, plan = inputs.installation, inputs.plan
-    categories: Mapping[str, str] = {model.name: model.category for model in plan.models}
-    profiles = {
-        installation.pack.profile_of_category(categories[group.model])
-        for group in plan.devices
-        if group.unit in listener.units
-    }
-    if asks_inventory:
-        with installation.database.reading() as connection:
-            profiles |= list_profiles_in(connection, listener.units, beside=HAS_ENDED)
-    rules = installation.pack.rules
-    bare = sorted(name for name, rule in rules.items() if name in profiles and rule.tls_minimum == "1.3")
-    if bare:
-        msg = (
-            f"listeners.{listener.name}.tls_minimum: its units have devices of profile {', '.join(bare)}, whose "
-            f"certificates TLS 1.2 would show in clear; set 1.3, or leave their units out"
-        )
-        raise Misconfigured(Reason.BAD_PLAN, msg, listener=listener.name)
 
 
 def status_spec(installation: Installation, listener: PlannedListener, app: ASGIApp, cache: OcspCache) -> ListenerSpec:

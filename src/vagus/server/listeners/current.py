@@ -49,14 +49,17 @@ class CurrentListeners:
     addresses: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """The bound host and port of each listener, once it is open."""
     waits: dict[str, str] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """The listeners of `plan` that are not open, and why; replaced as a whole."""
     _announce: Callable[[], None] = lambda: None
 
     def build(self) -> list[ListenerSpec]:
         """What to open at the start. Raises as `ListenerBuilder.build`."""
-        specs = [self._status_spec(one) for one in _status_listeners(self.plan).values()]
+        specs = [self._status_spec(one) for one in self._open_status().values()]
         if self.make_builder is not None and isinstance(self.plan, HospitalPlan):
             self.builder = self.make_builder(self.plan)
-            self.built = self.builder.build()
+            self.built = self.builder.build(self.faults)
+            self.faults = self.builder.shut
             self.waits.update(self.builder.warnings)
             self.builder.anchors.note(self.waits)
             specs += self.built.specs
@@ -68,7 +71,7 @@ class CurrentListeners:
 
     def prepare(self, plan: Plan) -> NextListeners:
         """What another plan opens and closes; it is in force with the `commit` of the result. Raises as `build`."""
-        before, after = _status_listeners(self.plan), _status_listeners(plan)
+        before, after = self._open_status(), _status_listeners(plan)
         opened = [self._status_spec(one) for name, one in after.items() if before.get(name) != one]
         closed = [name for name, one in before.items() if after.get(name) != one]
         builder = self.builder
@@ -78,7 +81,7 @@ class CurrentListeners:
             closed += ready.closed
 
         def commit() -> None:
-            self.plan = plan
+            self.plan, self.faults = plan, {}
             if builder is not None and ready is not None:
                 self.built = builder.adopt(ready)
             if self.running is not None:
@@ -118,7 +121,7 @@ class CurrentListeners:
 
     def _report(self) -> PartHealth:
         counts = {name: {"open": opened, "turned_away": away} for name, (opened, away) in self._counts().items()}
-        return PartHealth({"listeners": counts})
+        return PartHealth({"listeners": counts}, lacks={f"listener {name}": why for name, why in self.faults.items()})
 
     def _measure(self) -> Iterable[Metric]:
         opened = GaugeMetricFamily("vagus_listener_connections", "Open connections.", labels=["listener"])
@@ -136,6 +139,9 @@ class CurrentListeners:
             return ()
         self.builder.anchors.reload_crls()
         return ("anchors",)
+
+    def _open_status(self) -> dict[str, PlannedListener]:
+        return {name: one for name, one in _status_listeners(self.plan).items() if name not in self.faults}
 
     def _status_spec(self, listener: PlannedListener) -> ListenerSpec:
         return status_spec(self.installation, listener, *self.status)
@@ -160,6 +166,7 @@ def plan_part(listeners: CurrentListeners, updates: IssuerUpdates) -> Part:
         prepare=listeners.prepare,
         refresh_issuers=updates.refresh,
         plan=listeners.plan,
+        is_whole=lambda: not listeners.faults,
     )
 
     def start() -> None:
@@ -170,6 +177,4 @@ def plan_part(listeners: CurrentListeners, updates: IssuerUpdates) -> Part:
         return ("plan",)
 
     task = Task("plan", 2.0, reloading.refresh, _LONGEST_SECONDS)
-    return Part(
-        "plan", [task], UPKEEP, health=lambda: PartHealth(waits=dict(reloading.waits)), start=start, reload=reload
-    )
+    return Part("plan", [task], UPKEEP, health=reloading.health, start=start, reload=reload)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vagus.errors import Unavailable, VagusError
+from vagus.jobs.part import PartHealth
 from vagus.policy.plans import Plan
 from vagus.reasons import Reason
 from vagus.transport.listeners import SPARE_FILES, ListenerSpec, RunningListeners, raise_file_limit
@@ -45,7 +46,11 @@ class Reloading:
     """Takes in authorities that came or went and returns their references. Raises VagusError."""
     plan: Plan
     """The plan that is served."""
+    is_whole: Callable[[], bool] = lambda: True
+    """Whether every listener of the plan is open. Else SIGHUP has the same plan taken once more."""
     running: RunningListeners | None = None
+    lacks: dict[str, str] = field(default_factory=dict)
+    """Why the plan in force is not served."""
     waits: dict[str, str] = field(default_factory=dict)
     """What an operator should know, by what it is about."""
     _is_asked: bool = False
@@ -74,8 +79,9 @@ class Reloading:
 
     def _refresh_plan(self, running: RunningListeners, *, is_asked: bool) -> None:
         applied = hashlib.sha256(self.file.read_bytes()).digest()
-        if applied == self.plan.sha256:
+        if applied == self.plan.sha256 and not (is_asked and not self.is_whole()):
             self.waits.pop("plan", None)
+            self.lacks.pop("plan", None)
         elif is_asked:
             self._take(running)
         elif "plan" not in self.waits:
@@ -93,12 +99,18 @@ class Reloading:
             asyncio.run_coroutine_threadsafe(change, running.loop).result(_LOOP_SECONDS)
         except VagusError as error:
             self._note("plan", f"the plan that was applied is not served: {error.message}")
+            self.lacks["plan"] = self.waits["plan"]
             if error.reason is Reason.DATABASE_UNAVAILABLE:  # the database returns by itself, so retry without a SIGHUP
                 self._is_asked = True
             return
         ready.commit()
         self.plan = plan
         self.waits.pop("plan", None)
+        self.lacks.pop("plan", None)
+
+    def health(self) -> PartHealth:
+        """What waits for an operator; a plan in force that is not served makes the process degraded."""
+        return PartHealth(waits=dict(self.waits), lacks=dict(self.lacks))
 
     def _note(self, about: str, what: str) -> None:
         """Report it on /health, and in the log once."""

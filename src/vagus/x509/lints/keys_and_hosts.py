@@ -43,12 +43,15 @@ def a_labels(draft: Draft) -> str | None:
     for name in draft.names.dns:
         if "--" in name:
             for label in name.split("."):
-                if label[2:4] == "--" and not _is_a_label(label.lower()):
+                if not is_host_label(label.lower()):
                     return f"label {label!r} is no A-label"
     return None
 
 
-def _is_a_label(label: str) -> bool:
+def is_host_label(label: str) -> bool:
+    """Whether a label in lower case has `--` in third place only as an A-label (RFC 5890 2.3.1)."""
+    if label[2:4] != "--":
+        return True
     try:
         return label.startswith("xn--") and bool(label[4:].encode("ascii").decode("punycode"))
     except (UnicodeError, ValueError):
