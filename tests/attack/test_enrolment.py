@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.simulator.attacked import Credential, Hospital, est, request
 from tests.simulator.orders import common_name, new_key
+from vagus.authority.revocation import hold_device, release_device
 from vagus.fleet.lifecycle import DeviceState
 from vagus.identifiers import UnitName
 from vagus.operations.devices import find_named
@@ -32,10 +33,10 @@ def _alive(hospital: Hospital, device: object) -> list[str]:
 def test_a_held_device_gets_no_way_around_its_hold(hospital: Hospital) -> None:
     device, _ = hospital.enrolled()
     token = hospital.token(device)
-    hospital.installation.revocations.hold_device(str(device.id), by=BY).result()
+    hospital.installation.writer.submit(lambda batch: hold_device(batch, str(device.id), by=BY)).result()
     assert hospital.enrol(request(new_key()), who=hospital.aorta.idevid(device.maker_serial)).reason == "ON_HOLD"
     assert hospital.enrol(request(new_key()), token=token).reason == "ON_HOLD"
-    hospital.installation.revocations.release_device(str(device.id), by=BY).result()
+    hospital.installation.writer.submit(lambda batch: release_device(batch, str(device.id), by=BY)).result()
     assert hospital.enrol(request(new_key()), token=token).status == 200
     assert _alive(hospital, device.id).count("held") == 0
 

@@ -8,7 +8,7 @@ from tests.simulator.installation import ICU, Installation
 from tests.simulator.orders import new_public_key
 from tests.simulator.refusals import refuses
 from vagus.authority.issuance import IssuedCertificate
-from vagus.authority.revocation import Revoked
+from vagus.authority.revocation import Revoked, hold_device, release_device, revoke_device
 from vagus.errors import Conflict, PolicyRefusal
 from vagus.ledger.entries import Hold, KeyBlocked, Release, Revocation
 from vagus.reasons import Reason
@@ -104,19 +104,23 @@ def test_a_device_goes_with_all_its_certificates(built: Installation) -> None:
     assert device is not None
     second = built.issue(device=device)
     bystander = built.issue()
-    assert built.revocations.hold_device(device, by=BY).result() == Revoked(2, 2)
-    assert built.revocations.release_device(device, by=BY).result() == Revoked(2, 4)
-    assert built.revocations.revoke_device(device, COMPROMISE, by=BY).result() == Revoked(2, 6)
-    assert built.revocations.hold_device(device, by=BY).result() == Revoked(0, 0)
+    assert built.writer.submit(lambda batch: hold_device(batch, device, by=BY)).result() == Revoked(2, 2)
+    assert built.writer.submit(lambda batch: release_device(batch, device, by=BY)).result() == Revoked(2, 4)
+    assert built.writer.submit(lambda batch: revoke_device(batch, device, COMPROMISE, by=BY)).result() == Revoked(2, 6)
+    assert built.writer.submit(lambda batch: hold_device(batch, device, by=BY)).result() == Revoked(0, 0)
     states = [certificate(built, one).state for one in (first, second, bystander)]
     assert states == [rows.REVOKED, rows.REVOKED, rows.ISSUED]
-    assert built.revocations.revoke_device("nobody", COMPROMISE, by=BY).result() == Revoked(0, 0)
+    assert built.writer.submit(lambda batch: revoke_device(batch, "nobody", COMPROMISE, by=BY)).result() == Revoked(
+        0, 0
+    )
 
 
 def test_a_device_whose_certificates_are_past_leaves_nothing_to_revoke(built: Installation) -> None:
     device = certificate(built, built.issue()).device_id
     built.advance(days=731)
-    assert built.revocations.revoke_device(device or "", COMPROMISE, by=BY).result() == Revoked(0, 0)
+    assert built.writer.submit(lambda batch: revoke_device(batch, device or "", COMPROMISE, by=BY)).result() == Revoked(
+        0, 0
+    )
 
 
 def test_a_blocked_key_is_certified_never_again_whether_anybody_showed_it_before_or_not(built: Installation) -> None:

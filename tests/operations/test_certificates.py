@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 
 from tests.operations.test_acts import ER, ICU, actor, opened, refusal_of, refused
 from tests.simulator.issuing import issue, make_responder
+from vagus.authority.revocation import revoke_device
 from vagus.errors import Conflict, LimitExceeded, Malformed, Unavailable, VagusError
 from vagus.operations.actor import Role
 from vagus.operations.certificate_queries import STATES, CertificateSearch, names_sought
@@ -228,7 +229,9 @@ def test_a_damaged_row_is_not_shown_as_a_certificate_without_a_device(stocked: P
 
 def test_a_revoked_certificate_says_why_when_and_by_whom(stocked: Path, opened: Installation) -> None:
     pump = find_named(opened.database, PUMP)
-    opened.revocations.revoke_device(str(pump.id), RevocationReason.KEY_COMPROMISE, by=EVE.id).result()
+    opened.writer.submit(
+        lambda batch: revoke_device(batch, str(pump.id), RevocationReason.KEY_COMPROMISE, by=EVE.id)
+    ).result()
     found = opened.operations.certificates.show(EVE, find(opened, device=PUMP)[0].id)
     revoked = found.revocation
     assert revoked is not None

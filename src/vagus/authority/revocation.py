@@ -65,36 +65,24 @@ class Revocations:
         """End a hold. Raises as `revoke`, Conflict(REVOKED), and Conflict(NOT_FOUND) when there is no hold."""
         return self._writer.submit(lambda batch: _release(batch, _find(batch, authority_id, serial), by=by))
 
-    def revoke_device(self, device_id: str, reason: RevocationReason, *, by: str) -> Future[Revoked]:
-        """Revoke every certificate of a device that has not expired, in one transaction."""
-        return self._writer.submit(lambda batch: revoke_device(batch, device_id, reason, by=by))
-
-    def hold_device(self, device_id: str, *, by: str) -> Future[Revoked]:
-        """Suspend every certificate of a device that is neither expired nor revoked."""
-        return self._writer.submit(lambda batch: hold_device(batch, device_id, by=by))
-
-    def release_device(self, device_id: str, *, by: str) -> Future[Revoked]:
-        """End every hold on a device's certificates."""
-        return self._writer.submit(lambda batch: release_device(batch, device_id, by=by))
-
     def block_key(self, spki_sha256: bytes, *, by: str) -> Future[bool]:
         """Never certify a key again, known here or not; revokes nothing. Whether it was not blocked before."""
         return self._writer.submit(lambda batch: block_key(batch, spki_sha256, by=by))
 
 
 def revoke_device(batch: Batch, device_id: str, reason: RevocationReason, *, by: str) -> Revoked:
-    """`Revocations.revoke_device` inside an act that does more."""
+    """Revoke every certificate of a device that has not expired, in the writer act that does the rest."""
     return _each(batch, _list_alive(batch, device_id), lambda one: _revoke(batch, one, reason, by=by))
 
 
 def hold_device(batch: Batch, device_id: str, *, by: str) -> Revoked:
-    """`Revocations.hold_device` inside an act that does more."""
+    """Suspend every certificate of a device that is neither expired nor revoked, in a writer act."""
     live = [row for row in _list_alive(batch, device_id) if row.state != certificate_rows.REVOKED]
     return _each(batch, live, lambda one: _hold(batch, one, by=by))
 
 
 def release_device(batch: Batch, device_id: str, *, by: str) -> Revoked:
-    """`Revocations.release_device` inside an act that does more."""
+    """End every hold on a device's certificates, in a writer act."""
     held = [row for row in _list_alive(batch, device_id) if row.state == certificate_rows.HELD]
     return _each(batch, held, lambda one: _release(batch, one, by=by))
 

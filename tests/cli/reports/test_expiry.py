@@ -12,6 +12,7 @@ import pytest
 
 from tests.simulator.issuing import device_name, issue
 from tests.simulator.running import denied, done, findings, run
+from vagus.authority.revocation import hold_device
 from vagus.cli.output import csv_lines
 from vagus.components import RealClock
 from vagus.operations.local_account import find_operator
@@ -75,7 +76,7 @@ def test_an_expired_certificate_is_expired_on_every_screen(ward: Path, monkeypat
 
 def test_a_device_whose_life_has_ended_is_late_on_no_screen(ward: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for state in ("recalled", "decommissioned"):
-        done(ward, "device", "state", device_name(1), state)
+        done(ward, "device", "state", device_name(1), state, "--yes")
     travel(monkeypatch, 731.5)
     late = done(ward, "device", "list", "--expires-within", "30d", "--json").facts
     assert [row["serial"] for row in late] == ["AIP3-000002"]
@@ -115,7 +116,9 @@ def test_who_revoked_from_another_machine_is_shown_as_the_ledger_has_it(ward: Pa
         devices = installation.operations.devices
         found = devices.find(installation.actor, device_name(1))
         installation.inventory.change_state(found.id, "recalled", by="operator:nobody-here").result()  # type: ignore[arg-type]
-        installation.revocations.hold_device(str(found.id), by="operator:from-elsewhere").result()
+        installation.writer.submit(
+            lambda batch: hold_device(batch, str(found.id), by="operator:from-elsewhere")
+        ).result()
     (shown,) = done(ward, "device", "show", device_name(1), "--json").facts["certificates"]
     assert shown["revoked_by"].startswith("sha256:")
 
