@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vagus.operations.authorities import Authorities
     from vagus.operations.ceremonies import Ceremonies
     from vagus.operations.certificates import Certificates
+    from vagus.operations.certification.device_certificates import DeviceCertificates
     from vagus.operations.device_lots import DeviceLots
     from vagus.operations.devices import Devices
     from vagus.operations.doctor.diagnosis import Doctor
@@ -72,6 +73,8 @@ class Operations:
     """Ceremonies, which open offline keys."""
     certificates: _Lazy[Certificates] = _Lazy("certificates", "Certificates")
     """Certificates that were issued here."""
+    device_certificates: _Lazy[DeviceCertificates] = _Lazy("certification.device_certificates", "DeviceCertificates")
+    """Certificates that an operator has made for devices without an agent."""
     device_lots: _Lazy[DeviceLots] = _Lazy("device_lots", "DeviceLots")
     """Many devices of the inventory at once."""
     devices: _Lazy[Devices] = _Lazy("devices", "Devices")

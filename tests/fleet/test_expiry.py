@@ -16,7 +16,16 @@ from tests.simulator.installation import pack
 from tests.simulator.rows import authority, certificate
 from tests.simulator.stock import ER, ICU, device, stocked_database
 from vagus.fleet import expiry
-from vagus.fleet.expiry import Expiry, Situation, days_until, iterate_expiring, iterate_without, judge, shown_state
+from vagus.fleet.expiry import (
+    Expiry,
+    Situation,
+    days_until,
+    describe,
+    iterate_expiring,
+    iterate_without,
+    judge,
+    shown_state,
+)
 from vagus.fleet.lifecycle import HAS_ENDED, DeviceState
 from vagus.records.certificates import NO_EXPIRY, set_state
 from vagus.records.devices import DeviceFilter, DeviceRow, insert_devices
@@ -61,8 +70,11 @@ def report(database: Database, **narrow: Any) -> list[Expiry]:
     return [*ending, *iterate_without(database, pack(), at=NOW, narrow=wanted)]
 
 
-def certified(state: str, end: int, device_state: str = "in_service", life: int = YEAR) -> CertifiedDevice:
-    return CertifiedDevice(device(1, state=device_state), "infusion-pump", Newest(1, state, end - life, end))
+def certified(
+    state: str, end: int, device_state: str = "in_service", life: int = YEAR, request_id: str = "est-x"
+) -> CertifiedDevice:
+    newest = Newest(1, state, end - life, end, request_id)
+    return CertifiedDevice(device(1, state=device_state), "infusion-pump", newest)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +99,39 @@ def test_a_device_is_judged_by_its_state_and_its_newest_certificate(
     found: CertifiedDevice, situation: Situation
 ) -> None:
     assert judge(found, pack(), at=NOW) is situation
+
+
+@pytest.mark.parametrize(
+    ("left", "situation", "who"),
+    [
+        (50 * DAY, Situation.BY_HAND, "PKI team: certify it again in time"),
+        (45 * DAY, Situation.OVERDUE, "PKI team and biomedical engineering: certify it again now"),
+        (-1, Situation.EXPIRED, "PKI team and biomedical engineering: certify it again now"),
+    ],
+)
+def test_a_device_that_an_operator_had_certified_does_not_renew_by_itself(
+    left: int, situation: Situation, who: str
+) -> None:
+    by_hand, by_itself = (certified("issued", NOW + left, request_id=one) for one in ("operator-x", "est-x"))
+    shown = describe(by_hand, pack(), at=NOW)
+    assert (shown.situation, shown.who_does_what.startswith(who)) == (situation, True)
+    assert "certify" not in describe(by_itself, pack(), at=NOW).who_does_what
+    held = certified("held", NOW + left, request_id="operator-x")
+    assert describe(held, pack(), at=NOW).who_does_what.startswith("security officer") is True
+
+
+def test_the_report_names_who_must_act_for_devices_certified_by_hand(empty: Database) -> None:
+    rows = [device(number) for number in range(3)]
+    with empty.writing() as connection:
+        insert_devices(connection, rows)
+        for leaf, (row, request_id) in enumerate(zip(rows, ("operator-a", "est-b", "operator-c"), strict=True)):
+            issue(connection, leaf, row, NOW + 55 * DAY, request_id=request_id)
+        issue(connection, 9, rows[2], NOW + 56 * DAY, request_id="est-d")
+    assert [(one.device.id, one.situation) for one in report(empty)] == [
+        (rows[0].id, Situation.BY_HAND),
+        (rows[1].id, Situation.RENEWS),
+        (rows[2].id, Situation.RENEWS),
+    ]
 
 
 def test_an_issued_certificate_is_expired_after_its_last_second_and_no_other_is() -> None:

@@ -37,12 +37,13 @@ ISSUANCE = IssuanceRecorded("h1/icu#2", 0x4402, b"t" * 32, b"k" * 32, "bedside",
 def values(hint: object) -> st.SearchStrategy[object]:
     """Any value that a field of this kind may have, already hashed where it would be."""
     for part in get_args(hint):
-        if part in {"word", "owner", "digest", "serial"}:
+        if part in {"word", "owner", "digest", "serial", "text"}:
             return {
                 "word": WORDS,
                 "owner": HASHED | WORDS.map(lambda word: f"authority:{word}"),
                 "digest": st.binary(min_size=32, max_size=32),
                 "serial": st.integers(0, 2**160 - 1),
+                "text": st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=200),
             }[part]
         if part is type(None):
             return st.none() | values(get_args(hint)[0])

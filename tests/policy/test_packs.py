@@ -152,6 +152,12 @@ def test_devices_on_and_in_bodies_never_speak_tls_1_2() -> None:
         assert rule.tls_minimum == "1.3" or rule.exposure is Exposure.HOSPITAL
 
 
+def test_a_pack_may_allow_rsa_2048_for_one_profile_of_devices() -> None:
+    profiles = decode_pack(changed(profiles__bedside__keys=["p256", "rsa2048"]), "own.toml").profiles
+    allow = {name for name, one in profiles.items() if KeyAlgorithm.RSA2048 in one.key_algorithms}
+    assert allow == {"bedside", "tls-server"}
+
+
 def test_edwards_keys_are_certified_nowhere_and_rsa_2048_for_servers_alone() -> None:
     for name, profile in PACK.profiles.items():
         assert not profile.key_algorithms & {KeyAlgorithm.ED25519, KeyAlgorithm.ED448}
@@ -266,7 +272,7 @@ BAD: dict[str, Bad] = {
     "algorithm twice": Bad({f"{ENTITY}keys": ["p256", "p256"]}, "twice"),
     "EdDSA certified": Bad({f"{ENTITY}keys": ["ed25519"]}, "verified but never certified"),
     "RSA-2048 authority": Bad({f"{CA}keys": ["p256", "rsa2048"]}, "too weak for an authority"),
-    "RSA-2048 device": Bad({f"{ENTITY}keys": ["rsa2048"]}, "legacy servers alone"),
+    "RSA-2048 birth certificate": Bad({"profiles__idevid__keys": ["rsa2048"]}, "old servers and devices alone"),
     "authority that signs data": Bad({f"{CA}key_usage": ["keyCertSign", "cRLSign", SIGNS]}, "exactly"),
     "device that signs certificates": Bad({f"{ENTITY}key_usage": [SIGNS, "keyCertSign"]}, "for authorities"),
     "device that signs nothing": Bad({f"{ENTITY}key_usage": ["keyAgreement"]}, "digitalSignature"),

@@ -156,7 +156,7 @@ class _AtOnce:
 SOME = [f"{str(n).translate(str.maketrans('0189', 'bcde')):a>25}a" for n in range(20)]
 ALL, IN_SERVICE = devices.DeviceFilter(), devices.DeviceFilter(state="in_service", hospital="h1")
 NEW, PUMPS = devices.DeviceFilter(model="new"), devices.DeviceFilter(category="pump")
-ENDS = [expiry.End(n, 0, NOW, SOME[n], is_issued=True, kind="device") for n in range(20)]
+ENDS = [expiry.End(n, 0, NOW, SOME[n], is_issued=True, kind="device", request_id="") for n in range(20)]
 AFTER = certificate_search.Place(NOW + 500, 50)
 _of = certificate_search.CertificateQuery
 APART: dict[str, Any] = {"units": ("h1/icu",), "key_algorithm": "p384", "ends": (NOW, NOW + 900)}

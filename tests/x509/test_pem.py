@@ -17,6 +17,7 @@ from vagus.x509.pem import (
     REQUEST,
     decode_blocks,
     decode_one,
+    decode_one_or_base64,
     decode_pem,
     encode_block,
     encode_certificates,
@@ -142,3 +143,13 @@ def test_a_large_file_of_boundaries_is_refused_in_one_pass(piece: bytes) -> None
 def test_more_blocks_than_the_limit_are_refused() -> None:
     with refuses(Reason.TOO_MANY, Malformed):
         decode_blocks(encode_block(b"\x30" + base64.b64decode("AA=="), CERTIFICATE) * 10_001, CERTIFICATE)
+
+
+def test_base64_without_its_boundaries_is_read_where_web_pages_show_it_so() -> None:
+    block = encode_certificates([ONE])
+    bare = b"".join(block.splitlines(keepends=True)[1:-1])
+    for text in (bare, b"\r\n " + bare.replace(b"\n", b"\r\n"), block, ONE):
+        assert decode_one_or_base64(text, CERTIFICATE) == ONE
+    for text in (bare[:-3], bare + b"!", b"", b"  ", block[:-20], encode_certificates([ONE, OTHER])):
+        with refuses(Reason.BAD_ENCODING, Malformed):
+            decode_one_or_base64(text, CERTIFICATE)

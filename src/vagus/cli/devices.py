@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vagus.cli.certificates import of_devices
 from vagus.cli.files import naming, read_block, read_certificates
-from vagus.cli.options import REASONS, add_group, decode_period, open_installation
+from vagus.cli.options import REASONS, DeviceArgument, add_group, decode_period, open_installation
 from vagus.cli.output import JsonOption, Output, Row, YesOption, check_confirmed, facts_of, spell_time
 from vagus.cli.revocation.arguments import BatchOption, HospitalOption, ModelOption, UnitsOption
 from vagus.cli.revocation.lots import DryRunOption, change_by_plan, move_many, read_named
@@ -17,10 +18,6 @@ from vagus.reasons import Reason
 
 if TYPE_CHECKING:
     from vagus.operations.devices import Device, DeviceContact, ListedDevice, StateChange
-
-DeviceArgument = Annotated[
-    str, typer.Argument(metavar="DEVICE", help='A device id, or MODEL:SERIAL as in "Aorta IP3:AIP3-000001".')
-]
 
 OptionalDevice = Annotated[
     str | None, typer.Argument(metavar="[DEVICE]", help="A device id, or MODEL:SERIAL; or many, by the options.")
@@ -37,7 +34,7 @@ _LOCKED_LOT = (
 
 
 def register(application: typer.Typer) -> None:
-    """Add the commands of this file."""
+    """Add the commands of this file, and those that certify a device."""
     add_group(
         application,
         "device",
@@ -52,6 +49,17 @@ def register(application: typer.Typer) -> None:
             'vagus device state recalled --batch "Aorta IP3:AIP3-000100..AIP3-000199"',
         ),
         ("transfer", transfer, 'vagus device transfer "Aorta IP3:AIP3-000123" h1/er'),
+        (
+            "certify",
+            of_devices.certify,
+            'vagus device certify "Aorta IP3:AIP3-000123" --request pump.csr --out pump-files',
+            'vagus device certify "Aorta IP3:AIP3-000123" --request pump.csr --form fullchain --out pump.pem',
+        ),
+        (
+            "pkcs12",
+            of_devices.pkcs12,
+            'vagus device pkcs12 "Aorta IP3:AIP3-000123" --out pump.p12 --password-source file:pump-password',
+        ),
         ("revoke", revoke, 'vagus device revoke "Aorta IP3:AIP3-000123" --reason keyCompromise'),
         ("hold", hold, 'vagus device hold "Aorta IP3:AIP3-000123"'),
         ("release", release, 'vagus device release "Aorta IP3:AIP3-000123"'),

@@ -34,6 +34,9 @@ PassphraseOption: TypeAlias = Annotated[
     ),
 ]
 
+DeviceArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="DEVICE", help='A device id, or MODEL:SERIAL as in "Aorta IP3:AIP3-000001".')
+]
 OutOption: TypeAlias = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Where to; standard output if left out.")
 ]

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vagus.cli.devices import DeviceArgument
-from vagus.cli.options import add_group, open_installation
+from vagus.cli.options import DeviceArgument, add_group, open_installation
 from vagus.cli.output import JsonOption, Output, spell_time
 from vagus.errors import Conflict, Malformed
 from vagus.reasons import Reason

@@ -34,6 +34,7 @@ class Situation(StrEnum):
     """How a device stands with its certificate."""
 
     RENEWS = "renews by itself"
+    BY_HAND = "renewed by hand"
     OVERDUE = "overdue"
     EXPIRED = "expired"
     NEVER_ENROLLED = "never enrolled"
@@ -51,8 +52,11 @@ _ACTIONS: Final = MappingProxyType(
         Situation.HELD: "security officer: release it or revoke it",
         Situation.REVOKED: "biomedical engineering: hand it a token and enrol again if it shall go on",
         Situation.LOCKED_OUT: "security officer: clear it by its state, or decommission it",
+        Situation.BY_HAND: "PKI team: certify it again in time (vagus device certify or pkcs12)",
     }
 )
+_OVERDUE_BY_HAND: Final = "PKI team and biomedical engineering: certify it again now (vagus device certify or pkcs12)"
+_RENEWAL_IS_OVER: Final = frozenset({Situation.OVERDUE, Situation.EXPIRED})
 _ARRIVES: Final = "stores: set it to received when it arrives; then biomedical engineering enrols it"
 
 
@@ -95,7 +99,9 @@ def judge(found: CertifiedDevice, pack: PolicyPack, *, at: int) -> Situation:
     if newest.not_after < at:
         return Situation.EXPIRED
     window = window_between(_moment(newest.not_before), _moment(newest.not_after), pack)
-    return Situation.OVERDUE if window is not None and _moment(at) >= window.renew_by else Situation.RENEWS
+    if window is not None and _moment(at) >= window.renew_by:
+        return Situation.OVERDUE
+    return Situation.BY_HAND if newest.is_by_operator else Situation.RENEWS
 
 
 def describe(found: CertifiedDevice, pack: PolicyPack, *, at: int, kind: str = "device") -> Expiry:
@@ -104,6 +110,8 @@ def describe(found: CertifiedDevice, pack: PolicyPack, *, at: int, kind: str = "
     end = newest.not_after if newest is not None and newest.state in (ISSUED, HELD) else None
     is_away = situation is Situation.NEVER_ENROLLED and DeviceState(found.device.state) in _NOT_HERE
     action = _ARRIVES if is_away else _ACTIONS[situation]
+    if newest is not None and newest.is_by_operator and situation in _RENEWAL_IS_OVER:
+        action = _OVERDUE_BY_HAND
     return Expiry(found.device, found.category, end, days_until(end, at=at), situation, action, kind)
 
 

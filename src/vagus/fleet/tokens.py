@@ -28,6 +28,8 @@ DEFAULT_LIFE: Final = timedelta(days=7)
 
 SERVER_LABEL: Final = "server"
 """The label under which a gateway or station asks for what it shows as a server."""
+SDC_LABEL: Final = "sdc"
+"""The label under which a device asks for what it shows to SDC peers (IEEE 11073-20701)."""
 
 _BYTES = 20  # an enrolment token has 160 random bits: 32 base32 characters without padding
 _CHARACTERS = 32

@@ -1,8 +1,8 @@
 """What the ledger says: one frozen value per kind of entry, as canonical JSON; writes and judges nothing.
 
 An entry is `{"at":…,"kind":…,"v":1,…}`: keys sorted, no spaces, ASCII. It holds codes, numbers, digests and names that
-this installation gave; never text that a peer sent. What could be a person or a patient's device (`Owner` fields) is
-written as a salted hash: HMAC-SHA256 under the salt of the installation.
+this installation gave, and reasons that an operator wrote; never text that a peer sent. What could be a person or a
+patient's device (`Owner` fields) is written as a salted hash: HMAC-SHA256 under the salt of the installation.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ Word: TypeAlias = Annotated[str, "word"]
 """A code or a name that this installation itself gave: printable ASCII without quotes, at most 120 characters."""
 Owner: TypeAlias = Annotated[str, "owner"]
 """Who owns or acted, as `class:name`; hashed unless the class is one that names no person and no device."""
+Text: TypeAlias = Annotated[str, "text"]
+"""A reason in an operator's own words: one line of at most 200 printable characters."""
 Digest: TypeAlias = Annotated[bytes, "digest"]
 """32 bytes."""
 Serial: TypeAlias = Annotated[int, "serial"]
@@ -33,9 +35,8 @@ Serial: TypeAlias = Annotated[int, "serial"]
 _OPEN_OWNERS = frozenset({"authority", "ocsp", "server", "gate", "log", "job", "rule", "plan", "maker", "profile"})
 _HASHED = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _WORD = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/#@+=*-]{0,119}\Z")
-_DIGEST_BYTES = 32
+_DIGEST_BYTES, _LONGEST_TEXT, _MAX_SERIAL_DIGITS = 32, 200, 42
 _MAX_NUMBER = (1 << 53) - 1  # 2^53 - 1 is the largest integer that every JSON reader keeps exact (RFC 8259 section 6)
-_MAX_SERIAL_DIGITS = 42
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,7 @@ class OperatorAct:
     by: Owner
     subject: Owner | None = None
     detail_sha256: Digest | None = None
+    reason: Text | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,10 +391,18 @@ class _Codec:
 
 def _check_word(name: str, value: object) -> str:
     if not isinstance(value, str) or not _WORD.match(value):
-        raise _bad(
+        msg = (
             f"ledger field {name} is not a word of at most 120 letters, digits and ._:/#@+=*-; refer to text by digest"
         )
+        raise _bad(msg)
     return value
+
+
+def check_text(name: str, value: object) -> str:
+    """The text of an entry, or of what will be one. Raises Malformed(BAD_ENCODING)."""
+    if isinstance(value, str) and len(value) <= _LONGEST_TEXT and value.isprintable() and value.strip():
+        return value
+    raise _bad(f"{name} is not one line of 1 to {_LONGEST_TEXT} printable characters; correct it")
 
 
 def _check_owner(name: str, value: object) -> str:
@@ -440,6 +450,7 @@ def _decode_serial(name: str, value: object) -> int:
 
 _FORMS: Mapping[object, tuple[Callable[[str, Any, bytes], object], Callable[[str, Any], object]]] = {
     "word": (lambda name, value, _: _check_word(name, value), _check_word),
+    "text": (lambda name, value, _: check_text(name, value), check_text),
     "owner": (lambda name, value, salt: _check_owner(name, conceal(salt, str(value))), _check_owner),
     "digest": (_encode_digest, _decode_digest),
     "serial": (_encode_serial, _decode_serial),

@@ -44,6 +44,7 @@ class Act(Enum):
     IMPORT_MANIFEST = "import a maker's manifest", {_PKI}
     READ_CERTIFICATES = "read certificates", _PEOPLE, _UNIT
     MAKE_TOKEN = "make an enrolment token", {_PKI, _CLINIC}, _UNIT
+    CERTIFY_DEVICE = "certify a device's request", {_PKI}, _UNIT
     READ_AUTHORITIES = "read authorities", {*_PEOPLE, _LINE}
     ACCEPT_AUTHORITY = "accept the certificate of an authority", {_PKI}
     IMPORT_AUTHORITY = "import an authority", {_PKI}

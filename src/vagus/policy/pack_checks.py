@@ -131,8 +131,8 @@ def _profile_keys(here: str, table: ProfileTable) -> Iterator[Finding]:
         yield f"{here}.keys", f"{key} is verified but never certified here; delete it"
     if KeyAlgorithm.RSA2048 in keys and table.kind is not Kind.END_ENTITY:
         yield f"{here}.keys", "rsa2048 is too weak for an authority or responder; allow rsa3072 or more"
-    elif KeyAlgorithm.RSA2048 in keys and table.name_form is not NameForm.SERVER:
-        yield f"{here}.keys", "rsa2048 is allowed for legacy servers alone; allow rsa3072 or more, or p256"
+    elif KeyAlgorithm.RSA2048 in keys and table.name_form not in {NameForm.SERVER, NameForm.DEVICE}:
+        yield f"{here}.keys", "rsa2048 is allowed for old servers and devices alone; allow rsa3072 or more, or p256"
 
 
 def _profile_uses(here: str, table: ProfileTable) -> Iterator[Finding]:

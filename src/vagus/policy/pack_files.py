@@ -31,7 +31,8 @@ class ProfileTable(Document):
     name_form: Annotated[NameForm, Field(strict=False)]
     """Which names stand in subjectAltName."""
     keys: Annotated[list[Annotated[KeyAlgorithm, Field(strict=False)]], Field(min_length=1)]
-    """Key algorithms that are certified. `rsa2048` is for servers alone; `ed25519` and `ed448` are refused."""
+    """Key algorithms that are certified. `rsa2048` is for old servers and devices alone; for a device an operator must
+    give the reason (`vagus device certify`). `ed25519` and `ed448` are refused."""
     key_usage: Annotated[list[Annotated[KeyUsage, Field(strict=False)]], Field(min_length=1)]
     """Key usages (RFC 5280 4.2.1.3)."""
     extended_key_usage: list[str] = Field(default_factory=list)

@@ -33,6 +33,9 @@ HELD = "held"
 SERVER_PROFILE = "tls-server"
 """Certificates of this profile are what a gateway or station shows as a server, beside its device certificate."""
 
+BY_OPERATOR = "operator-"
+"""How the request ids of certificates begin that an operator approved: their devices do not renew by themselves."""
+
 NO_EXPIRY = 253402300799
 """99991231235959Z (RFC 5280 4.1.2.5) in seconds since 1970."""
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from vagus.records.certificates import HELD, ISSUED, SERVER_PROFILE
+from vagus.records.certificates import BY_OPERATOR, HELD, ISSUED, SERVER_PROFILE
 from vagus.records.devices import DEVICE, DeviceFilter, DeviceRow, conditions_of
 from vagus.records.engine.database import Connection
 from vagus.records.engine.query_hints import by_index, hidden, is_among, rows_after
@@ -43,6 +43,12 @@ class Newest:
     state: str
     not_before: int
     not_after: int
+    request_id: str
+
+    @property
+    def is_by_operator(self) -> bool:
+        """Whether an operator had it made for a device that does not renew by itself."""
+        return self.request_id.startswith(BY_OPERATOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class End:
     device_id: str | None
     is_issued: bool
     kind: str
+    request_id: str
 
 
 _OWN = certificates.alias("own")
@@ -79,7 +86,7 @@ def list_ends(
     table, (ended, leaf) = certificates.c, after
     columns = (table.leaf_index, table.not_before, table.not_after, table.device_id)
     query = (
-        select(*columns, table.state, _kind(certificates).label("kind"))
+        select(*columns, table.state, _kind(certificates).label("kind"), table.request_id)
         .order_by(table.not_after, table.leaf_index)
         .limit(count)
     )
@@ -91,7 +98,7 @@ def list_ends(
         later = query.limit(count - len(found)).where(table.not_after > ended, table.not_after <= until)
         found += connection.execute(later)
     return tuple(
-        End(row.leaf_index, row.not_before, row.not_after, row.device_id, row.state == ISSUED, row.kind)
+        End(row.leaf_index, row.not_before, row.not_after, row.device_id, row.state == ISSUED, row.kind, row.request_id)
         for row in found
         if row.not_after <= until
     )
@@ -110,7 +117,7 @@ def list_counting(
         owners = {end.device_id for end in issued.values() if end.device_id is not None}
         for row in _list_devices(connection, owners, at, _kind(_OWN) == kind, narrow) if owners else ():
             if (end := issued.get(row.newest)) is not None:
-                newest = Newest(end.leaf_index, ISSUED, end.not_before, end.not_after)
+                newest = Newest(end.leaf_index, ISSUED, end.not_before, end.not_after, end.request_id)
                 found[end.leaf_index] = CertifiedDevice(DEVICE.read(row), row.category, newest)
     return found
 

@@ -48,6 +48,17 @@ def decode_one(raw: bytes, label: str) -> bytes:
     return found[0]
 
 
+def decode_one_or_base64(raw: bytes, label: str) -> bytes:
+    """As `decode_one`; also takes the base64 of a PEM block without its BEGIN and END, as some web pages show it."""
+    text = b"".join(raw.split())
+    if raw[:1] != bytes([_SEQUENCE]) and text and not list_labels(raw):
+        try:
+            return base64.b64decode(text, validate=True)
+        except binascii.Error:
+            pass  # neither: the error below names what a file may have
+    return decode_one(raw, label)
+
+
 def decode_pem(raw: bytes, label: str) -> tuple[bytes, ...]:
     """As `decode_blocks`, of PEM alone."""
     found: list[bytes] = []

@@ -136,14 +136,18 @@ def export(
     `chain` is what a TLS server sends: the certificate and its CAs without the root. `fullchain` and `p7b` have the
     root too, where it is known here. A file that exists is left as it is and refused, unless --replace is given.
     """
-    from vagus.wire.bundles import BundleForm, encode_bundle
-
     with open_installation(context) as installation:
         found = installation.operations.certificates.export(installation.actor, certificate)
-    above = () if form in {"pem", "der"} else found.above if form == "chain" else (*found.above, *found.root)
+    write_public(encode_form(found.leaf, found.above, found.root, form), out, may_replace=replace)
+
+
+def encode_form(leaf: bytes, above: tuple[bytes, ...], root: tuple[bytes, ...], form: str) -> bytes:
+    """A certificate (DER) in one of the forms of `export`; `above` are the CAs without the root, nearest first."""
+    from vagus.wire.bundles import BundleForm, encode_bundle
+
+    shown = () if form in {"pem", "der"} else above if form == "chain" else (*above, *root)
     written = BundleForm.PEM if form in {"chain", "fullchain"} else BundleForm(form)
-    named = [("", der) for der in (found.leaf, *above)]
-    write_public(encode_bundle(named, written, password=b""), out, may_replace=replace)
+    return encode_bundle([("", der) for der in (leaf, *shown)], written, password=b"")
 
 
 def _row(one: Certificate) -> Row:

@@ -19,11 +19,12 @@ from vagus.authority.issuance import Issuance, IssuanceOrder, IssuanceToken, Iss
 from vagus.authority.issuers import Issuer
 from vagus.errors import Conflict, NotAuthorised, Refused, Unavailable, VagusError
 from vagus.fleet.devices import check_known, owner_of
-from vagus.fleet.enrolment.evidence import Applicant, Evidence, find_applicant
+from vagus.fleet.enrolment.approvals import check_weak_key, note_approval
+from vagus.fleet.enrolment.evidence import Applicant, Evidence, OperatorApproval, find_applicant
 from vagus.fleet.enrolment.rechecks import check_not_suspended, check_same_wish, check_still_good, read_again
 from vagus.fleet.enrolment.refusals import RefusalNotes
 from vagus.fleet.lifecycle import MAY_ENROL, MAY_RENEW, DeviceState, check_may
-from vagus.fleet.tokens import REPEAT, SERVER_LABEL, check_token, spend_token
+from vagus.fleet.tokens import REPEAT, SDC_LABEL, SERVER_LABEL, check_token, spend_token
 from vagus.identifiers import DeviceId, DeviceName
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceStateChanged
@@ -35,9 +36,6 @@ from vagus.x509.certificates import PathCertificate
 from vagus.x509.names.distinguished import SubjectFields, decode_name
 from vagus.x509.names.general import decode_general_names
 from vagus.x509.requests import CertificateRequest
-
-SDC_LABEL: Final = "sdc"
-"""The label under which a device asks for what it shows to SDC peers (IEEE 11073-20701)."""
 
 _SUBJECT_ALT_NAME: Final = bytes.fromhex("551d11")  # contents of the object identifier 2.5.29.17 (subjectAltName)
 _HOUR: Final = 3600
@@ -157,7 +155,9 @@ class Enrolment:
         # 3. Choose the profile and the issuing authority.
         order, issuer = self._order(request, applicant, at)
         # 4. Apply the policy, build the TBSCertificate and run the lints.
-        return self._issuance.prepare(order, issuer)
+        prepared = self._issuance.prepare(order, issuer)
+        check_weak_key(request.evidence, order.public_key.algorithm, label=request.label)
+        return prepared
 
     def enrol(self, request: EnrolmentRequest, at: datetime) -> IssuedCertificate:
         """`begin`, wait, `finish`: for callers without an event loop."""
@@ -262,6 +262,7 @@ class Enrolment:
         if isinstance(outcome, IssuedCertificate):
             check_still_good(batch.connection, outcome)
             return outcome
+        note_approval(batch, request.evidence, key)
         if token is not None:
             spend_token(batch, token, key, request_id=prepared.order.request_id)
         # 5. The first certificate moves the device to the state commissioned.
@@ -320,13 +321,14 @@ def _same_set(asked_der: bytes, has_der: bytes) -> bool:
 def _request_id(request: EnrolmentRequest, applicant: Applicant, what: tuple[str, str], at: datetime) -> str:
     """The id of what is wanted: a repeated request has the same id, and gets the same certificate.
 
-    With a token, the id holds for the token's whole hour of repetition, for one token and one key. With a certificate,
+    With a token, the id holds for the token's whole hour of repetition, for one token and one key. With an operator's
+    approval, it holds for one key on one occasion. With a certificate,
     it holds for the same bytes of the CSR within one hour of the clock: a year-old CSR file gets a new certificate.
     """
     device = applicant.device
     parts = [str(device.id), str(device.unit), *what, request.kind.value]
     digest = hashlib.sha256("\0".join(parts).encode() + applicant.credential)
-    if applicant.token_sha256 is not None:
+    if applicant.token_sha256 is not None or isinstance(request.evidence, OperatorApproval):
         digest.update(request.csr.public_key.spki_sha256)
     else:
         digest.update(hashlib.sha256(request.csr.der).digest())

@@ -1,7 +1,7 @@
 """The kinds of evidence by which a device asks for a certificate, and the one applicant that each kind proves.
 
 A protocol builds one of these values from its message. `find_applicant` is the only reader of them, so a new kind (a
-challenge password of SCEP, an order of ACME, a MAC of CMP, an operator's approval) is one class and one case here.
+challenge password of SCEP, an order of ACME, a MAC of CMP) is one class and one case here.
 """
 
 from __future__ import annotations
@@ -68,16 +68,33 @@ class RelayedToken:
     peer: Admitted
 
 
-Evidence = MakerCertificate | CurrentCertificate | ServerCertificate | OneTimeToken | RelayedToken
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorApproval:
+    """The approval of the operator `by` (an actor's id), who vouches that the key of the request is the device's own.
+
+    `occasion` distinguishes it from an earlier approval of the same key: a repeat on one occasion gets the same
+    certificate. `is_key_made_here` says that the operator's program made the key. `weak_key_reason` is needed for a
+    key that is weaker than others.
+    """
+
+    device_id: DeviceId
+    by: str
+    occasion: bytes
+    is_key_made_here: bool = False
+    weak_key_reason: str | None = None
+    peer: None = field(default=None, init=False)
+
+
+Evidence = MakerCertificate | CurrentCertificate | ServerCertificate | OneTimeToken | RelayedToken | OperatorApproval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applicant:
     """The device that the evidence proved.
 
-    `credential` names the evidence in request ids: the hash of the token or of the certificate. `token_sha256` is the
-    token to spend, None where a certificate is the evidence. `current` is the certificate of this installation that
-    the connection was made with, whatever the evidence is; `is_server` says that it is a server certificate.
+    `credential` names the evidence in request ids: the hash of the token or certificate, or an approval's occasion.
+    `token_sha256` is the token to spend, None for other evidence. `current` is the certificate of this installation
+    that the connection was made with, whatever the evidence is; `is_server` says that it is a server certificate.
     `served_units` are the compartments of the listener, None for every compartment.
     """
 
@@ -146,6 +163,9 @@ def find_applicant(
                 msg = "a server certificate only renews itself; enrol with the device's certificate or a one-time token"
                 raise NotAuthorised(Reason.CREDENTIAL_MISSING, msg)
             device_id, credential = _check_certificate(evidence.peer, is_renewal=is_renewal)
+            found = find_by_device(database, device_id)
+        case OperatorApproval():
+            device_id, credential = evidence.device_id, evidence.occasion
             found = find_by_device(database, device_id)
     device, unit = check_known(found.device, device_id), found.unit
     if unit is None:

@@ -23,7 +23,8 @@ from vagus.endpoints.log_files import log_files_app
 from vagus.endpoints.routing import RouteTable, mount
 from vagus.errors import Misconfigured
 from vagus.fleet.admission import Admitted, ListenerRules
-from vagus.fleet.enrolment.enrol import SDC_LABEL, Enrolment
+from vagus.fleet.enrolment.enrol import Enrolment
+from vagus.fleet.tokens import SDC_LABEL
 from vagus.identifiers import DeviceId
 from vagus.policy.plan_files import ListenerKind, PlannedListener
 from vagus.policy.plans import HospitalPlan

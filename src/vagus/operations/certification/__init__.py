@@ -1,0 +1,1 @@
+"""What operators have certified: devices that cannot run the agent."""
