@@ -182,6 +182,7 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "a job's lease": (8, lambda c: work.WorkQueue(_AtOnce(c), "n").take(["supersede"])),  # type: ignore[arg-type]
     "twenty births": (90, lambda c: plan_rows.list_fingerprints(c, [f"born:{n}" for n in range(20)])),
     "twenty devices' births": (90, lambda c: certificates.list_births(c, [f"born:{n}" for n in range(20)])),
+    "how many births a device has": (8, lambda c: certificates.count_births(c, "born:9")),
     "a certificate by its serial": (8, lambda c: certificates.find_certificate(c, OTHER, SERIAL)),
     "a certificate that is to be revoked": (30, lambda c: candidates.find_revocable_serial(c, OTHER, SERIAL)),
     "a revocation by its serial": (14, lambda c: revocations.find_revoked_serial(c, OTHER, SERIAL)),
