@@ -16,10 +16,11 @@ from sqlalchemy import select
 from tests.simulator.log import CheckpointKey, LogFixture
 from tests.simulator.queries import count_lost
 from tests.simulator.refusals import refuses
+from vagus.authority.lot_locks import lock_lot
 from vagus.authority.revocation import hold_row, revoke_row
 from vagus.errors import IntegrityFailure
 from vagus.events.revocations import RevocationFollower
-from vagus.fleet.devices import change_host_names, change_profile, transfer_device
+from vagus.fleet.devices import change_host_names, change_profile, set_hold, transfer_device
 from vagus.fleet.inventory_entries import record_model
 from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
@@ -36,6 +37,7 @@ from vagus.records.engine.tables import devices, revocation_events, work
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.keys import find_key
 from vagus.records.models import ModelRow
+from vagus.records.revocation.device_lots import DeviceLot
 from vagus.records.revocation.revocations import find_revoked_serial
 from vagus.records.units import UnitRow, put_unit
 from vagus.testing import NOON, FrozenClock, SeededEntropy
@@ -208,6 +210,8 @@ def test_a_device_that_was_changed_in_the_gap_does_not_fall_back(lived: LogFixtu
         transfer_device(batch, device, lab, by="operator:someone", overlap=OVERLAP)
         change_profile(batch, device, "wearable", by="plan:test")
         change_host_names(batch, device, after, by="plan:test")
+        set_hold(batch, device, is_held=True, by="operator:someone")
+        lock_lot(batch, DeviceLot(model="m"), is_hold=False, by="operator:someone")
 
     lived.writer.submit(prepare).result(10)
     copy_database(lived.database, tmp_path / "backup")
@@ -219,7 +223,7 @@ def test_a_device_that_was_changed_in_the_gap_does_not_fall_back(lived: LogFixtu
             row = find_device(connection, device)
             assert row is not None
             assert (row.unit, row.profile, row.host_names) == (lab, "wearable", ())
-            assert row.transferred_at == int(NOON.timestamp())
+            assert row.transferred_at == row.held_at == int(NOON.timestamp())
             (run_after,) = connection.execute(select(work.c.run_after).where(work.c.kind == "supersede")).scalars()
             assert run_after == int((NOON + OVERLAP).timestamp()), "its old certificates end as they would have"
         settle(again, gap, "accepted")
