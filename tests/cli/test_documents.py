@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
+import subprocess
+import sys
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +58,39 @@ def test_a_page_speaks_of_commands_that_there_are(page: Path) -> None:
 def test_the_long_walk_is_read_at_all() -> None:
     commands = {words[0] for words in spoken_commands(ROOT / "docs" / "hospital.md") if words}
     assert {"init", "plan", "ceremony", "token", "serve", "device", "validate", "audit", "backup"} <= commands
+
+
+@pytest.mark.process
+def test_the_echo_server_of_the_long_walk_says_nothing_when_a_peer_breaks_off() -> None:
+    (script,) = re.findall(r"python -c '([^']+)'", (ROOT / "docs" / "hospital.md").read_text("utf-8"))
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    script = script.replace("\n    ", "\n").replace("9444", str(port))
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
+        try:
+            for _ in range(2):
+                with closing(_reach(port)) as peer:
+                    peer.sendall(b"a line\nhalf a")
+                    assert peer.recv(100) == b"a line\n"
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no FIN
+            with closing(_reach(port)) as peer:
+                peer.sendall(b"the next\n")
+                assert peer.recv(100) == b"the next\n"
+        finally:
+            server.terminate()
+        assert server.stdout is not None
+        assert server.stdout.read() == b""
+
+
+def _reach(port: int) -> socket.socket:
+    until = time.monotonic() + 30
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 10)
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def test_the_front_page_is_short() -> None:

@@ -103,6 +103,24 @@ def test_pages_of_one_second_lose_no_line(hospital: Path, form: tuple[str, ...])
     assert "--until" not in done(hospital, "gateway", "log", *form).err
 
 
+@pytest.mark.parametrize("form", ["--json", "--csv"])
+def test_a_program_that_pages_by_the_time_of_the_last_line_loses_none(hospital: Path, form: str) -> None:
+    with gateway(hospital) as (log, clock):
+        for serial in range(1, 6):
+            log.record(decision(serial=serial))
+            clock.advance(milliseconds=200)
+    seen: set[str] = set()
+    until: tuple[str, ...] = ()
+    for _ in range(4):
+        page = done(hospital, "gateway", "log", "--limit", "2", form, *until)
+        lines = json.loads(page.out) if form == "--json" else list(csv.DictReader(io.StringIO(page.out)))
+        seen |= {line["serial"] for line in lines}
+        until = ("--until", lines[-1]["at"])
+    assert seen == {"1", "2", "3", "4", "5"}
+    assert until == ("--until", "2026-06-01T12:00:00.000Z")
+    assert "12:00:00Z" in done(hospital, "gateway", "log").out, "people read whole seconds"
+
+
 @pytest.mark.parametrize(
     ("narrow", "count"),
     [

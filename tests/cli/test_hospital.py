@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, select
 
+from tests.simulator import plans
 from tests.simulator.issuing import device_name, issue
 from tests.simulator.presence import present
 from tests.simulator.queries import find_token, list_tokens_of
@@ -49,6 +50,21 @@ def test_apply_without_a_ceremony_writes_requests_and_stops(fresh: Path) -> None
     assert requests == {"h1.icu.1.csr", "h1.infra.1.csr", "h1.sdc.1.csr"}
     assert not (fresh / "keystores" / "root").exists(), "offline keys are made in the ceremony"
     assert done(fresh, "device", "list", "--json").facts[0]["state"] == "received"
+
+
+def test_devices_are_listed_by_their_profile(fresh: Path) -> None:
+    models = [plans.model(), plans.model("Lyra G2", category="glucose-monitor", prefix="LG2")]
+    rows = plans.devices("icu", 1, 2), plans.devices("icu", 1, 1, "Lyra G2")
+    run(fresh, "plan", "apply", written(fresh, plans.hospital_plan(plans.hospital(*rows), models=models)), "--yes")
+    every = done(fresh, "device", "list", "--json").facts
+    profiles = {row["profile"] for row in every}
+    assert len(every) == 3
+    assert len(profiles) == 2
+    for profile in profiles:
+        found = done(fresh, "device", "list", "--profile", profile, "--json").facts
+        assert found == [row for row in every if row["profile"] == profile]
+    assert done(fresh, "device", "list", "--profile", "bedside", "--model", "Lyra G2", "--json").facts == []
+    denied(fresh, 2, "BAD_ARGUMENT", "device", "list", "--profile", "Bedside", says=("known are", "bedside"))
 
 
 def test_the_ceremony_makes_offline_keys_and_certifies_what_waits(fresh: Path) -> None:

@@ -114,6 +114,9 @@ def list_devices(
     category: Annotated[
         str | None, typer.Option(metavar="CATEGORY", help="Only of this category, as in ventilator.")
     ] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only of this certificate profile, as in bedside.")
+    ] = None,
     expires_within: Annotated[
         str | None,
         typer.Option(metavar="PERIOD", help="Only those whose certificate has ended or ends within this time: 60d."),
@@ -133,7 +136,7 @@ def list_devices(
     """
     from vagus.operations.devices import DeviceQuery
 
-    query = DeviceQuery(unit=unit, hospital=hospital, state=state, model=model, category=category)
+    query = DeviceQuery(unit=unit, hospital=hospital, state=state, model=model, category=category, profile=profile)
     period = None if expires_within is None else decode_period(expires_within, "--expires-within")
     unseen = None if not_seen_for is None else decode_period(not_seen_for, "--not-seen-for")
     with open_installation(context) as installation:

@@ -19,13 +19,14 @@ from vagus.reasons import Reason
 from vagus.records.authorities import find_newest
 from vagus.records.certificates import HELD, ISSUED, list_of_device
 from vagus.records.device_contacts import Contact, find_contacts
-from vagus.records.devices import DeviceFilter, DeviceRow, find_device_by_serial
+from vagus.records.devices import DeviceFilter, DeviceRow, find_device_by_serial, list_profiles
 from vagus.records.models import list_models
 from vagus.records.revocation.revocations import find_revocation
 from vagus.records.units import list_units
 from vagus.x509.crls.building import RevocationReason
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import timedelta
 
     from vagus.authority.revocation import Revoked
@@ -49,6 +50,7 @@ class DeviceQuery:
     state: str | None = None
     model: str | None = None
     category: str | None = None
+    profile: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,12 +299,14 @@ def _where_to_look(connection: Connection, remedy: str) -> str:
 def decode_query(connection: Connection, query: DeviceQuery) -> DeviceFilter:
     """What `query` selects. Raises Malformed(BAD_ARGUMENT) for a state, and as `check_known`."""
     check_known(connection, unit=query.unit, hospital=query.hospital, model=query.model, category=query.category)
+    _check_profile(connection, query.profile)
     return DeviceFilter(
         unit=UnitName.parse(query.unit) if query.unit is not None else None,
         hospital=query.hospital,
         state=decode_state(query.state).value if query.state is not None else None,
         model=query.model,
         category=query.category,
+        profile=query.profile,
     )
 
 
@@ -333,8 +337,18 @@ def check_known(
         ("model", model, {one.name for one in models}),
         ("category", category, {one.category for one in models}),
     ):
-        if value is not None and value not in known:
-            remedy = _where_to_look(connection, f"known are {', '.join(sorted(known)) or 'none'}")
-            msg = f"{what} {value[:80]!r} is not in the inventory; {remedy}"
-            is_unspelt = what == "unit" and "/" not in value
-            raise Malformed(Reason.NON_CANONICAL if is_unspelt else Reason.BAD_ARGUMENT, msg, value=value[:80])
+        _check_among(connection, what, value, known)
+
+
+def _check_profile(connection: Connection, profile: str | None) -> None:
+    """A device may have another profile than its model, but only few have: all devices are read for these alone."""
+    if profile is not None and profile not in {one.profile for one in list_models(connection)}:
+        _check_among(connection, "profile", profile, list_profiles(connection))
+
+
+def _check_among(connection: Connection, what: str, value: str | None, known: Collection[str]) -> None:
+    if value is not None and value not in known:
+        remedy = _where_to_look(connection, f"known are {', '.join(sorted(known)) or 'none'}")
+        msg = f"{what} {value[:80]!r} is not in the inventory; {remedy}"
+        is_unspelt = what == "unit" and "/" not in value
+        raise Malformed(Reason.NON_CANONICAL if is_unspelt else Reason.BAD_ARGUMENT, msg, value=value[:80])

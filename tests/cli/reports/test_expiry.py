@@ -160,6 +160,12 @@ def test_a_period_that_is_none_is_refused_with_what_is_possible(hospital: Path, 
     denied(hospital, 2, "BAD_ARGUMENT", "device", "list", f"--expires-within={within}")
 
 
+@pytest.mark.parametrize("value", ["wards", "x" * 1_000_000, ""])
+def test_a_profile_that_no_device_has_is_refused_with_those_that_there_are(hospital: Path, value: str) -> None:
+    refusal = denied(hospital, 2, "BAD_ARGUMENT", "device", "list", f"--profile={value}", says=("bedside",))
+    assert len(refusal.err) < 500
+
+
 @pytest.mark.parametrize(("option", "known"), [("unit", "h1/icu"), ("hospital", "h1"), ("category", "infusion-pump")])
 @pytest.mark.parametrize("value", ["h9/none", "x" * 1_000_000, ""])
 def test_what_is_not_there_is_refused_with_what_is(hospital: Path, option: str, known: str, value: str) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from tests.simulator.refusals import refuses
+from vagus.durable_files import FolderLocked, lock_folder
 from vagus.errors import Conflict, Malformed, Misconfigured, Unavailable
 from vagus.operations.devices import DeviceQuery
 from vagus.policy.plans import HospitalPlan, load_plan
@@ -152,6 +157,63 @@ def test_an_interrupted_quick_start_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         make_ward(tmp_path / "ward", first_port=None, say=interrupt)
+    assert left_in(tmp_path) == []
+
+
+def killed(parent: Path, name: str = ".ward.abcdefg1") -> Path:
+    """What SIGKILL leaves: a folder with keys and a lock that nobody holds."""
+    left = parent / name
+    left.mkdir(mode=0o700)
+    for file in ("passphrase", ward._LOCK):
+        (left / file).write_bytes(b"secret")
+    return left
+
+
+def test_what_a_killed_quick_start_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    left, said = killed(tmp_path), list[str]()
+    make_ward(tmp_path / "ward", first_port=None, say=said.append)
+    assert left_in(tmp_path) == ["ward"]
+    assert str(left) in said[0]
+    assert ward._LOCK not in left_in(tmp_path / "ward")
+
+
+@pytest.mark.process
+def test_a_quick_start_that_is_killed_holds_its_lock_no_more(tmp_path: Path) -> None:
+    script = (
+        "import os, pathlib, signal, sys; from vagus.server.quickstart.ward import make_ward;"
+        "make_ward(pathlib.Path(sys.argv[1]), first_port=None, say=lambda _: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    died = subprocess.run([sys.executable, "-c", script, str(tmp_path / "ward")], check=False, timeout=60)
+    assert died.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    ward._remove_abandoned(tmp_path / "other", print)
+    assert left_in(tmp_path) == [left.name], "it is of another folder"
+    ward._remove_abandoned(tmp_path / "ward", print)
+    assert left_in(tmp_path) == []
+
+
+def test_folders_that_no_quick_start_abandoned_stay(tmp_path: Path) -> None:
+    work, unlocked, public = killed(tmp_path), killed(tmp_path, ".ward.abcdefg2"), killed(tmp_path, ".ward.abcdefg3")
+    (unlocked / ward._LOCK).unlink()
+    public.chmod(0o755)
+    other, longer = killed(tmp_path, ".wards.abcdefg4"), killed(tmp_path, ".ward.abcdefg45")
+    (tmp_path / ".ward.abcdefg6").symlink_to(other)
+    before = left_in(tmp_path)
+    with lock_folder(work / ward._LOCK, seconds=0):
+        make_ward(tmp_path / "ward", first_port=None, say=lambda _: None)
+    assert left_in(tmp_path) == [*before, "ward"]
+    assert left_in(work) == left_in(other) == left_in(longer) == ["passphrase", ward._LOCK]
+
+
+def test_a_quick_start_that_lost_its_lock_to_another_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(_file: Path, *, seconds: float) -> NoReturn:
+        raise FolderLocked
+
+    monkeypatch.setattr(ward, "lock_folder", taken)
+    with refuses(Reason.ALREADY_EXISTS, Conflict, match="another quick start"):
+        make_ward(tmp_path / "ward", first_port=None, say=lambda _: None)
     assert left_in(tmp_path) == []
 
 

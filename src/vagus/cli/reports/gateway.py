@@ -94,7 +94,7 @@ def log(
         page = act.read(actor, query, limit=limit)
     _print(page, Output(json), is_csv=csv)
     if len(page.lines) == limit:
-        until = f"{page.lines[-1].at:%Y-%m-%dT%H:%M:%S.%f}"[:-3]  # as lines have it: a second has many of them
+        until = _in_milliseconds(page.lines[-1].at)
         typer.echo(f"Older ones may follow: --until {until}, or --limit.", err=csv or json)
     if page.unreadable:
         where = f", the newest of them in gates/{page.unreadable_in}" if page.unreadable_in else ""
@@ -114,13 +114,23 @@ def _print(page: GatewayPage, output: Output, *, is_csv: bool) -> None:
 
 
 def _row(line: GatewayLine) -> Row:
-    return {"at": f"{line.at:%Y-%m-%dT%H:%M:%S}Z", **facts_of(line, *_FACTS)}
+    """With the milliseconds of the line itself: a program pages by `at`, and a second has many lines."""
+    return {"at": f"{_in_milliseconds(line.at)}Z", **facts_of(line, *_FACTS)}
+
+
+def _in_milliseconds(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%S.%f}"[:-3]
 
 
 def _shown(line: GatewayLine) -> Row:
     """For people, a claim is in the column of what is claimed."""
     claims = {"device": line.claimed_device, "serial": line.claimed_serial}
-    return {**_row(line), **{name: f"claimed: {claim}" for name, claim in claims.items() if claim is not None}}
+    at = f"{line.at:%Y-%m-%dT%H:%M:%S}Z"
+    return {
+        **_row(line),
+        "at": at,
+        **{name: f"claimed: {claim}" for name, claim in claims.items() if claim is not None},
+    }
 
 
 def _report(output: Output, check: GatewayCheck) -> None:

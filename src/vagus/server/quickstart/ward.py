@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import errno
 import logging
+import os
 import re
 import shlex
 import socket
+import stat
 import sys
 import tempfile
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vagus.addresses import join_address
-from vagus.durable_files import GROUP_FILE, remove_folder, replace_durably, write_new
+from vagus.durable_files import GROUP_FILE, FolderLocked, lock_folder, remove_folder, replace_durably, write_new
 from vagus.errors import Conflict, Malformed, Misconfigured, Unavailable
 from vagus.policy.plan_files import ListenerKind
 from vagus.policy.plans import HospitalPlan, load_plan
@@ -38,6 +40,8 @@ NOT_FOR_PRODUCTION = (
     "one passphrase for every key, in a file beside them; the documentation's OID arc; the root's key on this machine"
 )
 
+_LOCK = "quickstart.lock"
+"""Held in the folder beside, while a ward is made there. The kernel releases it when that process is killed."""
 _ADDRESS = re.compile(r'"(127\.0\.0\.1):([0-9]+)"')
 _DRAWN = range(20_000, 32_000)
 """Ports below those that systems lend to outgoing connections."""
@@ -102,21 +106,29 @@ def make_ward(folder: Path, *, first_port: int | None, say: Callable[[str], None
     """A hospital of the shipped plan in `folder`, which is new or empty; `say` gets a line at each step.
 
     `first_port` is the first of four ports; left out, free ones are taken. Everything is made beside the folder and
-    renamed at the end. Raises Conflict(ALREADY_EXISTS) for a folder that holds something, Malformed(BAD_ARGUMENT) for
-    one that cannot be made there, Misconfigured(BAD_SETTINGS) for ports that are taken, Misconfigured(BAD_PLAN) for
+    renamed at the end. What a killed quick start of the same folder left there is removed first.
+
+    Raises Conflict(ALREADY_EXISTS) for a folder that holds something, Malformed(BAD_ARGUMENT) for one that cannot be
+    made there, Misconfigured(BAD_SETTINGS) for ports that are taken, Misconfigured(BAD_PLAN) for
     a plan that cannot be read, Unavailable(DATABASE_UNAVAILABLE) when the disk fails, and as the acts within.
     """
     _check_empty(folder)
     plan = _read_plan()
     first = _find_ports(first_port)
     try:
+        _remove_abandoned(folder, say)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
         try:
-            _make(Ward(scratch), _with_ports(plan, first), say)
-            scratch.rename(folder)
+            with lock_folder(scratch / _LOCK, seconds=0):
+                _make(Ward(scratch), _with_ports(plan, first), say)
+                scratch.rename(folder)
+                (folder / _LOCK).unlink(missing_ok=True)
         except BaseException:
             remove_folder(scratch)
             raise
+    except FolderLocked as fault:  # the other began in the moment between making the lock and taking it
+        msg = f"another quick start of {folder} runs; wait until it ends, or name another folder"
+        raise Conflict(Reason.ALREADY_EXISTS, msg, path=str(folder)) from fault
     except OSError as fault:
         raise _not_made(folder, fault) from fault
     return Ward(folder)
@@ -181,6 +193,24 @@ def _make(ward: Ward, plan: str, say: Callable[[str], None]) -> None:
         anchors = operations.authorities.export(actor, "h1/infra", with_chain=False)
         pem = encode_certificates(one.certificate_der for one in anchors)
         replace_durably(ward.folder / "anchor.pem", pem, GROUP_FILE)
+
+
+def _remove_abandoned(folder: Path, say: Callable[[str], None]) -> None:
+    """Remove what quick starts of `folder` left beside it when they were killed: their lock is free.
+
+    A folder that another user owns or may enter, or that has no lock, is none of these and stays.
+    """
+    is_ours = re.compile(rf"\.{re.escape(folder.name)}\.[a-z0-9_]{{8}}")
+    for one in folder.absolute().parent.iterdir():
+        if is_ours.fullmatch(one.name) is None:
+            continue
+        with suppress(OSError, FolderLocked):
+            facts = one.lstat()
+            is_private = stat.S_ISDIR(facts.st_mode) and not facts.st_mode & 0o077 and facts.st_uid == os.geteuid()
+            if is_private and (one / _LOCK).is_file():
+                with lock_folder(one / _LOCK, seconds=0):
+                    remove_folder(one)
+                say(f"removed {one}, which a quick start left when it was killed")
 
 
 def _check_empty(folder: Path) -> None:
