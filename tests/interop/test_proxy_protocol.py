@@ -207,3 +207,47 @@ def test_nginx_reads_the_addresses_and_from_1_23_2_the_common_name(
         expected = f"{pump.device} 127.0.0.1" if reads else "127.0.0.1"
         assert ask(hospital, pump) == expected
         assert ask(hospital, None) == ""
+
+
+MOSQUITTO = """
+listener {port} 127.0.0.1
+enable_proxy_protocol 2
+proxy_protocol_v2_require_tls true
+require_certificate true
+use_identity_as_username true
+allow_anonymous true
+acl_file {acl}
+log_dest stderr
+log_type all
+{user}
+"""
+
+
+def test_mosquitto_from_2_1_takes_the_device_for_its_user(
+    hospital: Hospital, pump: Bearer, other: Bearer, tmp_path: Path
+) -> None:
+    program("mosquitto_pub")
+    if version_of("mosquitto", "-h") < (2, 1, 0):
+        pytest.skip("this mosquitto reads no PROXY header (2.1 does)")
+    acl = tmp_path / "acl"
+    acl.write_text("pattern write devices/%u/telemetry\n")
+    acl.chmod(0o600)
+    user = "user root" if os.geteuid() == 0 else ""
+
+    def command(port: int) -> list[str | Path]:
+        config = tmp_path / "mosquitto.conf"
+        config.write_text(MOSQUITTO.format(port=port, acl=acl, user=user), encoding="utf-8")
+        return [program("mosquitto"), "-c", config]
+
+    def publish(who: Bearer, owner: Bearer) -> int:
+        trust = ("--cafile", hospital.authority("root"), "--insecure", "--cert", who.chain, "--key", who.key)
+        where = ("-h", "127.0.0.1", "-p", str(hospital.port("lines")), "-t", f"devices/{owner.device}/telemetry")
+        return run("mosquitto_pub", *where, *trust, "-u", owner.device, "-m", "rate=72", "-q", "1").code
+
+    with standing_behind(hospital, running(command, tmp_path)) as server:
+        assert publish(pump, pump) == 0
+        wait_until(lambda: f"u'{pump.device}'" in server.said, "mosquitto names its user")
+        assert "Denied PUBLISH" not in server.said
+        publish(pump, other)  # its MQTT user name is another device's, and counts for nothing
+        wait_until(lambda: "Denied PUBLISH" in server.said, "mosquitto denies")
+        assert f"u'{other.device}'" not in server.said
