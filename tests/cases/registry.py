@@ -10,6 +10,7 @@ from tests.cases import (
     http_requests,
     line_requests,
     old_crls,
+    plan_files,
     takeovers,
 )
 from tests.cases.case import Check
@@ -23,4 +24,5 @@ CHECKS: tuple[Check, ...] = (
     *line_requests.CHECKS,
     *takeovers.CHECKS,
     *old_crls.CHECKS,
+    *plan_files.CHECKS,
 )

@@ -21,6 +21,7 @@ from tests.cases.registry import CHECKS
 from tests.cases.takeovers import make_takeover
 from tests.cases.workshop import Workshop
 from tests.simulator.orders import new_key, signing_request
+from tests.simulator.running import PLAN
 from tests.x509 import chains
 from vagus.x509 import der
 from vagus.x509.pem import encode_block
@@ -79,6 +80,12 @@ KINDS: dict[str, tuple[Mapping[str, bytes], list[str]]] = {
     "a CRL with an empty SEQUENCE": (
         {"ca.der": OLD_ROOT.der, "empty.crl": chains.crl(OLD_ROOT, body=der.sequence())},
         ["CRLs with small faults"],
+    ),
+    "a plan": ({"any.toml": PLAN.encode()}, ["no temporary folder"]),
+    "a plan after a byte order mark": ({"any.toml": b"\xef\xbb\xbf" + PLAN.encode()}, ["encodings of plans"]),
+    "a plan with IPv6 addresses": (
+        {"any.toml": PLAN.replace("127.0.0.1:0", "[::1]:0").encode()},
+        ["addresses of listeners", "no temporary folder"],
     ),
     "a text": ({"x.txt": b"words"}, []),
     "nothing": ({}, []),

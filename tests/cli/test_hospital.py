@@ -153,7 +153,7 @@ def test_devices_are_added_listed_shown_moved_and_given_tokens(hospital: Path) -
         (("ca", "show", "h1/icu#x"), 2, "AUTHORITY_UNKNOWN"),
         (("ca", "request", "h1/icu"), 3, "ALREADY_EXISTS"),
         (("ca", "retire", "h1/icu#7"), 2, "AUTHORITY_UNKNOWN"),
-        (("serve", "--issue-for", "h1"), 1, "KEY_OFFLINE"),
+        (("serve", "--issue-for", "root"), 1, "KEY_OFFLINE"),
         (("serve", "--issue-for", "h9/icu"), 2, "AUTHORITY_UNKNOWN"),
         (("maker", "make-idevids", "--out", "x", "--unsafe-make-keys"), 3, "AUTHORITY_UNKNOWN"),
     ],

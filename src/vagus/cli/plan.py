@@ -75,7 +75,8 @@ def apply(
         done = facts_of(applied, "authorities", "units", "models", "devices", "retired")
         output.facts({**done, "waiting": list(waiting) if json else _spell_waiting(waiting)})
         if found.difference.is_new_plan:
-            output.say("A process that serves takes new authorities by itself, other listeners when it gets SIGHUP.")
+            for line in applied.next_steps:
+                output.say(line)
         if waiting:
             typer.echo(f"vagus: ceremony needed: {len(waiting)} requests", err=True)
             raise typer.Exit(STATE)

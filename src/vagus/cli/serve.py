@@ -20,7 +20,10 @@ def serve(
     *,
     issue_for: Annotated[
         str,
-        typer.Option(metavar="NAME,NAME", help="Online authorities whose keys are opened: h1/icu,h1/infra; or `all`."),
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Online authorities whose keys are opened: h1/icu,h1/infra; h1 for a whole hospital; or `all`.",
+        ),
     ] = "",
     role: Annotated[
         Literal["all", "status"], typer.Option(help="`status`: CRLs, OCSP and the ledger alone; nothing is issued.")

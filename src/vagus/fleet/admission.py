@@ -231,7 +231,7 @@ class Admission:
         check_may(DeviceState(device.state), MAY_ENROL, "enrol")
         self._check_tls(peer, device)
         if rules.units is not None and str(device.unit) not in rules.units:
-            msg = f"unit {device.unit} of the device does not enrol at this listener; use the listener of its hospital"
+            msg = f"unit {device.unit} of the device does not enrol at this listener; use one that takes the unit"
             raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg, device=str(device.id))
         return Admitted(
             credential=credential, function=rules.function, identity=identity, device=device, served_units=rules.units

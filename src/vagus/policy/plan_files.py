@@ -224,6 +224,10 @@ class PlannedListener(Document):
     registration_authorities: Annotated[tuple[DeviceReference, ...], Field(strict=False)] = ()
     """Devices whose connections may carry requests of others; enrolment alone."""
 
+    def is_wider_than(self, other: PlannedListener) -> bool:
+        """Whether it takes more units than the same listener of another plan, and differs in nothing else."""
+        return self.units > other.units and self == other.model_copy(update={"units": self.units})
+
 
 class HospitalFile(Document):
     """A hospital group's plan."""

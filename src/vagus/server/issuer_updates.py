@@ -20,12 +20,17 @@ ALL = "all"
 
 
 def find_names(installation: Installation, issue_for: Sequence[str]) -> tuple[str, ...]:
-    """The names given, or every active online authority for `all`."""
-    if tuple(issue_for) != (ALL,):
-        return tuple(dict.fromkeys(issue_for))
+    """The names given; for `all` every active online authority, and for a hospital every one of the hospital."""
     with installation.database.reading() as connection:
-        active = list_authorities(connection, state=ACTIVE)
-    return tuple(dict.fromkeys(row.name for row in active if not AuthorityKind(row.kind).is_offline))
+        listed = list_authorities(connection)
+    hospitals = {row.name for row in listed if row.kind == AuthorityKind.DEVICE_CA}
+    online = [row.name for row in listed if row.state == ACTIVE and not AuthorityKind(row.kind).is_offline]
+    if tuple(issue_for) == (ALL,):
+        return tuple(dict.fromkeys(online))
+    found: list[str] = []
+    for name in issue_for:
+        found += [one for one in online if one.startswith(f"{name}/")] if name in hospitals else [name]
+    return tuple(dict.fromkeys(found))
 
 
 @dataclass(slots=True)

@@ -294,7 +294,7 @@ def _check_served(applicant: Applicant) -> None:
     """
     device, served = applicant.device, applicant.served_units
     if served is not None and str(device.unit) not in served:
-        msg = f"unit {device.unit} of the device does not enrol at this listener; use the listener of its hospital"
+        msg = f"unit {device.unit} of the device does not enrol at this listener; use one that takes the unit"
         raise NotAuthorised(Reason.WRONG_COMPARTMENT, msg)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -58,6 +59,8 @@ class Applied:
     models: int
     devices: int
     retired: int
+    next_steps: tuple[str, ...] = field(default=(), compare=False)
+    """What is left to do at processes that serve, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,7 @@ class Planning:
         done = Applied(len(todo.authorities), len(todo.units), len(todo.models), len(todo.devices), len(todo.retired))
         if todo.is_empty:
             return done
+        steps = _next_steps(self._find_adopted(), found) if todo.is_new_plan else ()
         # 1. Add units of existing models before the models change: an interrupted apply then finds which devices are
         # left.
         for some in _parts(todo.altered):
@@ -161,7 +165,7 @@ class Planning:
             self._writer().submit(lambda batch: append(batch, entry)).result()
             replace_durably(self._adopted, found.raw, GROUP_FILE)
         advance(1)
-        return done
+        return replace(done, next_steps=steps)
 
     def load_adopted(self) -> Plan:
         """The plan in force. Raises Conflict(CEREMONY_NEEDED) when none was applied yet, Misconfigured(BAD_PLAN)."""
@@ -173,6 +177,12 @@ class Planning:
                     msg = f"{msg}; copy it from the host that applied it"
             raise Conflict(Reason.CEREMONY_NEEDED, msg)
         return load_plan(self._adopted, is_adopted=True)
+
+    def _find_adopted(self) -> Plan | None:
+        """The plan in force; None for one that cannot be read, which must not keep a good one from its place."""
+        with suppress(Conflict, Misconfigured):
+            return self.load_adopted()
+        return None
 
     def load_served(self) -> Plan:
         """The plan in force, to sign and serve by.
@@ -274,6 +284,26 @@ def _check_subjects(new: Sequence[PlannedAuthority]) -> None:
         except Malformed as fault:
             msg = f"authority {one.name}, whose name comes from a title: {fault.message}"
             raise Misconfigured(Reason.BAD_PLAN, msg, key="title", authority=one.name) from fault
+
+
+def _next_steps(before: Plan | None, found: Comparison) -> tuple[str, ...]:
+    """What is left to do at processes that serve, after `found` has been applied in place of the plan `before`."""
+    if before is None:
+        return ("Next, once the authorities are certified: vagus serve --issue-for all, or with a list of names",)
+    old, new = ({one.name: one for one in plan.listeners} for plan in (before, found.plan))
+    changed = {name for name in old.keys() & new.keys() if old[name] != new[name]}
+    changed = {name for name in changed if not new[name].is_wider_than(old[name])} | (old.keys() ^ new.keys())
+    steps = []
+    if changed:
+        steps.append(f"Next: systemctl reload vagus (SIGHUP), for listeners that changed: {', '.join(sorted(changed))}")
+    names = [one.name for one in found.difference.authorities if not one.kind.is_offline]
+    if names:
+        whole = "all" if len({name.partition("/")[0] for name in names}) > 1 else names[0].partition("/")[0]
+        steps.append(
+            f"Next, where serve has a list of names: restart it with --issue-for ...,{','.join(names)}; "
+            f"with --issue-for {whole} it takes them by itself"
+        )
+    return tuple(steps) or ("Nothing is left to do: a process that serves takes this plan by itself",)
 
 
 def _retire(batch: Batch, gone: plan_rows.ExistingAuthorityRow, *, by: str) -> None:

@@ -12,7 +12,7 @@ from vagus.authority.issuers import OpenIssuers
 from vagus.endpoints.gateway.decisions import Record
 from vagus.endpoints.http import ASGIApp
 from vagus.errors import Malformed, Misconfigured, PolicyRefusal
-from vagus.fleet.admission import Admission, Admitted, PeerCredential, Validators
+from vagus.fleet.admission import Admission, Admitted, ListenerRules, PeerCredential, Validators
 from vagus.fleet.database_status import DatabaseStatus, bounds_for
 from vagus.fleet.device_cache import DeviceCache
 from vagus.policy.plan_files import PlannedListener
@@ -38,6 +38,7 @@ class TlsListener:
     listener: PlannedListener
     context: ServerContext
     certificate: ListenerCertificate
+    rules: ListenerRules
 
 
 @dataclass(slots=True)
@@ -128,6 +129,30 @@ class ListenerBuilder:
         closed = tuple(one.listener.name for one in current.tls if one.listener.name not in kept)
         return PreparedListeners(inputs, after, tuple(fresh.specs), closed)
 
+    def widen(self, plan: HospitalPlan, built: BuiltListeners) -> None:
+        """Let open listeners take units that the plan gives them beside what they have; nothing else of them changes.
+
+        Their sockets and connections stay. Raises Misconfigured(BAD_PLAN), and then nothing has changed.
+        """
+        wanted, inputs = tls_listeners(plan), replace(self._inputs, plan=plan)
+        found = [(one, wanted.get(one.listener.name)) for one in built.tls]
+        wider = [(one, new) for one, new in found if new is not None and new.is_wider_than(one.listener)]
+        if not wider:
+            return
+        # 1. The same check as for a listener that is opened: TLS 1.2 stays forbidden where a new unit asks for 1.3.
+        self._installation.check_served(plan)
+        ready = [(one, new, LISTENER_KINDS[new.kind].rules_of(inputs, new)) for one, new in wider]
+        # 2. Validators first: rules that admit a unit are of no use without its authority.
+        named = {new.name: new for _, new, _ in ready}
+        for place, (listener, admission) in enumerate(built.admissions):
+            if listener.name in named:
+                admission.use(self._validators(named[listener.name]))
+                built.admissions[place] = named[listener.name], admission
+        for one, new, rules in ready:
+            one.listener, one.rules = new, rules
+        # 3. Connections that were refused for their unit are judged anew.
+        self.anchors.epoch += 1
+
     def adopt(self, ready: PreparedListeners) -> BuiltListeners:
         """The listeners of the plan that was prepared, in force from now on."""
         self._inputs = ready.inputs
@@ -167,11 +192,12 @@ class ListenerBuilder:
             find_device=self._devices.find,
             find_earlier=status.find_earlier,
         )
-        rules, check_anchor = kind.rules_of(inputs, listener), self.anchors.check_anchor
+        serving = TlsListener(listener, context, certificate, kind.rules_of(inputs, listener))
+        check_anchor = self.anchors.check_anchor
         note_seen = self._note_seen
 
         def admit(peer: Peer, _source: str) -> Admitted:
-            admitted = admission.admit(peer, rules)
+            admitted = admission.admit(peer, serving.rules)
             check_anchor(admitted)
             note_seen(listener.name, admitted)
             return admitted
@@ -183,7 +209,7 @@ class ListenerBuilder:
                 check_anchor(admitted)
 
         service = kind.serve(inputs, listener)
-        built.tls.append(TlsListener(listener, context, certificate))
+        built.tls.append(serving)
         built.admissions.append((listener, admission))
         built.specs.append(
             ListenerSpec(

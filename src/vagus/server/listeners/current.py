@@ -90,6 +90,22 @@ class CurrentListeners:
 
         return NextListeners(opened, closed, commit)
 
+    def widen(self, plan: Plan) -> bool:
+        """Let the open listeners take the new units of another plan; whether the whole of its listeners is served then.
+
+        Raises Misconfigured(BAD_PLAN), and then everything is as it was.
+        """
+        builder = self.builder
+        if builder is None or not isinstance(plan, HospitalPlan):
+            return False
+        builder.widen(plan, self.built)
+        served = {one.listener.name: one.listener for one in self.built.tls}
+        is_whole = (self._open_status(), served) == (_status_listeners(plan), tls_listeners(plan)) and not self.faults
+        if is_whole:
+            self.built = builder.adopt(builder.prepare(plan, self.built))
+            self.plan = plan
+        return is_whole
+
     def refresh(self) -> None:
         """Take in new makers, makers' new CRLs and re-keyed authorities without a restart."""
         if self.builder is not None:
@@ -167,6 +183,7 @@ def plan_part(listeners: CurrentListeners, updates: IssuerUpdates) -> Part:
         refresh_issuers=updates.refresh,
         plan=listeners.plan,
         is_whole=lambda: not listeners.faults,
+        widen=listeners.widen,
     )
 
     def start() -> None:

@@ -135,7 +135,7 @@ def _est(inputs: ListenerInputs, listener: PlannedListener) -> RouteTable:
 
         A device that is known gets its own compartment alone; a large hospital has more than a device can store.
         """
-        units = listener.units
+        units = (admitted.served_units if admitted is not None else None) or listener.units
         if admitted is not None and admitted.device is not None and admitted.unit is not None:
             units = frozenset({admitted.unit})
         hospital = listener.hospital or ""

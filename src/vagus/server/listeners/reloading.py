@@ -48,12 +48,16 @@ class Reloading:
     """The plan that is served."""
     is_whole: Callable[[], bool] = lambda: True
     """Whether every listener of the plan is open. Else SIGHUP has the same plan taken once more."""
+    widen: Callable[[Plan], bool] = lambda _plan: False
+    """Lets open listeners take the new units of a plan; whether the plan is served then. Raises as `prepare`."""
     running: RunningListeners | None = None
     lacks: dict[str, str] = field(default_factory=dict)
     """Why the plan in force is not served."""
     waits: dict[str, str] = field(default_factory=dict)
     """What an operator should know, by what it is about."""
     _is_asked: bool = False
+    _seen: bytes = b""
+    """The digest of the newest plan whose units were taken."""
 
     def ask(self) -> None:
         """Take the plan in force at the next check. From any thread, from a signal handler too."""
@@ -84,8 +88,28 @@ class Reloading:
             self.lacks.pop("plan", None)
         elif is_asked:
             self._take(running)
+        elif applied != self._seen and self._widen(applied):
+            self.waits.pop("plan", None)
+            self.lacks.pop("plan", None)
         elif "plan" not in self.waits:
             self._note("plan", "another plan was applied; send SIGHUP to take its listeners, or restart")
+
+    def _widen(self, applied: bytes) -> bool:
+        """A new unit of a hospital needs no SIGHUP at the listeners that take every unit of it."""
+        try:
+            plan = self.load()
+            is_served = plan.status_url == self.plan.status_url and self.widen(plan)
+        except VagusError as error:
+            self._note("plan", f"the plan that was applied is not served: {error.message}")
+            self.lacks["plan"] = self.waits["plan"]
+            is_served = False
+            if error.reason is Reason.DATABASE_UNAVAILABLE:
+                return False
+        self._seen = applied
+        if is_served:
+            self.plan = plan
+            _LOG.warning("the listeners take the new units of the plan that was applied")
+        return is_served
 
     def _take(self, running: RunningListeners) -> None:
         try:
