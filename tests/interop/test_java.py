@@ -80,11 +80,11 @@ class TestPaths:
         assert said[2].startswith("refuses REVOKED")
         assert said[3].startswith("refuses UNDETERMINED_REVOCATION_STATUS"), "no CRL of its unit was given"
 
-    def test_without_crls_every_unit_is_accepted_and_without_the_path_none(
-        self, hospital: Hospital, pump: Bearer, er_pump: Bearer, revoked: Bearer, judge: Judge
+    def test_without_crls_every_branch_is_accepted_and_without_the_path_none(
+        self, hospital: Hospital, pump: Bearer, er_pump: Bearer, web: Bearer, revoked: Bearer, judge: Judge
     ) -> None:
-        root = hospital.authority("root")
-        assert judge(root, [pump.chain, er_pump.chain, revoked.chain]) == ["accepts"] * 3
+        root, sdc = hospital.authority("root"), hospital.bearer("sdc")
+        assert judge(root, [who.chain for who in (pump, er_pump, web, sdc, revoked)]) == ["accepts"] * 5
         assert judge(root, [pump.leaf])[0].startswith("refuses")
 
     def test_the_isolation_table_holds(self, judge: Judge, tmp_path: Path) -> None:
