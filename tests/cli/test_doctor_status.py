@@ -183,3 +183,12 @@ def test_a_certificate_without_a_signature_for_over_a_minute_is_a_warning_that_n
     with Installation.open(hospital, passphrase_sources=SOURCES) as opened:
         opened.issuance.settle(opened.open_issuers(["h1/icu"]))
     assert findings(hospital, "signatures") == []
+
+
+def test_the_doctor_says_where_no_folder_for_temporary_files_can_be_written(
+    hospital: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [one["state"] for one in findings(hospital, "database")] == ["well"]
+    monkeypatch.setattr("vagus.operations.doctor.host_checks.has_temporary_folder", lambda: False)
+    durable, found = findings(hospital, "database")
+    assert (durable["state"], found["state"], "SQLITE_TMPDIR" in found["remedy"]) == ("well", "warning", True)

@@ -60,7 +60,7 @@ def test_listeners_and_issuers_of_a_named_hospital_take_a_new_unit_without_a_sig
         said = apply(hospital, plan("icu", "er"))
         assert "with --issue-for h1 it takes them by itself" in said
         assert "SIGHUP" not in said
-        wait_until(lambda: "take the new units" in served.log() and "h1/er#1 came" in served.log(), "the new unit")
+        wait_until(lambda: "with its new units" in served.log() and "h1/er#1 came" in served.log(), "the new unit")
         token = token_of(hospital, "h1/er")
         refused = post(served, "narrow", token)
         assert refused.status == 403, "a listener that names its units takes no other"

@@ -18,6 +18,7 @@ from vagus.ledger.entries import decode_entry
 from vagus.operations.doctor.findings import Finding, State, some_of
 from vagus.operations.installation import find_other_keys
 from vagus.operations.local_account import find_operator, has_login
+from vagus.records.engine.temporary_files import has_temporary_folder
 from vagus.records.log import iterate_leaves, load_head
 from vagus.trust.anchors import ClockFloor
 
@@ -109,6 +110,10 @@ def check_durability(components: Components) -> Iterator[Finding]:
     components.database.check_durability()
     settings = ", ".join(f"{name} {value}" for name, value in components.database.describe_durability())
     yield Finding("database", State.WELL, f"durable: {settings}")
+    if components.database.is_sqlite and not has_temporary_folder():
+        finding = "no folder for temporary files can be written here, so large sorts are done in memory"
+        remedy = "name one in SQLITE_TMPDIR or TMPDIR, or mount a writable /tmp, where memory is short"
+        yield Finding("database", State.WARNING, finding, remedy)
 
 
 def check_fsync(components: Components) -> Iterator[Finding]:

@@ -108,7 +108,7 @@ class Reloading:
         self._seen = applied
         if is_served:
             self.plan = plan
-            _LOG.warning("the listeners take the new units of the plan that was applied")
+            _LOG.warning("the plan that was applied is served, with its new units; no listener opens or closes")
         return is_served
 
     def _take(self, running: RunningListeners) -> None:
