@@ -96,7 +96,8 @@ def test_the_doctor_names_the_listener_that_is_not_served(hospital: Path) -> Non
 def test_at_a_start_healthy_listeners_open_and_the_others_are_named_until_they_are_mended(hospital: Path) -> None:
     with (hospital / "vagus.toml").open("a") as settings:
         settings.write('health = "[::1]:0"\nprobe = "off"\n')
-    adopt(hospital, plan(ENROL, listener("odd", host_names=["ab--c.test.example"])))
+    away = listener("away", address="192.0.2.1:18443", host_names=["away.test.example"])
+    adopt(hospital, plan(ENROL, listener("odd", host_names=["ab--c.test.example"]), away))
     with serving(hospital, *ISSUE) as served:
         assert set(served.addresses) == {"status", "enrol", "health"}
         assert served.ready["listeners"]["health"].startswith("[::1]:")
@@ -104,6 +105,7 @@ def test_at_a_start_healthy_listeners_open_and_the_others_are_named_until_they_a
         health = json.loads(body)
         assert (status, health["status"]) == (200, "degraded")
         assert "is no A-label" in health["lacks"]["listener odd"]
+        assert "cannot listen on 192.0.2.1:18443" in health["lacks"]["listener away"]
         metrics = served.request("GET", "/metrics", listener="health")[1].decode()
         assert 'vagus_lacks{what="listener odd"} 1.0' in metrics
         assert "listener odd is not opened: listeners.odd.host_names" in served.log()

@@ -80,3 +80,14 @@ def test_a_port_of_zero_and_a_name_that_stays_unheld_change_nothing() -> None:
 def test_a_host_that_is_not_of_this_machine_is_told() -> None:
     with refuses(Reason.BAD_SETTINGS, Misconfigured):
         ReservedAddresses({"gate": ("192.0.2.1", 8443)})
+
+
+def test_an_address_that_the_host_does_not_have_keeps_no_other_one_from_being_bound() -> None:
+    elsewhere = ("192.0.2.1", 0)  # TEST-NET-1, RFC 5737: no host has it
+    with ReservedAddresses({"one": elsewhere, "two": (HOST, 0)}) as reserved:
+        assert list(reserved.absent) == ["one"]
+        assert "one cannot listen on 192.0.2.1:0" in reserved.absent["one"]
+    with ReservedAddresses({"two": (HOST, 0)}) as reserved:
+        assert reserved.absent == {}
+    with pytest.raises(Misconfigured, match=r"cannot listen on 192\.0\.2\.1:0"):
+        ReservedAddresses({"one": elsewhere})

@@ -93,6 +93,8 @@ def serve(
     if (health := installation.settings.serve.health) is not None:
         addresses["health"] = split_address(health)
     with ReservedAddresses(addresses) as reserved:
+        _report_shut(reserved.absent, say)
+        faults = {**faults, **reserved.absent}
         # 2. Ask whether this installation may issue: not after an unsettled restore.
         setback_watch = _watch_setbacks(installation)
         setback_watch.refresh()
@@ -116,7 +118,7 @@ def serve(
         parts.take_first_turns()
         # 6. Build the TLS listeners of the plan, and serve.
         listeners.faults = faults
-        specs = listeners.build() + _health_specs(installation, parts)
+        specs = listeners.build() + _health_specs(installation, parts, faults)
         for name in listeners.faults.keys() - faults.keys():
             _LOG.error("listener %s is not opened: %s", name, listeners.faults[name])
         if not specs:
@@ -139,10 +141,14 @@ def _find_faults(
     faults = {one.name: found[one.name] for one in served if one.name in found}
     if faults and len(faults) == len(served):
         raise Misconfigured(Reason.BAD_PLAN, "\n".join(faults.values()), listener=", ".join(faults))
+    _report_shut(faults, say)
+    return faults
+
+
+def _report_shut(faults: Mapping[str, str], say: Say) -> None:
     for name, why in faults.items():
         _LOG.error("listener %s is not opened: %s", name, why)
         say(f"listener {name} is not opened: {why}")
-    return faults
 
 
 def _run(
@@ -297,9 +303,9 @@ def _watch_setbacks(installation: Installation) -> SetbackWatch:
     )
 
 
-def _health_specs(installation: Installation, parts: Parts) -> list[ListenerSpec]:
+def _health_specs(installation: Installation, parts: Parts, shut: Mapping[str, str]) -> list[ListenerSpec]:
     """The address for operators, if the settings name one."""
-    if installation.settings.serve.health is None:
+    if installation.settings.serve.health is None or "health" in shut:
         return []
     health, serve = Health(parts), installation.settings.serve
     host, port = split_address(installation.settings.serve.health)

@@ -29,17 +29,24 @@ class ReservedAddresses:
 
     Bound is not listening: until its listener is open, a caller is refused, as a load balancer expects of a process
     that is not ready. Another program that sets SO_REUSEADDR too may still take an address until its listener is open
-    (Linux socket(7)). Raises Misconfigured(BAD_SETTINGS), when made, for an address that cannot be bound.
+    (Linux socket(7)). Raises Misconfigured(BAD_SETTINGS), when made, for an address that cannot be bound. One that this
+    host does not have now (a network that is down) is in `absent` instead, with the reason: it may come, and it keeps
+    no other listener from opening.
     """
 
     def __init__(self, addresses: Mapping[str, tuple[str, int]]) -> None:
         self._held: dict[str, list[socket.socket]] = {}
+        self.absent: dict[str, str] = {}
         for name, address in addresses.items():
             try:
                 self._held[name] = _bind(*address)
             except OSError as error:
+                refusal = not_bound(name, address, error)
+                if error.errno == errno.EADDRNOTAVAIL and len(self.absent) + 1 < len(addresses):
+                    self.absent[name] = refusal.message
+                    continue
                 self.release()
-                raise not_bound(name, address, error) from error
+                raise refusal from error
 
     def release(self, name: str | None = None) -> None:
         """Let go of the address of one listener, which is opened next, or of all."""
