@@ -263,6 +263,7 @@ def test_the_names_on_health_and_in_the_metrics_are_those_that_operators_watch(h
         *("vagus_sequence_position", "vagus_sequence_lost", "vagus_sequence_age_seconds", "vagus_task_runs_total"),
         *("vagus_task_failures_total", "vagus_task_hangs", "vagus_listener_connections", "vagus_lacks"),
         *("vagus_events_total", "vagus_refusals_total", "vagus_certificates_ending"),
+        *("vagus_certificates_unsigned", "vagus_signature_rows_waiting"),
         *("vagus_listener_turned_away_total", "vagus_ocsp_turned_away_total", "vagus_list_seconds_left"),
         *("vagus_lists_due", "vagus_lists_behind", "vagus_authorities_silent", "vagus_probe_defects"),
         *("vagus_probe_lists", "vagus_probe_answers", "vagus_probe_seconds", "vagus_probe_age_seconds"),
