@@ -248,3 +248,21 @@ def test_the_report_names_who_must_renew_what_was_certified_by_hand(hospital: Pa
     assert report["totals"] == {"never enrolled": 1, "renewed by hand": 2}
     whos = {one["who_does_what"] for one in report["devices"] if one["situation"] == "renewed by hand"}
     assert whos == {"PKI team: certify it again in time (vagus device certify or pkcs12)"}
+
+
+def test_a_label_gets_what_the_device_shows_as_a_server_or_to_sdc_peers(hospital: Path, tmp_path: Path) -> None:
+    new = ("device", "add", "--unit", "h1/icu", "--model", "Aorta IP3", "--serial", "S1", "--host-name", "a.test")
+    done(hospital, *new)
+    request = request_in(tmp_path / "s.csr")
+    issuers = {}
+    for label in ("server", "sdc"):
+        made = certify(hospital, "Aorta IP3:S1", request, tmp_path / f"{label}.pem", "--label", label)
+        issuers[label] = made["issuer"]
+    assert issuers == {"server": "h1/infra#1", "sdc": "h1/sdc#1"}
+    assert certify(hospital, "Aorta IP3:S1", request, tmp_path / "own.pem")["issuer"] == "h1/icu#1"
+    again = certify(hospital, "Aorta IP3:S1", request, tmp_path / "again.pem", "--label", "sdc")
+    assert again["is_repeat"] is True, "each label counts for itself"
+    assert (tmp_path / "again.pem").read_bytes() == (tmp_path / "sdc.pem").read_bytes()
+    leaf = x509.load_pem_x509_certificates((tmp_path / "server.pem").read_bytes())[0]
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["a.test"]

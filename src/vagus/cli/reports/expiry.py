@@ -61,9 +61,10 @@ def expiry(
 ) -> None:
     """List devices whose certificate has ended, ends soon or is missing, with who does what; what ends first is first.
 
-    A device whose certificate was renewed is not in it. Situations: renews by itself, overdue (its time to renew is
-    past), expired, never enrolled, held, revoked, locked out. Totals are at the end. Changes nothing. FILE gets the
-    whole report or stays as it is; one that exists is refused, unless --replace is given.
+    A device whose certificate was renewed is not in it. Situations: renews by itself, renewed by hand (it cannot do it
+    itself), overdue (its time to renew is past), expired, never enrolled, held, revoked, locked out. Totals are at the
+    end. Changes nothing. FILE gets the whole report or stays as it is; one that exists is refused, unless --replace is
+    given.
     """
     from vagus.operations.devices import DeviceQuery
 
