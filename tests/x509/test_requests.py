@@ -244,6 +244,7 @@ GOOD = request(asking(extension("2.5.29.17", der.sequence(der.implicit(2, b"pump
         (chains.spki(chains.key("p256")), "a public key alone"),
         (der.sequence(der.integer(1)), "no CertificationRequest"),
     ],
+    ids=["certificate", "PKCS#7", "PKCS#8", "traditional", "public key", "nothing known"],
 )
 def test_what_was_sent_in_place_of_a_request_is_named(data: bytes, said: str) -> None:
     assert reason_of(decode_request, data, error=Malformed, match=said) is Reason.BAD_ENCODING
