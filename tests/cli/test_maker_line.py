@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,13 @@ from tests.simulator import plans
 from tests.simulator.issuing import publish
 from tests.simulator.orders import common_name, new_key, signing_request
 from tests.simulator.running import denied, done, run
+from vagus.authority import mass_revocation
+from vagus.errors import Conflict
 from vagus.fleet.line import signing
 from vagus.fleet.line.signing import IDevIDLine
+from vagus.reasons import Reason
+from vagus.records.engine.database import Connection
+from vagus.records.revocation.plans import list_recalls
 from vagus.x509.pem import encode_block
 
 A, B, C = (f"AIP3-00000{number}" for number in (1, 2, 3))
@@ -413,10 +419,55 @@ def test_a_recalled_lot_gets_no_more_certificates_unless_its_devices_are_made_an
     found = line.sign("--serial", B, code=int(locks))["files"][f"{B}.csr"]
     assert found["state"] == ("refused" if locks else "signed")
     if locks:
-        assert f"the lot of {B} was recalled by revocation plan 1" in found["message"]
+        assert f"revocation plan 1 recalls the lot of {B}" in found["message"]
         assert line.sign("--serial", B, "--again")["issued"] == line.sign("--serial", B)["known"] == 1
     assert line.counts() == {"certified": 2, "revoked": 1, "held": 0, "without_certificate": 1}
     assert done(line.maker, "audit", "verify", "--json").facts["verdict"] == "sound"
+
+
+def propose_alone(line: Line, patch: pytest.MonkeyPatch) -> None:
+    """A recall of the lot that waits: its command ended after the proposal."""
+
+    def cut(*_: object) -> None:
+        raise Conflict(Reason.LEASE_LOST, "cut off")
+
+    with patch.context() as late:
+        late.setattr(mass_revocation, "_begin", cut)
+        run(line.maker, "maker", "revoke", "--lot", "first", "--reason", "keyCompromise", "--yes")
+    assert done(line.maker, "revoke", "show", "1", "--json").facts["state"] == "proposed"
+
+
+def test_a_lot_gets_no_certificate_while_its_recall_waits_which_would_never_come_to_it(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.put(A)
+    line.sign()
+    propose_alone(line, monkeypatch)
+    line.put(B)
+    refused = line.sign("--serial", B, code=1)["files"][f"{B}.csr"]
+    assert (refused["reason"], f"revocation plan 1 recalls the lot of {B}" in refused["message"]) == ("REVOKED", True)
+    assert line.sign("--serial", A)["known"] == 1
+    done(line.maker, "revoke", "stop", "1", "--yes")
+    assert line.sign("--serial", B)["issued"] == 1, "a plan that was stopped recalls nothing"
+
+
+def test_a_recall_that_another_process_begins_meanwhile_stops_a_certificate(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.put(A)
+    line.sign()
+    propose_alone(line, monkeypatch)
+    line.put(B)
+    reads = count()
+
+    def stale(connection: Connection) -> dict[int, tuple[tuple[str, str], ...]]:
+        return list_recalls(connection) if next(reads) else {}  # first before the other process committed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(signing, "list_recalls", stale)
+        refused = line.sign("--serial", B, "--again", code=1)["files"][f"{B}.csr"]
+    assert (refused["reason"], line.counts()["certified"]) == ("REVOKED", 1)
+    assert line.sign("--serial", B, "--again")["issued"] == 1, "who has seen the recall decides"
 
 
 def test_a_revoked_birth_certificate_is_in_the_crl_of_the_line_and_its_neighbour_is_not(line: Line) -> None:

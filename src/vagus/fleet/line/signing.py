@@ -191,20 +191,38 @@ class IDevIDLine:
                 else:
                     # 4. Commit the intent with the entries that say what the operator decided.
                     notes = ["idevid-again"] * (refusal is not None) + ["idevid-names-ignored"] * bool(one.ignored)
-                    act = partial(self._record, offer=one, prepared=prepared, had=len(had), notes=notes, by=by)
+                    seen = frozenset(recalls)
+                    act = partial(
+                        self._record, offer=one, prepared=prepared, had=len(had), seen=seen, notes=notes, by=by
+                    )
                     begun.append((one, self._writer.submit(act)))
         yield from known
         for one, future in begun:
             yield self._finish(one, future)
 
     def _record(
-        self, batch: Batch, *, offer: _Offer, prepared: Prepared, had: int, notes: Sequence[str], by: str
+        self,
+        batch: Batch,
+        *,
+        offer: _Offer,
+        prepared: Prepared,
+        had: int,
+        seen: frozenset[int],
+        notes: Sequence[str],
+        by: str,
     ) -> IssuanceToken | IssuedCertificate:
-        """The one transaction. Another process may have certified the device with another key since it was read."""
+        """The one transaction. Since it was read, another process may have certified the device with another key.
+
+        Or someone has recalled its lot: `seen` are the plans that were known.
+        """
         owner, serial = owner_of(offer.device.serial), offer.device.serial
         if count_births(batch.connection, owner) != had:
             msg = f"another process certified {serial} at the same time; run the command again"
             raise Conflict(Reason.ALREADY_EXISTS, msg, serial=serial)
+        late = {one: ranges for one, ranges in list_recalls(batch.connection).items() if one not in seen}
+        refusal = _find_refusal(offer, (), late)
+        if refusal is not None:
+            raise refusal
         for act in notes:
             append(batch, OperatorAct(act, by, subject=owner, detail_sha256=offer.key.spki_sha256))
         return self._issuance.record(prepared, batch)
@@ -281,7 +299,7 @@ def _find_refusal(
     plan = next((one for one, ranges in recalls.items() if is_in_ranges(owner_of(serial), ranges)), None)
     if plan is None:
         return None
-    msg = f"the lot of {serial} was recalled by revocation plan {plan}; leave the file out, or give --again where the"
+    msg = f"revocation plan {plan} recalls the lot of {serial}; leave the file out, or give --again where the"
     return Conflict(Reason.REVOKED, f"{msg} device was made anew", serial=serial)
 
 

@@ -93,12 +93,14 @@ def find_plan(connection: Connection, plan_id: int) -> RevocationPlanRow | None:
 
 
 def list_recalls(connection: Connection) -> dict[int, tuple[tuple[str, str], ...]]:
-    """The ranges of owners of each plan that recalls them, once it has begun, by the plan's number."""
-    return {
-        one.id: one.selection.owner_ranges
-        for one in list_plans(connection)
-        if one.act == REVOKE and one.reason in LOCKING_REASONS and one.state in {RUNNING, PAUSED, DONE}
-    }
+    """The ranges of owners of each plan that recalls them, by the plan's number; a stopped plan recalls nothing more.
+
+    From its proposal on: a plan reaches no certificate that was issued after it.
+    """
+    own = revocation_plans.c
+    states = (PROPOSED, RUNNING, PAUSED, DONE)
+    found = _FORM.list(connection, select(revocation_plans).where(own.act == REVOKE, own.state.in_(states)))
+    return {one.id: one.selection.owner_ranges for one in found if one.reason in LOCKING_REASONS}
 
 
 def list_plans(connection: Connection) -> tuple[RevocationPlanRow, ...]:
