@@ -160,6 +160,7 @@ ENDS = [expiry.End(n, 0, NOW, SOME[n], is_issued=True, kind="device", request_id
 AFTER = certificate_search.Place(NOW + 500, 50)
 _of = certificate_search.CertificateQuery
 APART: dict[str, Any] = {"units": ("h1/icu",), "key_algorithm": "p384", "ends": (NOW, NOW + 900)}
+EARLY: dict[str, Any] = {"units": ("h1/icu",), "ends": (0, NOW + 400)}
 PLACE = devices.Place("h1/icu", "new", "SN-5000")
 
 LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
@@ -193,6 +194,8 @@ LOOKS: dict[str, tuple[int, Callable[[Connection], object]]] = {
     "which of these ends count": (400, lambda c: expiry.list_counting(c, ENDS, at=NOW, narrow=ALL)),
     "a page of a search": (250, lambda c: find_certificates(c, _of(units=("h1/icu",)), after=AFTER, limit=50)),
     "a page of two values that never meet": (7_400, lambda c: find_certificates(c, _of(**APART), after=AFTER)),
+    "a page of a time that ends before": (120, lambda c: find_certificates(c, _of(**EARLY), limit=50)),
+    "a page of two values and such a time": (7_400, lambda c: find_certificates(c, _of(**EARLY, key_algorithm="p384"))),
     "a page by begin": (2_800, lambda c: find_certificates(c, _of(profile="none", is_by_begin=True))),
     "a page of a value by begin": (
         7_400,

@@ -133,10 +133,10 @@ def find_certificates(
     connection: Connection, query: CertificateQuery, *, after: Place | None = None, limit: int = 100
 ) -> FoundPage:
     """At most `limit` certificates of `query` after a place, in its order."""
-    leaves = _named_leaves(connection, query)
     first, last = query.begins if query.is_by_begin else query.ends
     low, high = max(Place(first - 1, _LAST), after or Place(-1, -1)), Place(last, _LAST)
     with by_index(connection):
+        leaves = _named_leaves(connection, query)
         if leaves is not None:
             keys = [key for page in paged(leaves) for key in _keys_among(connection, query, page)]
             found, rest = sorted(key for key in keys if key > low), None
@@ -208,10 +208,9 @@ def _reach(
 ) -> list[Place]:
     """How far each way gets from `low` by the entries that a page may look through; `high`: it has no more of them."""
     lasts: list[Select[Any]] = []
-    most = _ENTRIES if connection.dialect.name == "sqlite" else min(_ENTRIES, _VISIBLE)
     for number, way in enumerate(ways):
         own = way.table.c
-        entries = max(1, (most if _judged(way, query) <= _HELD[way.table.index] else _ROWS) // len(way.values))
+        entries = _entries(connection, query, way)
         for value in way.values:
             for within, order in _within(connection, _Span(way, value, low, high)):
                 last = select(literal(number), order[-2], own.leaf_index).where(*within).order_by(*order)
@@ -220,6 +219,12 @@ def _reach(
     for number, at, leaf in connection.execute(union_all(*lasts)):
         reached[number] = min(reached[number], Place(at, leaf))
     return reached
+
+
+def _entries(connection: Connection, query: CertificateQuery, way: _Way) -> int:
+    """How many entries of each value of `way` a page may look through."""
+    most = _ENTRIES if connection.dialect.name == "sqlite" else min(_ENTRIES, _VISIBLE)
+    return max(1, (most if _judged(way, query) <= _HELD[way.table.index] else _ROWS) // len(way.values))
 
 
 def _choices(query: CertificateQuery) -> dict[str, tuple[object, ...]]:
@@ -269,8 +274,7 @@ def _named_leaves(connection: Connection, query: CertificateQuery) -> list[int] 
         asked.append([select(certificate_names.c.leaf_index).where(certificate_names.c.name == name), of_device])
     if not asked:
         return None
-    with by_index(connection):
-        found = [{int(one) for query in several for one in connection.execute(query).scalars()} for several in asked]
+    found = [{int(one) for query in several for one in connection.execute(query).scalars()} for several in asked]
     return sorted(set.intersection(*found))
 
 
@@ -290,9 +294,10 @@ def _keys_among(connection: Connection, query: CertificateQuery, leaves: Sequenc
 
 def _keys(connection: Connection, query: CertificateQuery, span: _Span, limit: int) -> Iterator[Place]:
     """The places of what fits in a span, in order."""
-    own = span.way.table.c
-    fits = _conditions(own, query, _judged(span.way, query))
-    for within, order in _within(connection, span):
+    judged = _judged(span.way, query)
+    most = _entries(connection, query, span.way) if judged else limit
+    for own, within, order in _looked_through(connection, span, judged, most):
+        fits = _conditions(own, query, judged)
         rows = select(order[-2], own.leaf_index).where(*within, fits).order_by(*order).limit(limit)
         for row in connection.execute(rows).all():
             yield Place(*row)
@@ -300,12 +305,13 @@ def _keys(connection: Connection, query: CertificateQuery, span: _Span, limit: i
 
 def _sort_keys(connection: Connection, query: CertificateQuery, way: _Way, low: Place, limit: int) -> list[Place]:
     """The places of all that fit and begin after `low`, of a way with few entries."""
-    own, found = way.table.c, list[Place]()
+    found, judged, most = list[Place](), _judged(way, query), _entries(connection, query, way)
     span = (Place(query.ends[0] - 1, _LAST), Place(query.ends[1], _LAST))
-    later = or_(own.not_before > low.at, and_(own.not_before == low.at, own.leaf_index > low.leaf_index))
-    fits = hidden(later, _conditions(own, query, _judged(way, query)))
     for value in way.values:
-        for within, _ in _within(connection, _Span(way, value, *span)):
+        wanted = _Span(way, value, *span)
+        for own, within, _ in _looked_through(connection, wanted, {*judged, "not_before"}, most):
+            later = or_(own.not_before > low.at, and_(own.not_before == low.at, own.leaf_index > low.leaf_index))
+            fits = hidden(later, _conditions(own, query, judged))
             rows = select(own.not_before, own.leaf_index).where(*within, fits)
             # a sum, which no index serves: else PostgreSQL may walk the index by begin
             first = rows.order_by(own.not_before + 0, own.leaf_index).limit(limit)
@@ -313,13 +319,34 @@ def _sort_keys(connection: Connection, query: CertificateQuery, way: _Way, low: 
     return sorted(found)
 
 
+def _looked_through(
+    connection: Connection, span: _Span, columns: Iterable[str], most: int
+) -> Iterator[tuple[Any, list[ColumnElement[bool]], list[ColumnElement[Any]]]]:
+    """As `_within`, with the columns in front, for a span that has no more than `most` entries that matter.
+
+    PostgreSQL walks the first `most` entries after `low` and judges these: see `_within`.
+    """
+    own: Any = span.way.table.c
+    for within, order in _within(connection, span):
+        if connection.dialect.name == "sqlite":
+            yield own, within, order
+            continue
+        shown = {str(one.key): one for one in (*order, *(own[name] for name in columns))}
+        first = select(*shown.values()).where(*within).order_by(*order).limit(most).subquery().c
+        at, high = first[_time_of(span.way)], span.high
+        not_after = or_(at < high.at, and_(at == high.at, first.leaf_index <= high.leaf_index))
+        yield first, [not_after], [first[str(one.key)] for one in order]
+
+
 def _within(
     connection: Connection, span: _Span
 ) -> Iterator[tuple[list[ColumnElement[bool]], list[ColumnElement[Any]]]]:
     """The conditions that an entry lies in `span`, part by part, each with the order of the index.
 
-    PostgreSQL gets one row comparison, which this index alone serves. SQLite gets its index by name, and a part for
-    the rest of the first second, one for the seconds between, and one for the last (see `query_hints.rows_after`).
+    PostgreSQL gets the row comparison of `low` and the value, which this index alone serves, and not `high`: of a row
+    comparison only the first column ends a walk, so it would go on to the last entry of the value. The callers stop
+    it. SQLite gets its index by name, and a part for the rest of the first second, one for the seconds between, and
+    one for the last (see `query_hints.rows_after`).
     """
     way, value, low, high = span
     own: Any = way.table.c
@@ -327,7 +354,8 @@ def _within(
     order = [*fixed, own[_time_of(way)], own.leaf_index]
     if connection.dialect.name != "sqlite":
         values = [value] * len(fixed)
-        yield [tuple_(*order) > (*values, *low), tuple_(*order) <= (*values, *high)], order
+        ends = [tuple_(*fixed) <= tuple(values)] if fixed else [order[0] <= high.at]
+        yield [tuple_(*order) > (*values, *low), *ends], order
         return
     equal = [one == value for one in fixed]
     at, leaf = order[-2:]
