@@ -172,14 +172,12 @@ def outsized() -> dict[str, Callable[[], object]]:
     """A reader for every number in a message, each number of 3,000 bytes."""
     number, enumerated = der.encode_tlv(der.INTEGER, LONG_NUMBER), der.encode_tlv(ENUMERATED, LONG_NUMBER)
     version = chains.make("CN=x", version=der.explicit(0, number))
-    reason = Ext("2.5.29.21", enumerated)
     revoked = der.encode_tlv(0xA1, der.generalized_time(AT) + der.explicit(0, enumerated))
     issuer = (chains.identifier("1.3.14.3.2.26", der.NULL_DER), *[der.octet_string(bytes(20))] * 2)
     return {
         "certificate version": lambda: decode_certificate(version.der),
         "certificate serial number": lambda: CA.leaf(serial=1 << 9_000).parsed,
         "CRL version": lambda: decode_crl(chains.crl(CA, version=number)),
-        "CRL reason": lambda: decode_crl(chains.crl(CA, [chains.Listed(5, extra=(reason,))])),
         "OCSP status": lambda: decode_ocsp_response(der.sequence(enumerated)),
         "OCSP reason": lambda: decode_ocsp_response(chains.ocsp_response(CA, chains.ocsp_id(ROOT, ROOT), revoked)),
         "OCSP serial number": lambda: decode_ocsp_request(chains.ocsp_request(der.sequence(*issuer, number))),
@@ -207,3 +205,9 @@ def test_a_list_of_more_than_sixteen_named_bits_is_refused_by_its_limit() -> Non
         with within(0.15), refuses(Reason.TOO_LARGE, LimitExceeded) as caught:
             read()
         assert caught.value.facts["limit"] == 16
+
+
+def test_a_crl_reason_of_three_thousand_bytes_is_not_read_and_its_certificate_is_revoked() -> None:
+    reason = Ext("2.5.29.21", der.encode_tlv(ENUMERATED, LONG_NUMBER))
+    crl = decode_crl(chains.crl(CA, [chains.Listed(5, extra=(reason,))]))
+    assert crl.find_reason(CA.parsed.subject, bytes([5])) == 0
