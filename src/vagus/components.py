@@ -75,6 +75,7 @@ class Components:
         self.clock = RealClock()
         self.entropy = real_entropy
         self.may_begin = False  # `create` begins an installation in an empty database
+        self.reads_database_url: Callable[[], str] | None = None  # what `vagus.toml` names now
         self.kill_points: Callable[[str], None] | None = None  # durability tests end the process at the named points
         self._closers: list[Callable[[], None]] = []
         self._keystores: dict[str, SoftwareKeystore] = {}
@@ -101,11 +102,21 @@ class Components:
     def writer(self) -> Writer:
         """The one writer of this process; refuses to work where a commit could be lost, and marks a set-back."""
         self.database.check_schema()
+        self._check_not_moved()
         self.database.check_durability()
         writer = Writer(self.database, self.clock, kill_points=self.kill_points)
         self._closers.append(writer.close)
         self.set_backs.mark_at_start(writer)
         return writer
+
+    def _check_not_moved(self) -> None:
+        """Refuse to write the old database where a move of it ended while this process waited for it.
+
+        A connection is open by now, and no move begins beside one. Raises Unavailable(DATABASE_UNAVAILABLE).
+        """
+        if self.reads_database_url is not None and self.reads_database_url() != self.settings.database_url:
+            msg = "the installation has moved to another database meanwhile; nothing was written: run the command again"
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, msg)
 
     @cached_property
     def set_backs(self) -> SetBacks:

@@ -107,7 +107,9 @@ class Installation(Components):
         """The installation in `folder`. Raises Misconfigured(BAD_SETTINGS), Malformed(BAD_ARGUMENT)."""
         settings = load_settings(folder)
         settings.check_database_file()
-        return cls(settings, PassphraseSources(passphrase_sources))
+        opened = cls(settings, PassphraseSources(passphrase_sources))
+        opened.reads_database_url = lambda: load_settings(folder).database_url
+        return opened
 
     @classmethod
     def create(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, select, text
@@ -12,8 +14,10 @@ from sqlalchemy import create_engine, select, text
 from tests.cli.conftest import copied
 from tests.postgres import fresh_database, postgres_server
 from tests.simulator.issuing import issue
+from tests.simulator.refusals import reason_of
 from tests.simulator.running import denied, done, run
 from vagus.maintenance import database_move
+from vagus.reasons import Reason
 from vagus.records.engine import moving
 from vagus.records.engine.database import open_database
 from vagus.records.engine.tables import leases, metadata
@@ -129,6 +133,29 @@ def test_a_database_that_another_process_has_open_is_refused(used: Path, empty: 
     denied(used, 3, "DATABASE_IN_USE", "move-database", empty, says=("another process", "vagus serve"))
     other.close()
     done(used, "move-database", empty)
+
+
+def test_a_process_that_waits_for_the_old_database_writes_nothing_into_it_after_the_move(
+    used: Path, empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its act would end well, and be nowhere in the new one: a revocation that no gateway learns of."""
+    early, prove, found = Installation.open(used), database_move._prove, list[Reason]()
+    waiting = Thread(target=lambda: found.append(reason_of(lambda: early.writer)))
+
+    def prove_late(*given: Any) -> int | None:
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive(), "it has settings of before, and waits for the database"
+        return prove(*given)
+
+    monkeypatch.setattr(database_move, "_prove", prove_late)
+    done(used, "move-database", empty)
+    waiting.join(15)
+    early.close()
+    assert found == [Reason.DATABASE_UNAVAILABLE]
+    assert url_of(used) != early.settings.database_url
+    with Installation.open(used) as later:
+        assert later.writer is not None
 
 
 def test_a_lease_of_a_server_refuses_it_until_the_lease_ends(used: Path, empty: str) -> None:

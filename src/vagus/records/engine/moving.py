@@ -75,6 +75,8 @@ def exclusive_source(database: Database, now: int) -> Iterator[Connection]:
                 yield connection
             return
         with database.writing() as connection:
+            # A process that connects from here on waits for this table first, and then reads its settings again.
+            connection.exec_driver_sql("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
             connection.execute(select(log_head.c.id).with_for_update())
             if connection.execute(text(_OTHERS)).scalar_one():
                 raise _in_use("other sessions are connected to it")
