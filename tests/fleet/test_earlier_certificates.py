@@ -159,6 +159,33 @@ def test_a_revoked_one_is_refused_with_its_reason_and_later_revocations_count(ol
     assert old.admit(good) is Reason.REVOKED
 
 
+@pytest.mark.parametrize(("code", "second"), [(1, Reason.KEY_REUSE), (4, None)])
+def test_a_second_certificate_for_a_key_that_was_lost_is_not_taken_in(
+    old: OldUnit, code: int, second: Reason | None
+) -> None:
+    """`openssl ca` certifies the same request again, and its operators revoke by serial."""
+    old.add("SN-1")
+    key = chains.key("p256", 5001)
+    later, lost = old.issue("CN=SN-1", private=key), old.issue("CN=SN-1", private=key)
+    old.import_ca(Listed(lost.parsed.serial, code))
+    report = old.take(later, lost)
+    assert [one.reason for one in report.certificates] == [second, Reason.REVOKED]
+    assert old.admit(later) == ("SN-1" if second is None else Reason.NOT_ISSUED)
+
+
+def test_a_device_with_a_certificate_on_hold_goes_on_by_no_earlier_one(old: OldUnit) -> None:
+    old.add("SN-1")
+    old.import_ca()
+    first, later = old.issue("CN=SN-1"), old.issue("CN=SN-1")
+    assert not old.take(first).refused
+    authority = old.site.stock.read(find_generation, "h1/icu", 2)
+    assert authority is not None
+    old.site.revocations.hold(authority.id, first.parsed.serial, by=BY).result()
+    assert [one.reason for one in old.take(later).certificates] == [Reason.ON_HOLD]
+    old.site.revocations.release(authority.id, first.parsed.serial, by=BY).result()
+    assert not old.take(later).refused
+
+
 REFUSED: dict[str, Reason] = {
     "no device": Reason.NOT_IN_INVENTORY,
     "a device of another unit": Reason.NOT_IN_INVENTORY,

@@ -96,11 +96,7 @@ class Validators:
 
 
 class Admission:
-    """Asks the validator, then the inventory. Safe to use from several threads.
-
-    from vagus.trust.validation import PURPOSES, AcceptedIdentity, Expectation, FindEarlier, Role, Validator
-    from vagus.x509.certificates import decode_certificate
-    """
+    """Asks the validator, then the inventory. Safe to use from several threads."""
 
     def __init__(
         self,

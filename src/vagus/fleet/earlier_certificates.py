@@ -15,11 +15,12 @@ from functools import partial
 
 from vagus.authority.crls.foreign import CombinedEntry
 from vagus.authority.earlier_revocations import ELSEWHERE, choose_shard, record_entry
+from vagus.authority.revocation import block_key
 from vagus.errors import Conflict, NotAuthorised, NotTrusted, VagusError
 from vagus.fleet.device_anchors import device_anchors
 from vagus.fleet.devices import owner_of
 from vagus.fleet.lifecycle import MAY_ENROL, DeviceState, check_may
-from vagus.identifiers import UnitName
+from vagus.identifiers import DeviceId, UnitName
 from vagus.ledger.append import append
 from vagus.ledger.entries import DeviceStateChanged, IssuanceRecorded, OperatorAct
 from vagus.policy.plans import AuthorityKind
@@ -32,10 +33,12 @@ from vagus.records.engine.database import Connection
 from vagus.records.engine.writer import Batch, Writer
 from vagus.records.installation import load_installation
 from vagus.records.lost_certificates import take_place
+from vagus.records.revocation.revocations import find_revocation
 from vagus.trust.status import UnsafeNoStatus
 from vagus.trust.validation import Expectation, Role, Validator
 from vagus.wire.openssl_index import IndexLine
 from vagus.x509.certificates import PathCertificate, decode_certificate
+from vagus.x509.crls.building import RevocationReason
 from vagus.x509.keys import decode_public_key
 from vagus.x509.names.distinguished import COMMON_NAME, SERIAL_NUMBER
 from vagus.x509.searchable import names_beside_device, read_search_facts
@@ -93,11 +96,15 @@ def take_in(
     with writer.database.reading() as connection:
         candidates = _Candidates(connection, issuer, index, at)
         judged = [candidates.judge(file, der) for file, der in files]
-    # 4. Write those that hold, some hundred in one transaction each.
+    # 4. Block the keys of certificates that are revoked because their key was lost: another one may carry the same key.
     done = [one for one in judged if isinstance(one, TakenIn)]
     good = [one for one in judged if isinstance(one, _Candidate)]
-    for first in range(0, len(good), _PART):
-        done += writer.submit(partial(_write_part, issuer, good[first : first + _PART], by)).result()
+    parts = [good[first : first + _PART] for first in range(0, len(good), _PART)]
+    for part in parts:
+        writer.submit(partial(_block_lost_keys, issuer, part, by)).result()
+    # 5. Write those that hold, some hundred in one transaction each.
+    for part in parts:
+        done += writer.submit(partial(_write_part, issuer, part, by)).result()
     present = {one.serial for one in done}
     living = [one.serial for one in index or () if one.revoked_at is None and one.not_after > at]
     missing = [serial for serial in living if serial not in present]
@@ -195,6 +202,14 @@ def _every_device(connection: Connection, unit: str) -> Iterator[DeviceRow]:
         after = place_of(page[-1])
 
 
+def _block_lost_keys(issuer: AuthorityRow, part: Sequence[_Candidate], by: str, batch: Batch) -> None:
+    for one in part:
+        row = rows.find_certificate(batch.connection, issuer.id, one.leaf.serial)
+        found = None if row is None else find_revocation(batch.connection, row.leaf_index)
+        if found is not None and RevocationReason(found.reason).is_compromise:
+            block_key(batch, one.leaf.spki_sha256, by=by)
+
+
 def _write_part(issuer: AuthorityRow, part: Sequence[_Candidate], by: str, batch: Batch) -> list[TakenIn]:
     return [_write(batch, issuer, one, by) for one in part]
 
@@ -214,12 +229,7 @@ def _write(batch: Batch, issuer: AuthorityRow, one: _Candidate, by: str) -> Take
             msg = "another certificate of this serial is here, or a restore lost the bytes; enrol its device anew"
             raise Conflict(Reason.ALREADY_EXISTS, msg)
         # 2. Its device may have certificates now, and its key belongs to no other owner.
-        device = find_device(batch.connection, device_id)
-        if device is None or str(device.unit) != issuer.name:
-            raise NotAuthorised(Reason.NOT_IN_INVENTORY, "its device left the unit meanwhile; repeat")
-        check_may(DeviceState(device.state), MAY_ENROL, "have a certificate")
-        if device.held_at is not None:
-            raise Conflict(Reason.DEVICE_STATE, "its device is on hold; release the device first, then repeat")
+        device = _find_free_device(batch, issuer, device_id)
         key = key_rows.find_key(batch.connection, leaf.spki_sha256)
         if key is not None and (key.is_blocked or key.owner != owner_of(device_id)):
             raise Conflict(Reason.KEY_REUSE, "its key is blocked, or is another device's; make a new key and enrol")
@@ -235,6 +245,20 @@ def _write(batch: Batch, issuer: AuthorityRow, one: _Candidate, by: str) -> Take
         set_device_state(batch.connection, device_id, before=device.state, after=after, at=batch.at)
         append(batch, DeviceStateChanged(owner_of(device_id), device.state, after, by))
     return result
+
+
+def _find_free_device(batch: Batch, issuer: AuthorityRow, device_id: DeviceId) -> DeviceRow:
+    """The device, if it may have one more certificate. Raises NotAuthorised, Conflict, NotTrusted if it may not."""
+    device = find_device(batch.connection, device_id)
+    if device is None or str(device.unit) != issuer.name:
+        raise NotAuthorised(Reason.NOT_IN_INVENTORY, "its device left the unit meanwhile; repeat")
+    check_may(DeviceState(device.state), MAY_ENROL, "have a certificate")
+    if device.held_at is not None:
+        raise Conflict(Reason.DEVICE_STATE, "its device is on hold; release the device first, then repeat")
+    alive = rows.list_of_device(batch.connection, device_id.text, alive_at=batch.at)
+    if any(own.state == rows.HELD for own in alive):
+        raise NotTrusted(Reason.ON_HOLD, "a certificate of its device is on hold; release or revoke that one first")
+    return device
 
 
 def _insert(batch: Batch, issuer: AuthorityRow, leaf: PathCertificate, device: DeviceRow) -> None:
