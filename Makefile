@@ -75,6 +75,7 @@ lock:
 	$(LOCK) requirements/interop-openssl.in -o requirements/interop-openssl.txt
 	$(LOCK) requirements/interop-java-17.in -o requirements/interop-java-17.txt
 	$(LOCK) requirements/interop-java-25.in -o requirements/interop-java-25.txt
+	$(LOCK) requirements/interop-sdc.in -o requirements/interop-sdc.txt
 	$(LOCK) requirements/build.in -o requirements/build.txt
 
 missing:

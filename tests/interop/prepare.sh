@@ -51,6 +51,21 @@ bring_java() {
   done
 }
 
+# An implementation of SDC that is not ours (docs/adr/0020-sdc11073-for-tests.md), with what it needs, in a folder of
+# its own: the peers' processes find it there, and nothing of ours imports it.
+bring_sdc() {
+  local place=.tools/sdc11073 scratch
+  [[ -e $place/sdc11073 ]] && return
+  scratch=$(mktemp -d) || return
+  if .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+      -r requirements/interop-sdc.txt --target "$scratch/packages" >/dev/null 2>&1 \
+    && rm -rf "$place" && mkdir -p .tools && mv "$scratch/packages" "$place"
+  then echo "interop: sdc11073 in $place"
+  else echo "interop: sdc11073 could not be brought; its tests are skipped"
+  fi
+  rm -rf "$scratch"
+}
+
 wanted=(openssl curl postgresql nginx-light haproxy mosquitto mosquitto-clients gnutls-bin freeradius eapoltest wrk strace mmdebstrap podman runc varnish strongswan-pki
   libstrongswan-extra-plugins libstrongswan-standard-plugins default-jdk-headless)
 programs=(openssl curl /usr/lib/postgresql nginx haproxy mosquitto mosquitto_pub certtool freeradius eapol_test wrk strace mmdebstrap podman runc varnishd pki
@@ -61,9 +76,9 @@ for at in "${!wanted[@]}"; do
   if [[ $program == /* ]]; then [[ -e $program ]] || missing+=("${wanted[$at]}")
   elif ! PATH=$PATH:/usr/sbin command -v "$program" >/dev/null; then missing+=("${wanted[$at]}"); fi
 done
-if ((${#missing[@]} == 0)); then echo "interop: all programs are here"; bring_openssl; bring_java; exit 0; fi
+if ((${#missing[@]} == 0)); then echo "interop: all programs are here"; bring_openssl; bring_java; bring_sdc; exit 0; fi
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-  echo "interop: not installed, since this is not root on Debian: ${missing[*]}"; bring_openssl; bring_java; exit 0
+  echo "interop: not installed, since this is not root on Debian: ${missing[*]}"; bring_openssl; bring_java; bring_sdc; exit 0
 fi
 echo "interop: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
@@ -78,4 +93,5 @@ done
 rm -f /usr/sbin/policy-rc.d.vagus
 bring_openssl
 bring_java
+bring_sdc
 exit 0
