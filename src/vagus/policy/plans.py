@@ -34,6 +34,7 @@ from vagus.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+_FEWEST_DIGITS = 6
 RESERVED_UNITS = frozenset({"sdc", "infra"})
 RESERVED_HOSPITALS = frozenset({"root", "line", "log", "gate", "ocsp", "emergency", "snapshot"})
 _LONGEST_IDENTITY = 128
@@ -184,9 +185,13 @@ class MakerPlan(MakerTable):
         return None
 
     def is_counter(self, serial: str) -> bool:
-        """Whether a serial number is one of the plan's models by its form, whatever batch has it or none."""
-        counter = _counter_of(serial)
-        return any(maker_serial(one.serial_prefix, counter) == serial for one in self.models)
+        """Whether a serial number is one of the plan's models by its form, whatever batch has it or none.
+
+        Another case or more zeros are another spelling of it, which no batch counts and no recall of a lot reaches.
+        """
+        prefix, _, digits = serial.rpartition("-")
+        is_known = any(one.serial_prefix.casefold() == prefix.casefold() for one in self.models)
+        return is_known and len(digits) >= _FEWEST_DIGITS and _counter_of(serial) >= 0
 
 
 Plan = HospitalPlan | MakerPlan
@@ -205,7 +210,7 @@ def _root(title: str, country: str | None) -> PlannedAuthority:
 
 def maker_serial(prefix: str, counter: int) -> str:
     """The serial number that a maker gives to its device number `counter`: PREFIX-000042."""
-    return f"{prefix}-{counter:06d}"
+    return f"{prefix}-{counter:0{_FEWEST_DIGITS}d}"
 
 
 def _counter_of(serial: str) -> int:

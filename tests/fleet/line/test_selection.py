@@ -169,6 +169,8 @@ def test_a_list_may_have_serial_numbers_of_the_makers_own() -> None:
         (("AIP3-000002", HUB), "is of model Aorta IP3 in the plan, and the list says 'Aorta Hub'"),
         (("AIP3-000099", PUMP), "has the form of the plan"),
         (("AHU-2-000099", None), "has the form of the plan"),
+        (("aip3-000001", PUMP), "has the form of the plan"),
+        (("AIP3-0000001", PUMP), "has the form of the plan"),
     ],
 )
 def test_a_line_that_contradicts_the_plan_is_refused(line: tuple[str, str | None], finding: str) -> None:
