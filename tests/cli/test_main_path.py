@@ -318,8 +318,8 @@ def test_a_new_generation_issues_without_a_restart(hospital: Hospital, tmp_path:
     words = (*where, "--anchors", str(hospital.anchors), "--token", "env:DEVICE_TOKEN")
     code, said = agent(tmp_path / "device", "enrol", *words, DEVICE_TOKEN=token)
     assert code == 0, said + hospital.served.log()
-    (certificate,) = done(hospital.folder, "device", "show", device_name(11), "--json").facts["certificates"]
-    assert certificate["authority"] == "h1/icu#2"
+    shown = done(hospital.folder, "device", "show", device_name(11), "--json").facts["certificates"]
+    assert "h1/icu#2" in {one["authority"] for one in shown}, "beside those that other tests had it enrolled for"
 
 
 def test_a_maker_taken_in_while_it_serves_is_known_at_once(hospital: Hospital, maker: Path, tmp_path: Path) -> None:
