@@ -157,7 +157,8 @@ class MakerLine(Acts):
             born = list_births(connection, [owner_of(one.serial) for one in chosen])
         without = len(chosen) - len(born)
         if not born:
-            msg = "none of the devices that are named has a birth certificate; see `vagus maker list`"
+            msg = "none of the devices that are named has a birth certificate, so nothing is recalled and the line goes"
+            msg = f"{msg} on; take their batch out of the plan, or see `vagus maker list`"
             raise Conflict(Reason.NOT_ISSUED, msg)
         if not chosen.is_named:
             return RevocationTarget(birth_ranges=chosen.ranges), without

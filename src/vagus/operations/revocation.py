@@ -102,7 +102,7 @@ class RevocationPreview:
     @property
     def locks_lot(self) -> bool:
         """Whether devices of the lot that are added later come in recalled or on hold."""
-        return _locks_lot(self.names_devices, self.request.act, self.selection)
+        return not self.is_empty and _locks_lot(self.names_devices, self.request.act, self.selection)
 
     @property
     def is_empty(self) -> bool:
@@ -113,10 +113,11 @@ class RevocationPreview:
         """Raises Conflict(NOT_FOUND) where nothing would happen; a key may be named only to be blocked."""
         if self.is_empty and self.key_block is None:
             msg = "the revocation plan selects no live certificate, so there is nothing to do; check the selection"
-            if self.locks_out:
+            if self.names_devices and self.request.act is not RevocationAct.RELEASE:
                 msg = (
-                    "the revocation plan selects no live certificate and no device that may enrol; check the "
-                    "selection. `vagus device state recalled` with the same selection recalls what is added later"
+                    "the revocation plan selects no live certificate and no device that may enrol, so nothing is "
+                    "locked; check the selection. `vagus device state recalled` with the same selection recalls "
+                    "what is added later"
                 )
             raise Conflict(Reason.NOT_FOUND, msg)
 
