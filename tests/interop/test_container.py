@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import ssl
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,10 +41,12 @@ class Image:
     """The built image, in a storage of its own."""
 
     folder: Path
+    run_folder: Path
+    """podman wants a path of at most 50 characters here."""
 
     def podman(self, *words: str | Path, seconds: float = RUN_SECONDS) -> subprocess.CompletedProcess[str]:
         """One podman command; it never reads this machine's own images."""
-        place = ["--root", self.folder / "storage", "--runroot", self.folder / "run", "--cgroup-manager", "cgroupfs"]
+        place = ["--root", self.folder / "storage", "--runroot", self.run_folder, "--cgroup-manager", "cgroupfs"]
         command = [program("podman"), *map(str, place), "--runtime", program("runc"), *map(str, words)]
         settings = self.folder / "containers.conf"
         settings.write_text(LIMITS)
@@ -58,7 +62,7 @@ class Image:
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """Built from a base of Debian's packages, by the lines of the Containerfile."""
-    made = Image(tmp_path_factory.mktemp("image"))
+    made = Image(tmp_path_factory.mktemp("image"), Path(tempfile.mkdtemp(prefix="run-")))
     base = made.folder / "base.tar"
     for name in ("podman", "runc"):
         program(name)
@@ -88,6 +92,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
         yield made
     finally:
         made.podman("rmi", "--all", "--force")
+        shutil.rmtree(made.run_folder, ignore_errors=True)
 
 
 @pytest.fixture
