@@ -62,7 +62,7 @@ def test_the_ledgers_key_is_sealed_and_its_public_half_is_a_file(folder: Path) -
         installation.checkpoint_key()
 
 
-def test_a_lost_verifier_key_is_told(folder: Path) -> None:
+def test_a_lost_verifier_key_is_reported(folder: Path) -> None:
     (folder / "log.vkey").unlink()
     with opened(folder) as installation, pytest.raises(Unavailable, match="backup"):
         _ = installation.log_verifier
@@ -123,7 +123,7 @@ def test_a_strong_keystore_takes_no_salt_of_a_weak_one(folder: Path) -> None:
     assert read_derivation(folder / "keystores" / "h1.icu").is_strong
 
 
-def test_keys_are_derived_beforehand_and_a_bad_keystore_is_told_when_it_is_opened(folder: Path) -> None:
+def test_keys_are_derived_beforehand_and_a_bad_keystore_is_reported_when_it_is_opened(folder: Path) -> None:
     told: list[tuple[int, int]] = []
     with opened(folder, "env:WIRING_PASSPHRASE") as installation:
         installation.derive_keys(("log", "h1/none"), lambda done, of: told.append((done, of)))

@@ -137,7 +137,7 @@ def test_an_answer_leaves_before_what_follows_its_question_is_looked_at(hospital
     assert (second.status, second.headers["connection"]) == (400, "close")
 
 
-def test_a_revocation_is_told_within_two_seconds(hospital: Hospital) -> None:
+def test_a_revocation_is_reported_within_two_seconds(hospital: Hospital) -> None:
     device, credential = hospital.enrolled()
     question = question_about(credential.leaf, hospital.authority("h1/icu"))
     _wait_until_good(hospital, question)

@@ -44,7 +44,7 @@ def test_makers_lists_come_back_and_bind_as_they_did(hospital: Path, tmp_path: P
     assert any("makers/acme.crl" in one["finding"] for one in found), "the doctor reads them where they are now"
 
 
-def test_a_makers_file_that_no_backup_can_hold_is_told_by_its_name(hospital: Path) -> None:
+def test_a_makers_file_that_no_backup_can_hold_is_reported_by_its_name(hospital: Path) -> None:
     (hospital / "makers").mkdir()
     (hospital / "makers" / "Acme Root.crl").write_bytes(b"a list")
     backup = ("backup", str(hospital.parent / "backup.tar"))
@@ -130,7 +130,7 @@ def test_a_restore_never_replaces_an_installation(hospital: Path) -> None:
     denied(hospital, 3, "ALREADY_EXISTS", "restore", str(backed_up(hospital)))
 
 
-def test_a_missing_backup_is_told(tmp_path: Path) -> None:
+def test_a_missing_backup_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for wrong in (tmp_path / "none.tar", tmp_path / "file" / "none.tar", tmp_path):
         words = ("name a file that `vagus backup` made",)

@@ -40,7 +40,7 @@ def test_a_sound_log_is_compared_with_what_was_published(hospital: Path) -> None
 
 
 @pytest.mark.parametrize("is_against", [True, False])
-def test_a_history_that_was_rewritten_is_told_with_its_first_leaf(hospital: Path, *, is_against: bool) -> None:
+def test_a_history_that_was_rewritten_is_reported_with_its_first_leaf(hospital: Path, *, is_against: bool) -> None:
     issue(hospital, 1)
     kept = publish(hospital)
     rewrite(hospital, 7)
@@ -48,7 +48,7 @@ def test_a_history_that_was_rewritten_is_told_with_its_first_leaf(hospital: Path
     assert "leaf 7 " in denied(hospital, 5, "LOG_TAMPERED", "audit", "verify", *against).err
 
 
-def test_a_database_that_was_cut_back_is_told(hospital: Path) -> None:
+def test_a_database_that_was_cut_back_is_reported(hospital: Path) -> None:
     issue(hospital, 1)
     publish(hospital)
     with closing(sqlite3.connect(hospital / "vagus.sqlite3")) as database:
@@ -60,7 +60,7 @@ def test_a_database_that_was_cut_back_is_told(hospital: Path) -> None:
     denied(hospital, 5, "LOG_TRUNCATED", "audit", "verify")
 
 
-def test_a_published_tile_that_was_changed_is_told(hospital: Path) -> None:
+def test_a_published_tile_that_was_changed_is_reported(hospital: Path) -> None:
     issue(hospital, 1)
     publish(hospital)
     tile = next((hospital / "log" / "tile" / "0").rglob("*.p/*"))
@@ -86,7 +86,7 @@ def test_the_newest_entries_are_shown_also_of_one_kind(hospital: Path, monkeypat
     assert leaves(hospital, "--from", "3", "--limit", "2") == [3, 4]
 
 
-def test_behind_the_end_of_the_ledger_its_size_is_told(hospital: Path) -> None:
+def test_behind_the_end_of_the_ledger_its_size_is_reported(hospital: Path) -> None:
     size = done(hospital, "audit", "verify", "--json").facts["size"]
     assert leaves(hospital, "--from", str(size)) == []
     assert f"The ledger has {size:,} entries" in done(hospital, "audit", "show", "--from", str(size)).out

@@ -35,7 +35,7 @@ def test_nobody_at_the_status_url_is_a_warning_with_what_to_do(hospital: Path) -
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:2", "[::1]:2"])
-def test_nobody_at_the_address_that_was_given_is_told_with_that_address(hospital: Path, address: str) -> None:
+def test_nobody_at_the_address_that_was_given_is_reported_with_that_address(hospital: Path, address: str) -> None:
     (one,) = findings(hospital, "published", "--status-address", address)
     assert one["state"] == "warning"
     assert one["finding"].startswith(f"no server responds at {address}, which was asked in place of http://127.0.0.1:1")
@@ -52,7 +52,7 @@ def test_sealed_lists_are_counted_after_a_ceremony(hospital: Path) -> None:
     assert (one["state"], one["finding"]) == ("well", "4 authorities can be revoked without the key above")
 
 
-def test_a_missing_sealed_list_is_told_with_the_ceremony_that_makes_it(hospital: Path) -> None:
+def test_a_missing_sealed_list_is_reported_with_the_ceremony_that_makes_it(hospital: Path) -> None:
     (hospital / "keystores" / "h1" / "emergency" / "h1.icu.1.sealed").unlink()
     missing, ready = findings(hospital, "emergency lists")
     assert (missing["state"], "h1/icu#1" in missing["finding"]) == ("warning", True)

@@ -119,7 +119,7 @@ def test_a_stream_without_end_is_no_certificate(hospital: Path, root: str) -> No
 
 
 @pytest.mark.parametrize("serial", ["zz", "-5", "", "a" * 41, "1" * 50, "0x", "1_2", ":", "12:", "dec:ff"])
-def test_what_is_no_serial_number_is_told(hospital: Path, serial: str) -> None:
+def test_what_is_no_serial_number_is_reported(hospital: Path, serial: str) -> None:
     asked = ("ca", "revoke-earlier", "h1/icu#1", "--", serial)
     denied(hospital, 2, "BAD_ARGUMENT", *asked, says=("0x4a01",))
 

@@ -220,7 +220,7 @@ def test_a_later_stage_waits_with_its_job_for_late_crls(installation: Installati
     assert outcome(installation, row.id) == (3, DONE), "regardless counts beside the job that waits"
 
 
-def test_the_doctor_tells_what_was_given_up_and_what_nobody_takes(installation: Installation) -> None:
+def test_the_doctor_reports_what_was_given_up_and_what_nobody_takes(installation: Installation) -> None:
     folder, now = installation.settings.folder, int(installation.clock.now().timestamp())
     installation.writer.submit(
         lambda batch: add_work(batch.connection, REVOCATION_STAGE, "no plan", run_after=now - 7200)

@@ -121,7 +121,7 @@ def test_a_plan_with_a_category_that_the_pack_lacks_is_refused(fresh: Path) -> N
     denied(fresh, 2, "BAD_PLAN", "plan", "check", written(fresh, PLAN.replace("infusion-pump", "toaster")))
 
 
-def test_a_wrong_passphrase_is_told(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_passphrase_is_reported(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_PASSPHRASE", "another passphrase")
     denied(hospital, 1, "PASSPHRASE_WRONG", "ceremony", "--yes")
 
@@ -185,7 +185,7 @@ def test_certificates_are_exported_as_pem(hospital: Path, tmp_path: Path) -> Non
     assert (tmp_path / "chain.pem").read_text().count("BEGIN CERTIFICATE") == 3
 
 
-def test_the_ledger_is_verified_shown_and_a_cut_is_told(hospital: Path) -> None:
+def test_the_ledger_is_verified_shown_and_a_cut_is_reported(hospital: Path) -> None:
     report = done(hospital, "audit", "verify", "--json").facts
     assert report["verdict"] == "sound"
     assert "cannot be excluded" in report["caveat"]

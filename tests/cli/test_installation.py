@@ -128,7 +128,7 @@ def test_an_error_of_the_program_says_what_to_report() -> None:
     assert "Traceback" not in text
 
 
-def test_a_damaged_database_is_told_without_a_traceback(fresh: Path) -> None:
+def test_a_damaged_database_is_reported_without_a_traceback(fresh: Path) -> None:
     (fresh / "vagus.sqlite3").write_bytes(b"not a database" * 1000)
     for left in fresh.glob("vagus.sqlite3-*"):
         left.unlink()

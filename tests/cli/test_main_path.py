@@ -351,7 +351,7 @@ def test_a_backup_taken_while_it_serves_is_sound(hospital: Hospital, tmp_path: P
 # beginnings and ends
 
 
-def test_a_process_that_is_told_to_stop_ends_cleanly(hospital_once: Path, tmp_path: Path) -> None:
+def test_a_process_that_is_asked_to_stop_ends_cleanly(hospital_once: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(hospital_once, tmp_path / "hospital"))
     with serving(folder, "--issue-for", "all") as served:
         assert served.ready["issuers"] == ["h1/icu#1", "h1/infra#1", "h1/sdc#1"]

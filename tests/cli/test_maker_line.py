@@ -266,7 +266,7 @@ def test_of_two_processes_that_certify_one_device_the_second_is_refused(
 # selections and lists
 
 
-def test_a_list_selects_and_its_faults_are_told_with_file_and_line(line: Line) -> None:
+def test_a_list_selects_and_its_faults_are_reported_with_file_and_line(line: Line) -> None:
     for serial in (A, B, C):
         line.put(serial)
     listed = line.requests / "lot.csv"

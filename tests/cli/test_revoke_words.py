@@ -155,7 +155,7 @@ def test_an_interrupted_stage_is_left_as_a_plan_that_is_paused(equipped: Path, m
     assert done(equipped, "revoke", "run", "1", "--yes", "--json").facts["done"] == 12
 
 
-def test_what_is_stopped_is_told_in_words(equipped: Path) -> None:
+def test_what_is_stopped_is_reported_in_words(equipped: Path) -> None:
     answer(equipped, "y\nn\n", *FOUR, "--stages", "50")
     stopped = answer(equipped, "y\n", "revoke", "stop", "1")
     assert stopped.code == 0
@@ -168,7 +168,7 @@ def test_what_is_stopped_is_told_in_words(equipped: Path) -> None:
     assert "spki_sha256" not in stopped.out
 
 
-def test_a_selection_is_told_in_words_of_each_kind(equipped: Path) -> None:
+def test_a_selection_is_reported_in_words_of_each_kind(equipped: Path) -> None:
     shown = done(equipped, "device", "show", "Aorta IP3:AIP3-000001", "--json").facts
     serial = f"{shown['certificates'][0]['authority']}:{shown['certificates'][0]['serial']}"
     device, unit = shown["device"]["id"], {"units": ["h1/icu"], "authorities": ["h1/icu#1"]}

@@ -47,7 +47,7 @@ def ask_failing(served: Served) -> Any:
     return json.loads(body)
 
 
-def test_serving_without_the_ledgers_passphrase_is_told_everywhere(watched: Path) -> None:
+def test_serving_without_the_ledgers_passphrase_is_reported_everywhere(watched: Path) -> None:
     with serving(watched, *PAIR, *NAMED) as served:
         said = ask(served, "/health")
         assert '"status": "degraded"' in said
@@ -110,7 +110,7 @@ def test_another_process_that_hangs_in_the_logs_folder_keeps_no_list_waiting(wat
         wait_until((watched / "log" / "checkpoint").exists, "a checkpoint")
 
 
-def test_the_doctor_tells_entries_that_wait_for_a_checkpoint(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_reports_entries_that_wait_for_a_checkpoint(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Entries that were written after the newest checkpoint, by a process that publishes none."""
     with serving(hospital, "--issue-for", "h1/infra"):
         pass
@@ -122,7 +122,7 @@ def test_the_doctor_tells_entries_that_wait_for_a_checkpoint(hospital: Path, mon
     assert "log=" in late["remedy"]
 
 
-def test_a_bad_list_of_a_maker_stops_no_start_and_is_told_until_it_is_gone(watched: Path) -> None:
+def test_a_bad_list_of_a_maker_stops_no_start_and_is_reported_until_it_is_gone(watched: Path) -> None:
     bad = watched / "makers" / "acme.crl"
     bad.parent.mkdir()
     bad.write_bytes(b"no list")

@@ -105,7 +105,7 @@ def test_another_key_is_not_believed(hospital: Path, papers: Path) -> None:
     denied(papers, 1, "SNAPSHOT_INVALID", *shown)
 
 
-def test_a_snapshot_tells_what_it_is(hospital: Path, papers: Path) -> None:
+def test_a_snapshot_reports_what_it_is(hospital: Path, papers: Path) -> None:
     made = write(hospital, papers)
     place = str(papers / "revoked.snapshot")
     shown = done(papers, "snapshot", "show", place, "--key", str(papers / "snapshot.pem"), "--json").facts

@@ -172,7 +172,7 @@ def test_a_stranger_to_the_anchors_is_refused(papers: Path, maker: Path) -> None
     assert run(papers, *asked(papers)).code == 1
 
 
-def test_what_is_wrong_with_a_ca_is_told_of_the_ca(tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_ca_is_reported_of_the_ca(tmp_path: Path) -> None:
     of_ca = ocsp_response(ROOT, ocsp_id(CA, ROOT), revoked(1))
     good = ocsp_response(CA, ocsp_id(LEAF, CA))
     refused = judge(tmp_path, "--ocsp", "good", "--ocsp", "of_ca", good=good, of_ca=of_ca)
@@ -275,7 +275,7 @@ def test_a_responder_without_nocheck_counts_where_a_list_speaks_of_it(tmp_path: 
         (b"\x30\x00", 2, "NON_DER"),
     ],
 )
-def test_a_response_that_is_of_no_use_is_told(tmp_path: Path, said: bytes, code: int, reason: str) -> None:
+def test_a_response_that_is_of_no_use_is_reported(tmp_path: Path, said: bytes, code: int, reason: str) -> None:
     judged = judge(tmp_path, "--crl", "of_root", "--ocsp", "said", said=said)
     assert judged.code == code
     assert reason in judged.out + judged.err
@@ -292,7 +292,7 @@ def test_a_response_that_is_of_no_use_is_told(tmp_path: Path, said: bytes, code:
         (("--anchors", "none.pem"), 2),
     ],
 )
-def test_wrong_arguments_are_told(papers: Path, more: tuple[str, ...], code: int) -> None:
+def test_wrong_arguments_are_reported(papers: Path, more: tuple[str, ...], code: int) -> None:
     assert run(papers, *asked(papers, *more)).code == code
 
 

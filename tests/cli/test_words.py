@@ -12,7 +12,7 @@ from tests.simulator.running import END_OF_INPUT, answer, denied, done, run
 
 
 @pytest.mark.parametrize("named", ["foo", "Aorta IP3-000001", "a" * 200])
-def test_what_names_no_device_is_told_the_two_ways_of_naming_one(hospital: Path, named: str) -> None:
+def test_what_names_no_device_is_answered_with_the_two_ways_of_naming_one(hospital: Path, named: str) -> None:
     words = ("MODEL:SERIAL", "vagus device list")
     assert len(denied(hospital, 2, "BAD_ARGUMENT", "device", "show", named, says=words).err) < 400
 

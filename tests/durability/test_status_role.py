@@ -130,7 +130,7 @@ def test_a_status_node_by_itself_answers_at_sight_and_open_connections_hear_with
 
 
 @pytest.mark.interop
-def test_under_overload_clients_are_told_to_try_later(tmp_path: Path) -> None:
+def test_under_overload_clients_are_asked_to_try_later(tmp_path: Path) -> None:
     with hospital(tmp_path) as icu:
         with icu.signing():
             pass

@@ -117,7 +117,7 @@ def test_the_demonstration_is_never_silent_for_long_and_ends_with_what_it_has_sh
     assert not [line for line in shown if line.startswith("  no ")]
 
 
-def test_a_long_act_is_told_while_it_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_act_is_reported_while_it_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage = Stage(tmp_path)
     stage.chapter("A part", "it is proven")
     with stage.doing(lambda: "a nap"):

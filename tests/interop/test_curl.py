@@ -179,7 +179,7 @@ class TestEst:
             answer = enrol(hospital, operation, body, who=revoked)
             assert (answer.status, answer.reason) == (403, "REVOKED")
 
-    def test_nonsense_is_told_as_such(self, hospital: Hospital) -> None:
+    def test_nonsense_is_reported_as_such(self, hospital: Hospital) -> None:
         device, token = hospital.spare()
         words = ("-u", f"{device}:{token}", "--data-binary", "AAAA")
         assert est(hospital, "simpleenroll", *PKCS10, *words).status == 400

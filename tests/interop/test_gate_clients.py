@@ -99,7 +99,9 @@ REQUEST = b"GET /5 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 class TestCurl:
-    def test_a_device_is_let_in_and_its_look_alike_told_why_not(self, served: Served, files: Path, seen: Seen) -> None:
+    def test_a_device_is_let_in_and_its_look_alike_refused_with_the_reason(
+        self, served: Served, files: Path, seen: Seen
+    ) -> None:
         assert curl(files, served.port()) == (200, b"xxxxx")
         assert len(seen.headers) == 1
         assert refusal(files, served.port(), who="rogue") == (403, Reason.BAD_SIGNATURE)

@@ -96,7 +96,7 @@ def test_a_key_file_from_a_keystore_of_the_same_salt_is_refused(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("unsafe_fast", [True, False])
-def test_a_weak_derivation_is_told_from_a_strong_one(unsafe_fast: bool) -> None:
+def test_a_weak_derivation_is_known_from_a_strong_one(unsafe_fast: bool) -> None:
     one = Derivation.choose("scrypt", SeededEntropy(1), unsafe_fast=unsafe_fast)
     assert one.is_like("scrypt", unsafe_fast=unsafe_fast)
     assert not one.is_like("scrypt", unsafe_fast=not unsafe_fast)

@@ -68,7 +68,9 @@ def test_what_peers_ask_for_is_there_before_the_first_listener_opens(
     assert set(opened) == {"status", "enrol"}
 
 
-def test_an_address_in_use_is_told_before_any_key_is_opened(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_in_use_is_reported_before_any_key_is_opened(
+    hospital: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def open_none(*_arguments: object, **_others: object) -> None:
         raise AssertionError("a key is opened")
 
@@ -81,7 +83,7 @@ def test_an_address_in_use_is_told_before_any_key_is_opened(hospital: Path, monk
                 serving.serve(installation, issue_for=["all"], is_status_only=False, ready=lambda _: None)
 
 
-def test_a_start_tells_its_steps(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_reports_its_steps(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_arguments: object, **_others: object) -> None:
         raise SocketsOpenError
 

@@ -31,7 +31,7 @@ def can_bind(port: int) -> bool:
     return True
 
 
-def test_an_address_in_use_is_told_and_the_others_are_let_go() -> None:
+def test_an_address_in_use_is_reported_and_the_others_are_let_go() -> None:
     port = free_port()
     with closing(socket.create_server((HOST, 0))) as other:
         taken = other.getsockname()[1]
@@ -77,7 +77,7 @@ def test_a_port_of_zero_and_a_name_that_stays_unheld_change_nothing() -> None:
         assert can_bind(port)
 
 
-def test_a_host_that_is_not_of_this_machine_is_told() -> None:
+def test_a_host_that_is_not_of_this_machine_is_reported() -> None:
     with refuses(Reason.BAD_SETTINGS, Misconfigured):
         ReservedAddresses({"gate": ("192.0.2.1", 8443)})
 

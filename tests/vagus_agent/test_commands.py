@@ -80,7 +80,7 @@ def test_what_waiting_does_not_heal_ends_at_once(life: Life) -> None:
     assert life.slept == []
 
 
-def test_a_refusal_in_mid_stream_is_told_with_its_reason(life: Life) -> None:
+def test_a_refusal_in_mid_stream_is_reported_with_its_reason(life: Life) -> None:
     steps = life.run(count=5, attempts=2)
     assert next(steps)["generation"] == 1
     assert next(steps)["batch"] == 1

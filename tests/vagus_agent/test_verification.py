@@ -72,7 +72,7 @@ def test_an_address_is_matched_as_an_address(hierarchy: Hierarchy) -> None:
     assert refused(chain, hierarchy.infrastructure, "10.0.0.7") is Reason.NAME_MISMATCH
 
 
-def test_dates_are_left_out_only_where_told(hierarchy: Hierarchy) -> None:
+def test_dates_are_left_out_only_where_asked(hierarchy: Hierarchy) -> None:
     chain = (leaf_of(hierarchy.infrastructure, not_before=NOON - timedelta(days=900)),)
     assert refused(chain, hierarchy.infrastructure) is Reason.EXPIRED
     assert verify_server(chain, anchors=[hierarchy.infrastructure.certificate], host=HOST, at=None)

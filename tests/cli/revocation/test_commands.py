@@ -305,7 +305,7 @@ def test_a_misspelt_name_is_refused_with_what_exists(equipped_once: Path, named:
         ),
     ],
 )
-def test_a_serial_of_no_authority_tells_what_there_is(equipped_once: Path, serial: str, message: str) -> None:
+def test_a_serial_of_no_authority_reports_what_there_is(equipped_once: Path, serial: str, message: str) -> None:
     refused = run(equipped_once, "revoke", "--serial", serial, "--dry-run", "--json")
     error = json.loads(refused.err)["error"]
     assert (refused.code, error["reason"], error["message"]) == (2, "BAD_ARGUMENT", message)

@@ -90,14 +90,14 @@ def test_free_ports_are_found_beside_a_taken_one(monkeypatch: pytest.MonkeyPatch
     assert taken not in range(ward._find_ports(None), ward._find_ports(None) + PORTS)
 
 
-def test_a_machine_without_free_ports_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_free_ports_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = OSError(errno.EADDRINUSE, "Address already in use")
     monkeypatch.setattr(ward, "_try_port", lambda _port: taken)
     with refuses(Reason.BAD_SETTINGS, Misconfigured, match="--port"):
         ward._find_ports(None)
 
 
-def test_a_taken_port_is_told_and_nothing_is_made(tmp_path: Path, taken: int) -> None:
+def test_a_taken_port_is_reported_and_nothing_is_made(tmp_path: Path, taken: int) -> None:
     with refuses(Reason.BAD_SETTINGS, Misconfigured, match=f"{taken} is taken.*leave --port out"):
         make_ward(tmp_path / "ward", first_port=taken, say=lambda _: None)
     assert left_in(tmp_path) == []
@@ -119,7 +119,7 @@ def test_a_folder_that_holds_something_stays_as_it_is(tmp_path: Path) -> None:
     assert left_in(tmp_path / "ward") == ["thesis.doc"]
 
 
-def test_a_file_and_a_folder_that_is_not_there_are_told(tmp_path: Path) -> None:
+def test_a_file_and_a_folder_that_is_not_there_are_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "ward", tmp_path / "none" / "ward"):
         with refuses(Reason.BAD_ARGUMENT, Malformed, match=str(place)):
@@ -127,7 +127,7 @@ def test_a_file_and_a_folder_that_is_not_there_are_told(tmp_path: Path) -> None:
     assert left_in(tmp_path) == ["file"]
 
 
-def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_reported(tmp_path: Path) -> None:
     if os.getuid() == 0:
         with refuses(Reason.BAD_ARGUMENT, Malformed, match="this user may write"):
             make_ward(Path("/proc/ward"), first_port=None, say=lambda _: None)
@@ -138,7 +138,7 @@ def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", range(3))
-def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path, step: int) -> None:
+def test_a_full_disk_leaves_nothing_and_is_reported(tmp_path: Path, step: int) -> None:
     said: list[str] = []
 
     def say(line: str) -> None:
@@ -217,7 +217,7 @@ def test_a_quick_start_that_lost_its_lock_to_another_is_refused(
     assert left_in(tmp_path) == []
 
 
-def test_a_plan_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_cannot_be_read_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ward, "PLAN", tmp_path / "one-ward.toml")
     with refuses(Reason.BAD_PLAN, Misconfigured, match="install vagus again"):
         make_ward(tmp_path / "ward", first_port=None, say=lambda _: None)
@@ -239,7 +239,7 @@ def test_the_store_counts_lines_and_refuses_a_body_without_a_bound() -> None:
     assert store.lines == 2
 
 
-def test_a_store_whose_port_is_taken_is_told(tmp_path: Path) -> None:
+def test_a_store_whose_port_is_taken_is_reported(tmp_path: Path) -> None:
     made = make_ward(tmp_path / "ward", first_port=None, say=lambda _: None)
     with (
         closing(socket.create_server(("127.0.0.1", made.store_port()))),
