@@ -198,9 +198,9 @@ def revoke(
 ) -> None:
     """Revoke, hold or release the birth certificates of lots, serial numbers or a list, by a plan as `vagus revoke`.
 
-    They are in the line's next CRL, which `vagus serve` publishes: send it to the hospitals. After a revocation of a
-    lot for keyCompromise, cessationOfOperation or privilegeWithdrawn, the line certifies the devices of the lot that
-    have no certificate yet with --again alone.
+    They are in the line's next CRL, which `vagus serve` publishes: send it to the hospitals. From the moment when the
+    revocation of a lot is proposed for keyCompromise, cessationOfOperation or privilegeWithdrawn, the line certifies
+    the devices of the lot that have no certificate yet with --again alone.
     """
     from vagus.operations.revocation import RevocationRequest
 
